@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# moeprobe: everything is built into $(O). `make help` lists the targets; V=1 shows commands,
+# SAN=1 builds with address and undefined-behaviour sanitizers into build/san.
+
+O ?= build$(if $(SAN),/san)
+PY := .venv/bin/python
+CC ?= cc
+CLANG ?= clang
+BPFTOOL ?= $(or $(wildcard /usr/sbin/bpftool),bpftool)
+VERSION := 0.1.0
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
+ifneq ($(V),1)
+Q := @
+say = @printf '  %-7s %s\n' '$1' '$(patsubst $(O)/%,%,$2)';
+endif
+
+PKGS := libbpf libelf libdw zydis json-c ncursesw zlib libzstd libcap
+CPPFLAGS += -I. -I$(O) -D_GNU_SOURCE -DMOEPROBE_VERSION='"$(VERSION)"'
+CFLAGS ?= -O2 -g
+CFLAGS += -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -Wstrict-prototypes \
+	  -Wmissing-prototypes -fno-common -fstack-protector-strong
+LDLIBS_collector = -lbpf -ldw -lelf -lZydis -lz -lzstd -lcap -lpthread
+LDLIBS_analyzer = -ljson-c -lncursesw -ltinfo -lz -lzstd -lcap -lm
+ifdef SAN
+CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=address,undefined
+endif
+
+# --- what is built from what ------------------------------------------------------------------
+sources = $(sort $(wildcard $(addsuffix /*.c,$1)))
+objects = $(patsubst %.c,$(O)/%.o,$(call sources,$1))
+
+SHARED_ROOMS := probe/base collector/trace
+PROBE_ROOMS := probe/target probe/attach probe/engine $(wildcard probe/engine/*/)
+COLLECTOR_ROOMS := collector
+ANALYZER_ROOMS := analyzer $(filter-out analyzer/web/,$(wildcard analyzer/*/))
+clean_rooms = $(patsubst %/,%,$1)
+
+SHARED_OBJ := $(call objects,$(SHARED_ROOMS))
+PROBE_OBJ := $(call objects,$(call clean_rooms,$(PROBE_ROOMS)))
+COLLECTOR_OBJ := $(filter-out $(O)/collector/main.o,$(call objects,$(COLLECTOR_ROOMS)))
+ANALYZER_OBJ := $(filter-out $(O)/analyzer/main.o,$(call objects,$(call clean_rooms,$(ANALYZER_ROOMS))))
+
+BPF_SRC := $(sort $(wildcard probe/bpf/*.bpf.c))
+BPF_OBJ := $(BPF_SRC:%.c=$(O)/%.o)
+SKELETON := $(O)/probe/bpf/probe.skel.h
+
+UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_BIN := $(UNIT_SRC:%.c=$(O)/%)
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
+TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
+TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%)
+
+.PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-full bench install \
+	format format-check clean help setup tools
+all: $(O)/moeprobe $(O)/moeprobe-collector ## build moeprobe and moeprobe-collector
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## install what is missing (Debian packages, Python environment)
+	@scripts/setup
+
+# --- kernel programs --------------------------------------------------------------------------
+MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
+ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
+$(O)/probe/bpf/%.bpf.o: probe/bpf/%.bpf.c
+	@mkdir -p $(@D)
+	$(call say,BPF,$@)
+	$(Q)$(CLANG) -g -O2 -Wall -Werror -target bpf -D__TARGET_ARCH_$(ARCH) -I. \
+		-I/usr/include/$(MULTIARCH) -MMD -MP -c $< -o $@
+
+$(O)/probe/bpf/probe.o: $(BPF_OBJ)
+	$(call say,BPFLINK,$@)
+	$(Q)$(BPFTOOL) gen object $@ $^
+
+$(SKELETON): $(O)/probe/bpf/probe.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name probe > $@
+
+# --- programs ---------------------------------------------------------------------------------
+$(O)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(COLLECTOR_OBJ) $(O)/collector/main.o: | $(SKELETON)
+
+$(O)/moeprobe-collector: $(O)/collector/main.o $(COLLECTOR_OBJ) $(PROBE_OBJ) $(SHARED_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS_collector)
+
+$(O)/moeprobe: $(O)/analyzer/main.o $(ANALYZER_OBJ) $(SHARED_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS_analyzer)
+
+install: all ## install below PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(or $(PREFIX),/usr/local)/bin
+	install -m 755 $(O)/moeprobe $(O)/moeprobe-collector $(DESTDIR)$(or $(PREFIX),/usr/local)/bin
+
+# --- tests ------------------------------------------------------------------------------------
+$(O)/tests/unit/%: $(O)/tests/unit/%.o $(COLLECTOR_OBJ) $(PROBE_OBJ) $(ANALYZER_OBJ) $(SHARED_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS_collector) $(LDLIBS_analyzer)
+
+# Fuzzers compile what they test with clang, sanitizers on.
+FUZZ_ROOMS := $(call sources,probe/base collector/trace $(call clean_rooms,$(PROBE_ROOMS)))
+$(O)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_ROOMS)
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)
+	$(Q)$(CLANG) $(CPPFLAGS) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -o $@ $^ $(LDLIBS_collector)
+
+# Small programs that tests run as targets.
+$(O)/tests/tools/%: tests/tools/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) -O2 -g -I. -Wall -Wextra -Werror -Wno-unused-parameter -rdynamic -o $@ $< -lpthread
+tools: $(TOOL_BIN)
+
+check-layers: ## fail on an include against the architecture
+	@python3 scripts/check_layers.py
+
+check-unit: $(UNIT_BIN) ## run the unit tests (SAN=1: with sanitizers)
+	@scripts/run-unit $(UNIT_BIN)
+
+FUZZ_SECONDS ?= 10
+check-fuzz: $(FUZZ_BIN) ## run every fuzzer for FUZZ_SECONDS
+	@scripts/run-fuzz $(FUZZ_SECONDS) $(FUZZ_BIN)
+
+check-e2e: all tools ## run the end-to-end tests on a real server
+	$(PY) -m pytest -q tests/e2e -m "not full"
+
+check: ## install, build, run all tests
+	@scripts/setup
+	+@$(MAKE) --no-print-directory check-layers all tools
+	+@$(MAKE) --no-print-directory SAN=1 check-unit
+	+@$(MAKE) --no-print-directory check-fuzz
+	+@$(MAKE) --no-print-directory check-e2e
+
+check-full: all tools ## the long tests too (PART=name: one part)
+	$(PY) -m pytest -q tests/e2e $(if $(PART),-k $(PART))
+
+bench: all tools ## measure cost and latency; prints ratios with their noise
+	$(PY) tests/bench/bench.py
+
+demo: ## install, build, start a real server on a small model, attach, show the picture
+	@scripts/demo
+
+FORMATTED = $(shell git ls-files '*.c' '*.h')
+format: ## format the C sources
+	clang-format -i $(FORMATTED)
+
+clean: ## remove what was built
+	rm -rf build
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

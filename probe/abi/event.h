@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Raw events: what the kernel programs (probe/bpf) put into the ring and an engine
+ * (probe/engine) takes out. Private to one build; the stream (collector/trace) is the contract
+ * with everybody else. Little-endian, fixed width, explicit padding, sizes asserted.
+ *
+ * A large capture is cut into chunks. All chunks of one capture carry the same (tid, time_ns),
+ * their index and count; the reader drops an incomplete capture whole and counts it.
+ */
+#ifndef MP_ABI_EVENT_H
+#define MP_ABI_EVENT_H
+
+#include <linux/types.h>
+
+/* X(id, NAME, what it carries). Ids are never reused. */
+#define MP_EVENTS(X)                                                                               \
+	X(1, ROUTE, "one router result: rows x k expert ids and final gate weights")               \
+	X(2, ROWS, "the rows of one forward computation: token, position, sequence, output")       \
+	X(3, TEXT_LINE, "one formatted-log call: function, format, its first integers")            \
+	X(4, TASK, "one queued server task: id, kind, the client's id")                            \
+	X(5, TASK_TOKENS, "the prompt of a queued task as token ids")
+
+enum mp_event_kind {
+#define X(id, name, text) MP_EVENT_##name = (id),
+	MP_EVENTS(X)
+#undef X
+};
+
+/* Head of every raw event; payload follows at sizeof(struct mp_event). */
+struct mp_event {
+	__u16 kind;    /* enum mp_event_kind */
+	__u16 site;    /* row of the site table that fired */
+	__u32 tgid;    /* process id as seen from the reader's pid namespace */
+	__u32 tid;     /* thread id, host view; only an identity within the process */
+	__u32 size;    /* bytes of head and payload that are meaningful */
+	__u64 time_ns; /* CLOCK_MONOTONIC at the hit */
+	__u64 object;  /* first argument of the probed function (an address: identity only) */
+	__u16 chunk;   /* 0 .. chunks - 1 */
+	__u16 chunks;
+	__u32 total; /* rows (ROUTE, ROWS), tokens (TASK_TOKENS) of the whole capture */
+	__u32 first; /* first row or token in this chunk */
+	__u32 count; /* rows or tokens in this chunk */
+};
+_Static_assert(sizeof(struct mp_event) == 48, "mp_event is shared by kernel and reader");
+
+#define MP_NAME_SIZE 32
+
+/* MP_EVENT_ROUTE: then __s32 ids[count][k], then float weights[count][k] (bits as __u32). */
+struct mp_event_route {
+	struct mp_event event;
+	char name[MP_NAME_SIZE]; /* name of the ids tensor, "ffn_moe_topk-<layer>" */
+	__u32 k;                 /* ids a row */
+	__u32 experts;           /* row stride of the ids tensor in ids: number of experts */
+};
+_Static_assert(sizeof(struct mp_event_route) == 88, "mp_event_route is shared");
+
+/*
+ * MP_EVENT_ROWS: then, each of count entries: __s32 token[], __s32 position[],
+ * __s32 sequence[] (the first of a row's sequences), __u8 output[], __u8 sequences[]
+ * (how many sequences the row belongs to, 255 for more), each column padded to 8 bytes.
+ */
+#define MP_ROWS_NO_TOKENS 1u /* embeddings were given instead: token column is -1 */
+struct mp_event_rows {
+	struct mp_event event;
+	__u32 flags;
+	__u32 reserved;
+};
+_Static_assert(sizeof(struct mp_event_rows) == 56, "mp_event_rows is shared");
+
+/* MP_EVENT_TEXT_LINE: a call f(_, level, format, width, function, slot, task, ...). */
+#define MP_LINE_ARGS 4
+struct mp_event_line {
+	struct mp_event event;
+	char format[128];            /* NUL-terminated, cut */
+	char function[MP_NAME_SIZE]; /* NUL-terminated, cut */
+	__s32 slot;
+	__s32 task;
+	__s64 args[MP_LINE_ARGS]; /* the variable arguments after task, as 8-byte stack slots */
+};
+_Static_assert(sizeof(struct mp_event_line) == 248, "mp_event_line is shared");
+
+/* MP_EVENT_TASK: one task of a batch queued by one call. */
+#define MP_CLIENT_ID_SIZE 64
+struct mp_event_task {
+	struct mp_event event;
+	__u32 index;       /* task within the call */
+	__u32 tasks;       /* tasks in the call; 0: element size not learned yet */
+	__u32 span;        /* bytes of the whole vector */
+	__s32 task;        /* first int of the element: the server's task id */
+	__u32 text_offset; /* where in the element the client's id was found; 0: nowhere */
+	__u32 texts;       /* how many candidates for it there were (learning accepts only 1) */
+	char client_id[MP_CLIENT_ID_SIZE];
+};
+_Static_assert(sizeof(struct mp_event_task) == 136, "mp_event_task is shared");
+
+/* MP_EVENT_TASK_TOKENS: then __s32 tokens[count]. Same (tid, time_ns, index) as its TASK; while
+ * learning, one capture for each vector of plausible tokens, told apart by @offset. */
+struct mp_event_tokens {
+	struct mp_event event;
+	__u32 index;
+	__s32 task;
+	__u32 offset; /* of the vector's {begin, end} in the element */
+	__u32 reserved;
+};
+_Static_assert(sizeof(struct mp_event_tokens) == 64, "mp_event_tokens is shared");
+
+#endif

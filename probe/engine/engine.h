@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An inference engine: does it run here, what does its model look like, where to probe, and
+ * how its raw events become requests, steps and routes. All code here runs in the reader,
+ * outside the target and without rights. docs/adding-an-engine.md walks through one.
+ */
+#ifndef MP_ENGINE_ENGINE_H
+#define MP_ENGINE_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "probe/abi/site.h"
+#include "probe/attach/site.h"
+
+struct error;
+struct mapping;
+struct mp_event;
+struct engine_context;
+struct engine_sink;
+struct target;
+
+/* One probed place: the kernel's row, and where it is. */
+struct engine_site {
+	const char *purpose;           /* "router", "rows", "requests": for doctor */
+	const struct mapping *library; /* borrowed from the target */
+	struct site place;
+	struct mp_site row;
+	unsigned required;             /* 0: attach goes on without it, @without says what is lost */
+	const char *without;
+};
+
+#define ENGINE_SITES_MAX 16
+
+/* What an engine found in a target. Plain data; pointers borrowed from engine and target. */
+struct engine_plan {
+	size_t sites;
+	struct engine_site site[ENGINE_SITES_MAX];
+	char version[64];         /* of the engine, "" if unknown */
+	uint8_t build_id[20];     /* of the library with the router */
+	double hits_per_step;     /* predicted: all sites, all threads; < 0: unknown */
+	uint32_t threads;         /* that run the router operator, ENGINE_UNKNOWN */
+};
+
+struct engine; /* per engine, per target: assembly state */
+
+struct engine_ops {
+	const char *name;        /* "llama.cpp" */
+	const char *looked_for;  /* what match() searches, for "no known engine" */
+
+	/* 1 if this engine runs in @t, 0 if not, -errno with @e if that cannot be said. */
+	int (*match)(struct target *t, struct error *e);
+
+	/*
+	 * Find sites and layouts, verify them, read the model. Called after match() gave 1. The
+	 * caller frees *@out by free(). A dense model, stripped symbols, an unsupported release
+	 * or a failed layout check is an error by name (EXIT_UNSUPPORTED).
+	 */
+	int (*open)(struct engine **out, struct target *t, struct engine_plan *plan,
+		    struct error *e);
+
+	/* The model as known now; borrowed. NULL if nothing is known before the first event. */
+	const struct engine_context *(*model)(const struct engine *g);
+
+	/* The live site table (@MP_SITES rows, shared with the kernel): an engine that learns a
+	 * layout at run time writes it here. NULL in a replay. May be NULL. */
+	void (*table)(struct engine *g, struct mp_site *table);
+
+	/* One raw event of @size bytes (untrusted), in ring order. Says what follows from it. */
+	int (*event)(struct engine *g, const struct mp_event *ev, size_t size,
+		     const struct engine_sink *sink);
+
+	/* Called about every 50 ms with CLOCK_MONOTONIC: flush what has waited. May be NULL. */
+	int (*tick)(struct engine *g, uint64_t now_ns, const struct engine_sink *sink);
+
+	/* No more events: close open steps and requests with @ending. */
+	int (*finish)(struct engine *g, uint64_t now_ns, uint32_t ending,
+		      const struct engine_sink *sink);
+
+	/* Accepts NULL. */
+	void (*free)(struct engine *g);
+};
+
+/* All engines, in the order in which they are asked; NULL-terminated. engines.c. */
+extern const struct engine_ops *const engines[];
+
+/* The engine that runs in @t. None: EXIT_UNSUPPORTED, saying what was looked for. */
+int engine__find(const struct engine_ops **out, struct target *t, struct error *e);
+
+#endif
