@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Reads the stream from a descriptor or from memory. Hostile input: lengths, counts, enums and
+ * column sizes are checked before anything is handed out; a record that does not hold what it
+ * announces is an error by name and place.
+ */
+#ifndef MP_TRACE_READER_H
+#define MP_TRACE_READER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "collector/trace/records.h"
+
+struct error;
+struct trace_reader;
+
+/* One record, checked. @fixed points to a copy of struct trace_<type> in this build's size
+ * (missing later fields are zero). Columns borrow from the reader until the next call. */
+#define TRACE_COLUMNS_MAX 6
+struct trace_item {
+	enum trace_type type;
+	union {
+		const struct trace_record *head;
+		const void *fixed;
+#define X(id, name, suffix) const struct trace_##suffix *suffix;
+		TRACE_RECORDS(X)
+#undef X
+	};
+	size_t columns;
+	struct {
+		const void *bytes; /* 8-byte aligned */
+		size_t size;       /* without padding; 0: absent */
+	} column[TRACE_COLUMNS_MAX];
+};
+
+/* @fd is borrowed; reads start at its current offset. @name is for messages. */
+int trace_reader__open(struct trace_reader **out, int fd, const char *name, struct error *e);
+/* The same over memory (borrowed). */
+int trace_reader__open_memory(struct trace_reader **out, const void *bytes, size_t size,
+			      const char *name, struct error *e);
+
+/*
+ * The next record. 1: @item is filled; 0: the stream ended; -EAGAIN: nothing there yet on a
+ * non-blocking descriptor; other -errno with @e: not our format, another version, damaged.
+ * After an error, everything before the damaged block has been handed out.
+ */
+int trace_reader__next(struct trace_reader *r, struct trace_item *item, struct error *e);
+
+/* True once an END record was read: the stream is complete. */
+bool trace_reader__complete(const struct trace_reader *r);
+/* Bytes consumed so far. */
+uint64_t trace_reader__bytes(const struct trace_reader *r);
+/* Records of unknown type that were skipped. */
+uint64_t trace_reader__skipped(const struct trace_reader *r);
+void trace_reader__free(struct trace_reader *r);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Writes the stream: records are gathered into blocks, blocks go to a descriptor. */
+#ifndef MP_TRACE_WRITER_H
+#define MP_TRACE_WRITER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "collector/trace/records.h"
+
+struct error;
+struct trace_writer;
+
+struct trace_writer_options {
+	enum trace_codec codec;
+	/*
+	 * Bytes that may wait for a slow reader; 0: writes block (files). With a limit the
+	 * descriptor is made non-blocking, and what does not fit is refused as a whole step
+	 * (trace_writer__step_fits), never waited for.
+	 */
+	size_t queue_bytes;
+};
+
+/* Begin a stream on @fd (borrowed). @name is for messages ("standard output", a path). */
+int trace_writer__open(struct trace_writer **out, int fd, const char *name,
+		       const struct trace_writer_options *options, struct error *e);
+
+/*
+ * Append one record: @fixed bytes of struct trace_<type> (its head's time_ns, source and flags
+ * set by the caller; type, fixed and size are filled in here), then @columns byte runs, each
+ * padded to 8 bytes. A record belongs to the current block whole. 0, -E2BIG, -ENOMEM, or the
+ * error of an earlier write.
+ */
+struct trace_column {
+	const void *bytes;
+	size_t size;
+};
+int trace_writer__append(struct trace_writer *w, enum trace_type type, void *record, size_t fixed,
+			 const struct trace_column *column, size_t columns);
+
+/* True if @bytes more of a step would stay below the queue's limit. */
+bool trace_writer__step_fits(const struct trace_writer *w, size_t bytes);
+
+/* End the current block and write what the descriptor takes. Call on a timer. -EPIPE: the reader
+ * is gone; -ENOSPC and others: named in the error. */
+int trace_writer__flush(struct trace_writer *w, struct error *e);
+/* Flush, waiting at most @timeout_ms for a slow reader. */
+int trace_writer__drain(struct trace_writer *w, int timeout_ms, struct error *e);
+
+/* Records and bytes (as stored) so far. */
+uint64_t trace_writer__records(const struct trace_writer *w);
+uint64_t trace_writer__bytes(const struct trace_writer *w);
+/* Drops what was not flushed. Accepts NULL; does not close the descriptor. */
+void trace_writer__free(struct trace_writer *w);
+
+#endif
