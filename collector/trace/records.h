@@ -20,6 +20,7 @@
 #define TRACE_VERSION 0
 #define TRACE_ENDIAN 0x01020304u
 #define TRACE_BLOCK_MAGIC 0x4b4c424du /* "MBLK" */
+#define TRACE_HEADER_MAX 4096u        /* bytes of a file or block header, at most */
 #define TRACE_BLOCK_MAX (16u << 20)   /* bytes of a block, stored or decoded, at most */
 #define TRACE_UNKNOWN UINT32_MAX      /* "not known" in 32-bit columns; unsigned 64: UINT64_MAX */
 
@@ -29,7 +30,8 @@ struct trace_file_header {
 	uint16_t size;     /* of this header: where the first block begins */
 	uint32_t endian;   /* TRACE_ENDIAN */
 	uint64_t features; /* none yet; unknown bits are ignored */
-	uint64_t reserved;
+	uint32_t crc;      /* CRC-32 (zlib) of this header with crc = 0 */
+	uint32_t reserved;
 };
 _Static_assert(sizeof(struct trace_file_header) == 32, "file format");
 
@@ -41,8 +43,8 @@ struct trace_block_header {
 	uint16_t codec; /* enum trace_codec */
 	uint32_t stored_bytes;  /* following this header */
 	uint32_t decoded_bytes; /* after decoding */
-	uint32_t crc;           /* CRC-32 (zlib) of the stored bytes */
-	uint32_t records;
+	uint32_t crc;           /* CRC-32 (zlib) of this header with crc = 0, then the stored bytes */
+	uint32_t records;       /* at least 1 */
 	uint64_t first_ns; /* smallest and largest time_ns of its records */
 	uint64_t last_ns;
 };
