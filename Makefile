@@ -4,7 +4,8 @@
 
 O ?= build$(if $(SAN),/san)
 PY := .venv/bin/python
-CC ?= cc
+CC := $(if $(filter default,$(origin CC)),cc,$(CC))
+CXX := $(if $(filter default,$(origin CXX)),c++,$(CXX))
 CLANG ?= clang
 BPFTOOL ?= $(or $(wildcard /usr/sbin/bpftool),bpftool)
 VERSION := 0.1.0
@@ -54,7 +55,7 @@ UNIT_BIN := $(UNIT_SRC:%.c=$(O)/%)
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
-TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%)
+TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%) $(O)/tests/tools/fake_llama $(O)/tests/tools/fake_llama_layout
 
 .PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-full bench install \
 	format format-check clean help setup tools
@@ -121,6 +122,15 @@ $(O)/tests/tools/%: tests/tools/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) -O2 -g -I. -Wall -Wextra -Werror -Wno-unused-parameter -rdynamic -o $@ $< -lpthread
+FAKE_FLAGS := -O2 -g -fno-omit-frame-pointer -fno-shrink-wrap -rdynamic -Wall -Wextra -Werror
+$(O)/tests/tools/fake_llama: tests/tools/fake_llama.cc
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)
+	$(Q)$(CXX) $(FAKE_FLAGS) -o $@ $<
+$(O)/tests/tools/fake_llama_layout: tests/tools/fake_llama.cc
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)
+	$(Q)$(CXX) $(FAKE_FLAGS) -DPOS_OFFSET=72 -o $@ $<
 tools: $(TOOL_BIN)
 
 check-layers: ## fail on an include against the architecture
