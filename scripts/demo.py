@@ -13,10 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import requests  # noqa: E402
-
-from tests.lib.server import Server, ServerOptions  # noqa: E402
-from tests.models.make_model import ModelOptions, make_model  # noqa: E402
+from tests.lib.server import Options, Server, running  # noqa: E402
+from tests.models.make_model import Shape, make_model  # noqa: E402
 
 SECONDS_WITHOUT_TERMINAL = 20
 CLIENTS = 3
@@ -29,18 +27,18 @@ PROMPTS = [
 ]
 
 
-def ask(url: str, stop: threading.Event, first: int) -> None:
+def ask(server: Server, stop: threading.Event, first: int) -> None:
     """One client: one request after the other until told to stop."""
     for prompt in itertools.islice(itertools.cycle(PROMPTS), first, None):
         if stop.is_set():
             return
         try:
-            requests.post(f"{url}/v1/chat/completions", timeout=60, json={
+            server.ask("/v1/chat/completions", {
                 "messages": [{"role": "user", "content": prompt}],
                 "max_tokens": 96, "ignore_eos": True})
-        except requests.RequestException:
-            if not stop.wait(0.5):
-                continue
+        except (OSError, RuntimeError) as error:
+            if not stop.is_set():
+                print(f"demo: request failed: {error}", file=sys.stderr)
         stop.wait(0.2)
 
 
@@ -72,11 +70,11 @@ def routes_arrived(text: str) -> bool:
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="moeprobe-demo-") as folder:
         model = Path(folder) / "demo-olmoe.gguf"
-        make_model(model, ModelOptions(architecture="olmoe", layers=6, experts=16, k=2))
-        with Server(model, ServerOptions(slots=CLIENTS)) as server:
-            print(f"demo: llama.cpp server, pid {server.pid}, {server.url}, model {model.name}")
+        make_model(model, Shape(arch="olmoe", layers=6, experts=16, k=2))
+        with running(model, Path(folder) / "server.log", Options(slots=CLIENTS)) as server:
+            print(f"demo: llama.cpp server, pid {server.pid}, port {server.port}, model {model.name}")
             stop = threading.Event()
-            clients = [threading.Thread(target=ask, args=(server.url, stop, i), daemon=True)
+            clients = [threading.Thread(target=ask, args=(server, stop, i), daemon=True)
                        for i in range(CLIENTS)]
             for client in clients:
                 client.start()
