@@ -18,7 +18,6 @@ struct trace_reader;
 
 /* One record, checked. @fixed points to a copy of struct trace_<type> in this build's size
  * (missing later fields are zero). Columns borrow from the reader until the next call. */
-#define TRACE_COLUMNS_MAX 6
 struct trace_item {
 	enum trace_type type;
 	union {
@@ -42,9 +41,11 @@ int trace_reader__open_memory(struct trace_reader **out, const void *bytes, size
 			      const char *name, struct error *e);
 
 /*
- * The next record. 1: @item is filled; 0: the stream ended; -EAGAIN: nothing there yet on a
- * non-blocking descriptor; other -errno with @e: not our format, another version, damaged.
- * After an error, everything before the damaged block has been handed out.
+ * The next record. 1: @item is filled; 0: the stream ended (whether it was complete says
+ * trace_reader__complete); -EAGAIN: nothing there yet on a non-blocking descriptor. Errors, by
+ * name in @e, after everything before the damaged place has been handed out, and again at every
+ * later call: -EPROTO not our format, -EPROTONOSUPPORT another version, -ENODATA cut off inside
+ * a block, -EBADMSG damaged, others from read(2).
  */
 int trace_reader__next(struct trace_reader *r, struct trace_item *item, struct error *e);
 

@@ -22,6 +22,7 @@
 #define TRACE_BLOCK_MAGIC 0x4b4c424du /* "MBLK" */
 #define TRACE_HEADER_MAX 4096u        /* bytes of a file or block header, at most */
 #define TRACE_BLOCK_MAX (16u << 20)   /* bytes of a block, stored or decoded, at most */
+#define TRACE_COLUMNS_MAX 6           /* columns of a record, at most */
 #define TRACE_UNKNOWN UINT32_MAX      /* "not known" in 32-bit columns; unsigned 64: UINT64_MAX */
 
 struct trace_file_header {

@@ -16,8 +16,8 @@ struct trace_writer_options {
 	enum trace_codec codec;
 	/*
 	 * Bytes that may wait for a slow reader; 0: writes block (files). With a limit the
-	 * descriptor is made non-blocking, and what does not fit is refused as a whole step
-	 * (trace_writer__step_fits), never waited for.
+	 * descriptor is made non-blocking (until the writer is freed), and what does not fit is
+	 * refused as a whole step (trace_writer__step_fits), never waited for.
 	 */
 	size_t queue_bytes;
 };
@@ -29,8 +29,10 @@ int trace_writer__open(struct trace_writer **out, int fd, const char *name,
 /*
  * Append one record: @fixed bytes of struct trace_<type> (its head's time_ns, source and flags
  * set by the caller; type, fixed and size are filled in here), then @columns byte runs, each
- * padded to 8 bytes. A record belongs to the current block whole. 0, -E2BIG, -ENOMEM, or the
- * error of an earlier write.
+ * padded to 8 bytes. A record belongs to the current block whole. 0, -EINVAL (columns are not those
+ * that the fixed part announces: nobody could read it), -E2BIG, -ENOMEM, -ENOBUFS (the reader is
+ * behind by the queue's limit and TRACE_BLOCK_MAX more, though steps were refused), or the error of
+ * an earlier write, which trace_writer__flush names.
  */
 struct trace_column {
 	const void *bytes;
@@ -43,12 +45,15 @@ int trace_writer__append(struct trace_writer *w, enum trace_type type, void *rec
 bool trace_writer__step_fits(const struct trace_writer *w, size_t bytes);
 
 /* End the current block and write what the descriptor takes. Call on a timer. -EPIPE: the reader
- * is gone; -ENOSPC and others: named in the error. */
+ * is gone (the program ignores SIGPIPE); -ENOSPC and others: named in the error. 0 does not mean
+ * that all was taken: see trace_writer__queued. */
 int trace_writer__flush(struct trace_writer *w, struct error *e);
-/* Flush, waiting at most @timeout_ms for a slow reader. */
+/* Flush, waiting at most @timeout_ms for a slow reader; -ETIMEDOUT if it did not take all. */
 int trace_writer__drain(struct trace_writer *w, int timeout_ms, struct error *e);
 
-/* Records and bytes (as stored) so far. */
+/* Bytes that wait for the descriptor, the current block included. */
+size_t trace_writer__queued(const struct trace_writer *w);
+/* Records and bytes (as stored, blocks ended so far). */
 uint64_t trace_writer__records(const struct trace_writer *w);
 uint64_t trace_writer__bytes(const struct trace_writer *w);
 /* Drops what was not flushed. Accepts NULL; does not close the descriptor. */
