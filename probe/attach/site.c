@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where a probe goes. Two passes over a function's code:
+ *
+ * 1. scan: decode all of it and find the lowest address behind the entry at which control may
+ *    arrive other than by falling through (the function's "first landing").
+ * 2. walk: from the entry along the straight line, up to the first branch, call or undecodable
+ *    byte. A site before the first landing on that line is executed exactly once a call, and
+ *    with a whole instruction under the breakpoint.
+ *
+ * What can land is: direct branches and calls of the function itself; those of code outside it
+ * that it branches to, as compilers move unlikely blocks away (foo.cold); entries of jump tables
+ * that it refers to; another symbol. What is left is an indirect jump through no table that we
+ * can see. It is a tail call then: a jump table's address stands in the code that uses it
+ * (lea, or the jump's own displacement), and both were looked at. Landing pads of exceptions
+ * begin with what the unwinder left in registers and so are never on the line from the entry.
+ */
+#include "probe/attach/site.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "probe/attach/arch.h"
+#include "probe/base/error.h"
+#include "probe/target/elf.h"
+
+/* A longer function is not scanned; it is probed at its entry. */
+#define FUNCTION_BYTES_MAX (1u << 20)
+/* How far code is assumed to go where nothing bounds it. */
+#define UNBOUNDED_BYTES (64u << 10)
+/* Code outside the function that is followed. */
+#define OUTSIDE_INSTRUCTIONS_MAX 16384
+#define OUTSIDE_BLOCKS_MAX 512
+#define TABLE_ENTRIES_MAX 4096
+#define INSTRUCTION_BYTES_MAX 16
+
+struct function {
+	struct elf *file;
+	const struct arch_ops *arch;
+	const uint8_t *code; /* borrowed */
+	uint64_t entry, end; /* addresses as linked */
+	bool end_is_known;   /* by the symbol's size */
+	uint64_t file_offset;
+};
+
+/* What pass 1 finds. */
+struct scan {
+	const struct function *function;
+	uint64_t first_landing; /* > entry; end if nothing lands */
+	bool entry_is_target;   /* a jump goes back to the entry */
+	uint64_t block[OUTSIDE_BLOCKS_MAX]; /* where outside code begins */
+	size_t blocks;
+	bool incomplete;        /* something could not be followed: nothing is proved */
+};
+
+static bool is_inside(const struct function *f, uint64_t address)
+{
+	return address >= f->entry && address < f->end;
+}
+
+/* Control may arrive at @address by a jump or, if @by_call, by a call. */
+static void note_landing(struct scan *s, uint64_t address, bool by_call)
+{
+	/* A call of the entry is recursion: an honest entry. A jump may be a loop instead. */
+	if (address == s->function->entry)
+		s->entry_is_target |= !by_call;
+	else if (is_inside(s->function, address) && address < s->first_landing)
+		s->first_landing = address;
+}
+
+static void note_outside(struct scan *s, uint64_t address)
+{
+	size_t i;
+
+	for (i = 0; i < s->blocks; i++) {
+		if (s->block[i] == address)
+			return;
+	}
+	if (s->blocks == OUTSIDE_BLOCKS_MAX)
+		s->incomplete = true;
+	else
+		s->block[s->blocks++] = address;
+}
+
+/* Entries of what may be a jump table: as long as they point into the function they count. Data
+ * that only looks like one costs a better site at worst. */
+static void note_table(struct scan *s, const struct arch_instruction *in)
+{
+	size_t width = in->table == ARCH_TABLE_RELATIVE ? 4 : 8, i;
+	uint64_t target;
+
+	for (i = 0; i < TABLE_ENTRIES_MAX; i++) {
+		const uint8_t *entry =
+			elf__bytes(s->function->file, in->table_address + i * width, width);
+		uint32_t narrow;
+
+		if (!entry)
+			return;
+		if (in->table == ARCH_TABLE_RELATIVE) {
+			memcpy(&narrow, entry, sizeof(narrow));
+			target = in->table_address + (uint64_t)(int64_t)(int32_t)le32toh(narrow);
+		} else {
+			memcpy(&target, entry, sizeof(target));
+			target = le64toh(target);
+		}
+		if (!is_inside(s->function, target))
+			return;
+		note_landing(s, target, false);
+	}
+}
+
+static void note_instruction(struct scan *s, const struct arch_instruction *in)
+{
+	if (in->table != ARCH_TABLE_NONE)
+		note_table(s, in);
+	if (!in->has_target)
+		return;
+	if (is_inside(s->function, in->target))
+		note_landing(s, in->target, in->flow == ARCH_FLOW_CALL);
+	else if (in->flow != ARCH_FLOW_CALL)
+		note_outside(s, in->target);
+}
+
+static void scan_function(struct scan *s)
+{
+	const struct function *f = s->function;
+	struct arch_instruction in;
+	uint64_t at;
+	int err;
+
+	for (at = f->entry; at < f->end; at += in.length) {
+		err = f->arch->decode(&in, f->code + (at - f->entry), f->end - at, at);
+		if (err == -ENODATA && !f->end_is_known)
+			return; /* the end was a guess that cut an instruction */
+		if (err) {
+			s->incomplete = true;
+			return;
+		}
+		note_instruction(s, &in);
+	}
+}
+
+/* Decode one instruction anywhere in the file. */
+static int decode_at(const struct function *f, uint64_t address, struct arch_instruction *in)
+{
+	const uint8_t *bytes = NULL;
+	size_t n;
+
+	for (n = INSTRUCTION_BYTES_MAX; n && !bytes; n--)
+		bytes = elf__bytes(f->file, address, n);
+	if (!bytes)
+		return -EINVAL;
+	return f->arch->decode(in, bytes, n + 1, address);
+}
+
+/* Follow what the function branches to outside itself, until each path returns, jumps back or
+ * leaves by an indirect jump (a PLT entry). Undecodable: the path is never taken. */
+static void scan_outside(struct scan *s)
+{
+	struct arch_instruction in;
+	unsigned budget = OUTSIDE_INSTRUCTIONS_MAX;
+	size_t i;
+
+	for (i = 0; i < s->blocks && !s->incomplete; i++) {
+		uint64_t at = s->block[i];
+
+		do {
+			if (!budget--) {
+				s->incomplete = true;
+				return;
+			}
+			if (decode_at(s->function, at, &in))
+				break;
+			note_instruction(s, &in);
+			at += in.length;
+			if (is_inside(s->function, at)) {
+				note_landing(s, at, false);
+				break;
+			}
+		} while (in.flow != ARCH_FLOW_JUMP && in.flow != ARCH_FLOW_END);
+	}
+}
+
+/* Pass 1: the address before which every site on the line from the entry is safe; the entry
+ * itself if nothing is proved. */
+static uint64_t first_landing(const struct function *f)
+{
+	struct scan s = { .function = f, .first_landing = f->end };
+	uint64_t next;
+
+	if (f->end - f->entry > FUNCTION_BYTES_MAX)
+		return f->entry;
+	scan_function(&s);
+	scan_outside(&s);
+	if (!elf__next_symbol(f->file, f->entry, &next))
+		note_landing(&s, next, false);
+	return s.incomplete || s.entry_is_target ? f->entry : s.first_landing;
+}
+
+/* Pass 2: the offset from the entry of the best site; sets @class. The entry must decode. */
+static int choose(const struct function *f, unsigned arguments, bool stack_arguments,
+		  uint32_t *offset, enum site_class *class)
+{
+	uint64_t at, limit = first_landing(f);
+	uint32_t kernel = arch__running_kernel(), overwritten = 0;
+	struct arch_instruction in;
+	bool moved = false;
+	int err;
+
+	*offset = 0;
+	*class = SITE_STEPPED;
+	for (at = f->entry; at < f->end; at += in.length) {
+		err = f->arch->decode(&in, f->code + (at - f->entry), f->end - at, at);
+		if (err)
+			return at == f->entry ? err : 0;
+		if ((overwritten & arguments) || (moved && stack_arguments) ||
+		    (at != f->entry && at >= limit))
+			return 0;
+		if (in.emulated_since && kernel >= in.emulated_since) {
+			*offset = (uint32_t)(at - f->entry);
+			*class = SITE_EMULATED;
+			return 0;
+		}
+		if (in.flow != ARCH_FLOW_NEXT)
+			return 0;
+		overwritten |= in.arguments_written;
+		moved |= in.moves_stack;
+	}
+	return 0;
+}
+
+/* The most bytes from @address on, at most @max, that the file holds; NULL and 0 if none. */
+static const uint8_t *longest_bytes(struct elf *f, uint64_t address, size_t max, size_t *size)
+{
+	size_t low = 0, high = max;
+
+	while (low < high) {
+		size_t middle = low + (high - low + 1) / 2;
+
+		if (elf__bytes(f, address, middle))
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	*size = low;
+	return low ? elf__bytes(f, address, low) : NULL;
+}
+
+static int function_find(struct function *out, struct elf *f, const char *symbol)
+{
+	struct elf_symbol found;
+	uint64_t next;
+	size_t size;
+	int err;
+
+	memset(out, 0, sizeof(*out));
+	err = elf__symbol(f, symbol, &found);
+	if (err)
+		return err;
+	out->file = f;
+	out->arch = arch__find(elf__machine(f));
+	if (!out->arch)
+		return -ENOEXEC;
+	out->entry = found.address;
+	out->file_offset = found.file_offset;
+	out->end_is_known = found.size > 0;
+	size = found.size;
+	if (!size) {
+		size = UNBOUNDED_BYTES;
+		if (!elf__next_symbol(f, found.address, &next) && next - found.address < size)
+			size = next - found.address;
+		out->code = longest_bytes(f, found.address, size, &size);
+	} else {
+		out->code = elf__bytes(f, found.address, size);
+	}
+	out->end = out->entry + size;
+	return out->code && out->end > out->entry ? 0 : -EINVAL;
+}
+
+int site__plan(struct site *out, struct elf *f, const char *symbol, unsigned arguments,
+	       int stack_arguments, struct error *e)
+{
+	struct function function;
+	const uint8_t *code;
+	int err;
+
+	memset(out, 0, sizeof(*out));
+	err = function_find(&function, f, symbol);
+	if (err == -ENOENT)
+		return error__set(e, EXIT_UNSUPPORTED, ENOENT, NULL,
+				  "site: failed to find '%s': no such symbol in %s", symbol,
+				  elf__name(f));
+	if (err == -ENOEXEC)
+		return error__set(e, EXIT_UNSUPPORTED, ENOEXEC, NULL,
+				  "site: failed to plan '%s': machine %u of %s is not supported",
+				  symbol, elf__machine(f), elf__name(f));
+	if (!err)
+		err = choose(&function, arguments, stack_arguments, &out->entry_bytes,
+			     &out->class);
+	if (err)
+		return error__set(e, EXIT_UNSUPPORTED, EINVAL, NULL,
+				  "site: failed to decode '%s': its code in %s is not code",
+				  symbol, elf__name(f));
+	snprintf(out->symbol, sizeof(out->symbol), "%s", symbol);
+	out->file_offset = function.file_offset + out->entry_bytes;
+	code = function.code + out->entry_bytes;
+	function.arch->format(out->instruction, sizeof(out->instruction), code,
+			      function.end - function.entry - out->entry_bytes,
+			      function.entry + out->entry_bytes);
+	return 0;
+}
+
+int site__first_displacement(struct elf *f, const char *symbol, unsigned argument,
+			     unsigned window, int32_t *displacement)
+{
+	struct arch_instruction in;
+	struct function function;
+	uint64_t at;
+	int err;
+
+	*displacement = 0;
+	if (argument >= 8 * sizeof(in.arguments_written))
+		return -ENOENT;
+	err = function_find(&function, f, symbol);
+	if (err)
+		return err;
+	for (at = function.entry; at < function.end && window--; at += in.length) {
+		err = function.arch->decode(&in, function.code + (at - function.entry),
+					    function.end - at, at);
+		if (err)
+			return -ENOENT;
+		if (in.memory_argument == (int)argument) {
+			*displacement = in.displacement;
+			return 0;
+		}
+		/* Behind these the register holds something else, or the code is another's. */
+		if ((in.arguments_written & 1u << argument) || in.flow == ARCH_FLOW_CALL ||
+		    in.flow == ARCH_FLOW_JUMP || in.flow == ARCH_FLOW_END)
+			return -ENOENT;
+	}
+	return -ENOENT;
+}
+
+const char *site_class__name(enum site_class class)
+{
+	return class == SITE_EMULATED ? "emulated" : "single-stepped";
+}
