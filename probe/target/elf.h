@@ -10,10 +10,13 @@
 struct elf;
 struct error;
 
+/* Offset of what has an address but no bytes in the file (zero-initialised data). */
+#define ELF_NOT_IN_FILE UINT64_MAX
+
 struct elf_symbol {
 	uint64_t address;     /* as linked */
 	uint64_t size;        /* 0: not said */
-	uint64_t file_offset; /* of its first byte: what a uprobe wants */
+	uint64_t file_offset; /* of its first byte: what a uprobe wants; ELF_NOT_IN_FILE */
 	bool local;
 };
 

@@ -40,10 +40,13 @@ struct opener {
 	/* The regular file mapped at [start, end) in @pid, also when it was deleted or lies in
 	 * another mount namespace (/proc/PID/map_files). */
 	int (*open_mapped)(void *ctx, pid_t pid, uint64_t start, uint64_t end);
-	/* The regular file @path as @pid sees it, inside its root, read-only. */
+	/* The regular file @path as @pid sees it, inside its root, read-only; a relative path
+	 * starts at its working directory. Files of procfs and sysfs are refused (-EACCES). */
 	int (*open_path)(void *ctx, pid_t pid, const char *path);
 	/* readlink of /proc/PID/fd/@fd into @text ("socket:[123]", a path); 0 or -errno. */
 	int (*read_fd_link)(void *ctx, pid_t pid, int fd, char *text, size_t size);
+	/* /proc itself, for listing. May be NULL: then the caller's own rights must do. */
+	int (*open_list)(void *ctx);
 	void *ctx;
 };
 

@@ -27,11 +27,12 @@ struct mapping {
 struct target_info {
 	pid_t pid;
 	pid_t parent;
+	pid_t namespace_pid;          /* as the process itself sees it (NSpid); 0: unknown */
 	uint32_t threads;
 	uint64_t start_ticks;         /* field 22 of /proc/PID/stat: with pid, an identity */
 	uint64_t pid_namespace_inode; /* 0: not readable */
 	char command[64];             /* comm */
-	char executable[256];         /* link of exe, cut from the left */
+	char executable[256];         /* path of its program, cut from the left; "" if unknown */
 };
 
 /*
