@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reads recordings: a second reader, written from docs/trace-format.md alone, so that document,
+writer and analysis cannot be wrong in the same way."""
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+UNKNOWN = 0xFFFFFFFF
+UNKNOWN_64 = 0xFFFFFFFFFFFFFFFF
+BLOCK_MAX = 16 << 20
+HEAD = struct.Struct("<HHIQII")  # type, fixed, size, time_ns, source, flags
+
+FROM_FILE = BEFORE_ATTACH = TOKENS = OUTPUT = 1
+ALL_ROWS, WEIGHTS, IDS_16 = 1, 2, 4
+PREFILL, DECODE = 0, 1
+MISSING = ("cached", "not_computed", "lost", "invalid", "before_attach", "not_routed")
+STOPS = ("unknown", "asked", "duration", "target_exit", "target_exec", "failed")
+
+Fields = dict[str, int]
+
+
+class Damaged(Exception):
+    """The bytes are not a stream of this version, or break off badly; says where."""
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    kind: str  # numpy type, or "text"
+    length: Callable[[Fields, int], int]  # entries, from the fixed part and the flags
+
+
+def text(name: str) -> Column:
+    return Column(name, "text", lambda fields, flags: fields[name + "_length"])
+
+
+def count(name: str, kind: str, length: str) -> Column:
+    return Column(name, kind, lambda fields, flags: fields[length])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The fixed part behind the head as struct format and field names ("-": ignored)."""
+
+    name: str
+    format: str
+    names: str
+    columns: tuple[Column, ...] = ()
+
+
+def when(flag: int, name: str, kind: str, length: str) -> Column:
+    return Column(name, kind, lambda fields, flags: fields[length] if flags & flag else 0)
+
+
+ROUTE_COLUMNS = (
+    Column("row", "<u4", lambda f, flags: 0 if flags & ALL_ROWS else f["rows"]),
+    Column("ids_8", "u1", lambda f, flags: 0 if flags & IDS_16 else f["rows"] * f["k"]),
+    Column("ids_16", "<u2", lambda f, flags: f["rows"] * f["k"] if flags & IDS_16 else 0),
+    Column("weights", "<f4", lambda f, flags: f["rows"] * f["k"] if flags & WEIGHTS else 0),
+)
+LAYOUTS = {
+    1: Layout("source", "IHH", "id tool_length host_length", (text("tool"), text("host"))),
+    2: Layout("process", "IIIIQQ20sHHHHI",
+              "process pid parent rank start_ticks pid_namespace_inode build_id engine_length "
+              "version_length command_length - -",
+              (text("engine"), text("version"), text("command"))),
+    3: Layout("context", "IIQ", "context process key"),
+    4: Layout("model", "IIIIIIIIHHHH",
+              "context layers experts k shared_experts vocabulary blocks normalised "
+              "architecture_length name_length path_length quantisation_length",
+              (count("layer_ids", "<u2", "layers"), text("architecture"), text("name"),
+               text("path"), text("quantisation"))),
+    5: Layout("sequence", "IIII", "sequence context slot epoch"),
+    6: Layout("bind", "IIII", "sequence request position certainty"),
+    7: Layout("request_begin", "IIIIIIIIQH3H",
+              "request context sequence slot task cached prompt prompt_known begin_ns "
+              "client_id_length - - -",
+              (text("client_id"), count("tokens", "<i4", "prompt_known"))),
+    8: Layout("request_end", "IIII", "request ending rows tokens"),
+    9: Layout("step", "QQQII", "step begin_ns end_ns context rows",
+              (count("sequence", "<u4", "rows"), count("request", "<u4", "rows"),
+               count("position", "<u4", "rows"), count("phase", "u1", "rows"),
+               count("row_flags", "u1", "rows"), when(TOKENS, "token", "<i4", "rows"))),
+    10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS),
+    12: Layout("clock", "QQQ", "monotonic_ns boot_ns real_ns"),
+    13: Layout("loss", "IIQQQ", "cause - count rows since_ns"),
+    14: Layout("invalid", "IIQ", "cause - count"),
+    15: Layout("cost", "QQQQQII",
+               "interval_ns hits hit_ns collector_cpu_ns resident_bytes threads slowdown_ppm"),
+    16: Layout("coverage", "IIQQ6Q", "request layer expected seen " + " ".join(MISSING)),
+    17: Layout("end", "IIQQQQQQQ",
+               "stop - records steps rows routes decisions lost invalid"),
+    18: Layout("counts", "IIIIIIII",
+               "request context layer phase rows experts first_position k",
+               (count("count", "<u4", "experts"), count("gate", "<f4", "experts"))),
+    19: Layout("finding", "IIHHHH",
+               "status pid area_length name_length value_length remedy_length",
+               (text("area"), text("name"), text("value"), text("remedy"))),
+}
+
+
+@dataclass
+class Record:
+    """One record: fixed fields and columns by name."""
+
+    type: str
+    time_ns: int
+    source: int
+    flags: int
+    fields: dict[str, Any]
+    columns: dict[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        for place in (self.columns, self.fields):
+            if name in place:
+                return place[name]
+        raise AttributeError(name)
+
+
+def padded(size: int) -> int:
+    return (size + 7) & ~7
+
+
+def columns_of(layout: Layout, body: bytes, fixed: int, fields: Fields,
+               flags: int) -> tuple[dict[str, Any], int]:
+    """The columns, and where they end."""
+    columns: dict[str, Any] = {}
+    place = fixed
+    for column in layout.columns:
+        entries = column.length(fields, flags)
+        kind = np.dtype("u1" if column.kind == "text" else column.kind)
+        size = entries * kind.itemsize
+        if place + size > len(body):
+            raise Damaged(f"{layout.name}: column {column.name} does not fit")
+        part = body[place:place + size]
+        columns[column.name] = (part.decode(errors="replace") if column.kind == "text"
+                                else np.frombuffer(part, kind))
+        place += padded(size)
+    return columns, place
+
+
+def record_of(body: bytes, known: int) -> Record | None:
+    """One record from its bytes; None if its type is unknown."""
+    kind, fixed, size, time_ns, source, flags = HEAD.unpack_from(body)
+    layout = LAYOUTS.get(kind)
+    if layout is None:
+        return None
+    shape = struct.Struct("<" + layout.format)
+    if fixed < HEAD.size + shape.size or fixed % 8 or fixed > size:
+        raise Damaged(f"{layout.name}: fixed part of {fixed} bytes")
+    values = shape.unpack_from(body, HEAD.size)
+    fields = {name: value for name, value in zip(layout.names.split(), values, strict=True)
+              if name != "-"}
+    columns, end = columns_of(layout, body, fixed, fields, flags)
+    if fixed == HEAD.size + shape.size and not flags & ~known and end != size:
+        raise Damaged(f"{layout.name}: {size} bytes instead of {end}")
+    if layout.name == "route":
+        ids = columns.pop("ids_16" if flags & IDS_16 else "ids_8")
+        columns.pop("ids_8" if flags & IDS_16 else "ids_16")
+        columns["ids"] = ids.reshape(fields["rows"], fields["k"]).astype(np.int64)
+        if flags & WEIGHTS:
+            columns["weights"] = columns["weights"].reshape(fields["rows"], fields["k"])
+        if flags & ALL_ROWS:
+            columns["row"] = np.arange(fields["rows"])
+    return Record(layout.name, time_ns, source, flags, fields, columns)
+
+
+def records_of(decoded: bytes, announced: int) -> Iterator[Record]:
+    """The records of one decoded block."""
+    place = number = 0
+    while place < len(decoded):
+        if len(decoded) - place < HEAD.size:
+            raise Damaged("rest of a block too small for a record")
+        size = HEAD.unpack_from(decoded, place)[2]
+        if size < HEAD.size or size % 8 or size > len(decoded) - place:
+            raise Damaged(f"record of {size} bytes")
+        record = record_of(decoded[place:place + size], known=15)
+        if record is not None:
+            yield record
+        place, number = place + size, number + 1
+    if number != announced:
+        raise Damaged(f"{number} records in a block of {announced}")
+
+
+def check_file_header(data: bytes) -> int:
+    """Where the first block begins."""
+    if len(data) < 32 or data[:8] != b"moeprobe":
+        raise Damaged("not a recording")
+    version, size, endian, _, crc, _ = struct.unpack_from("<HHIQII", data, 8)
+    if version != 0 or endian != 0x01020304 or not 32 <= size <= 4096 or size > len(data):
+        raise Damaged(f"version {version}, header of {size} bytes")
+    if zlib.crc32(data[:24] + bytes(4) + data[28:size]) != crc:
+        raise Damaged("CRC of the file header")
+    return int(size)
+
+
+def block_at(data: bytes, place: int) -> tuple[list[Record], int] | None:
+    """The records of the block at @place and where the next one begins; None: cut off."""
+    if len(data) - place < 40:
+        return None
+    magic, size, codec, stored, decoded_size, crc, number, first, last = struct.unpack_from(
+        "<IHHIIIIQQ", data, place)
+    if magic != 0x4B4C424D or not 40 <= size <= 4096 or max(stored, decoded_size) > BLOCK_MAX:
+        raise Damaged(f"no block at byte {place}")
+    if place + size + stored > len(data):
+        return None
+    header = data[place:place + size]
+    content = data[place + size:place + size + stored]
+    if zlib.crc32(content, zlib.crc32(header[:16] + bytes(4) + header[20:])) != crc:
+        raise Damaged(f"CRC of the block at byte {place}")
+    if codec == 1:
+        content = zstandard.ZstdDecompressor().decompress(content, decoded_size)
+    elif codec != 0:
+        raise Damaged(f"codec {codec} at byte {place}")
+    if len(content) != decoded_size:
+        raise Damaged(f"block at byte {place} decodes to {len(content)} bytes")
+    records = list(records_of(content, number))
+    for record in records:
+        if not first <= record.time_ns <= last:
+            raise Damaged(f"block at byte {place}: {record.type} outside of its time range")
+    return records, place + size + stored
+
+
+@dataclass
+class Recording:
+    """All records of a stream, and whether it is complete."""
+
+    records: list[Record]
+    complete: bool
+
+    def of(self, *types: str) -> list[Record]:
+        return [record for record in self.records if record.type in types]
+
+    def one(self, type_name: str) -> Record:
+        """The last record of a type, which must exist."""
+        found = self.of(type_name)
+        if not found:
+            raise LookupError(f"no {type_name} in the recording")
+        return found[-1]
+
+    @property
+    def lost(self) -> int:
+        return sum(record.fields["count"] for record in self.of("loss"))
+
+
+def read(path: Path) -> Recording:
+    """Read a whole file. A cut-off file gives what came before the cut."""
+    data = path.read_bytes()
+    place = check_file_header(data)
+    records: list[Record] = []
+    while place < len(data):
+        block = block_at(data, place)
+        if block is None:
+            return Recording(records, False)
+        records += block[0]
+        place = block[1]
+    return Recording(records, any(record.type == "end" for record in records))
+
+
+@dataclass
+class Request:
+    """One request of a recording: its rows in the order in which they were computed."""
+
+    begin: Record
+    end: Record | None = None
+    coverage: list[Record] = field(default_factory=list)
+    position: list[int] = field(default_factory=list)
+    token: list[int] = field(default_factory=list)
+    phase: list[int] = field(default_factory=list)
+    output: list[bool] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    # layer -> index into the lists above -> ids, weights
+    routes: dict[int, dict[int, tuple[Any, Any]]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return len(self.position)
+
+    @property
+    def before_attach(self) -> bool:
+        return bool(self.begin.flags & BEFORE_ATTACH)
+
+    @property
+    def tokens(self) -> list[int]:
+        """Prompt as far as it is known, then the tokens of later rows."""
+        prompt = [int(token) for token in self.begin.columns["tokens"]]
+        return prompt + [token for position, token in zip(self.position, self.token)
+                         if position >= len(prompt)]
+
+
+class Picture:
+    """The recording joined: requests with rows, rows with routes."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.requests: dict[int, Request] = {}
+        self.sequences: dict[int, Record] = {}
+        self.unknown_rows = 0
+        self.decisions = 0
+        self._places: dict[tuple[int, int], list[tuple[Request, int] | None]] = {}
+        # sequence -> where in the stream, from which position, whose
+        self._binds: dict[int, list[tuple[int, int, int]]] = {}
+        for number, record in enumerate(recording.records):
+            record.fields["place"] = number
+            if record.type == "bind":
+                self._binds.setdefault(record.fields["sequence"], []).append(
+                    (number, record.fields["position"], record.fields["request"]))
+        for record in recording.records:
+            handler = getattr(self, "_" + record.type, None)
+            if handler:
+                handler(record)
+
+    def _sequence(self, record: Record) -> None:
+        self.sequences[record.fields["sequence"]] = record
+
+    def _request_begin(self, record: Record) -> None:
+        number = record.fields["request"]
+        if number in self.requests:
+            raise Damaged(f"request {number} begins twice")
+        self.requests[number] = Request(record)
+
+    def _request_end(self, record: Record) -> None:
+        self.requests[record.fields["request"]].end = record
+
+    def _coverage(self, record: Record) -> None:
+        if record.fields["request"]:
+            self.requests[record.fields["request"]].coverage.append(record)
+
+    def _owner(self, record: Record, row: int) -> int:
+        """The request of a row: what STEP says, unless a BIND knows better."""
+        owner = int(record.columns["request"][row])
+        position = int(record.columns["position"][row])
+        for place, begin, request in self._binds.get(int(record.columns["sequence"][row]), []):
+            if begin <= position and (owner == UNKNOWN or place > record.fields["place"]):
+                owner = request
+        return owner
+
+    def _step(self, record: Record) -> None:
+        places: list[tuple[Request, int] | None] = []
+        token = record.columns["token"]
+        for row in range(record.fields["rows"]):
+            if int(record.columns["sequence"][row]) not in self.sequences:
+                raise Damaged("a row of an unknown sequence")
+            number = self._owner(record, row)
+            if number == UNKNOWN:
+                self.unknown_rows += 1
+                places.append(None)
+                continue
+            request = self.requests[number]
+            places.append((request, request.rows))
+            request.position.append(int(record.columns["position"][row]))
+            request.phase.append(int(record.columns["phase"][row]))
+            request.output.append(bool(record.columns["row_flags"][row] & OUTPUT))
+            request.step.append(record.fields["step"])
+            request.token.append(int(token[row]) if len(token) else -1)
+        self._places[record.fields["context"], record.fields["step"]] = places
+
+    def _route(self, record: Record) -> None:
+        places = self._places[record.fields["context"], record.fields["step"]]
+        weights = record.columns["weights"]
+        for entry, row in enumerate(record.columns["row"]):
+            self.decisions += 1
+            place = places[int(row)]
+            if place is None:
+                continue
+            request, index = place
+            layer = request.routes.setdefault(record.fields["layer"], {})
+            if index in layer:
+                raise Damaged("a row is routed twice in a layer")
+            layer[index] = (record.columns["ids"][entry],
+                            weights[entry] if len(weights) else None)
+
+    @property
+    def layers(self) -> list[int]:
+        return [int(layer) for layer in self.recording.one("model").columns["layer_ids"]]
