@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "analyzer/state/state_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "analyzer/state/printable.h"
+
+#define NS_PER_SECOND 1000000000ull
+
+static int apply_process(struct state *s, const struct trace_item *item)
+{
+	const struct trace_process *t = item->process;
+	struct state_process *p = (struct state_process *)state__process(s, t->process);
+
+	if (!p) {
+		if (s->processes == STATE_PROCESSES_MAX) {
+			s->summary.out_of_range++;
+			return 0;
+		}
+		p = &s->process[s->processes++];
+	}
+	p->process = t->process;
+	p->pid = t->pid;
+	printable__copy(p->engine, sizeof(p->engine), item->column[0].bytes, item->column[0].size);
+	printable__copy(p->version, sizeof(p->version), item->column[1].bytes,
+			item->column[1].size);
+	printable__copy(p->command, sizeof(p->command), item->column[2].bytes,
+			item->column[2].size);
+	return 0;
+}
+
+static int apply_bind(struct state *s, const struct trace_item *item)
+{
+	const struct trace_bind *b = item->bind;
+	struct state_request *r = request_table__find(s->requests, b->request);
+
+	if (!r)
+		return 0;
+	r->sequence = b->sequence;
+	r->inferred |= b->certainty != TRACE_EXACT;
+	return 0;
+}
+
+static int apply_request_begin(struct state *s, const struct trace_item *item)
+{
+	const struct trace_request_begin *b = item->request_begin;
+	struct state_request *r;
+
+	if (!b->request || b->request == TRACE_UNKNOWN)
+		return 0;
+	r = request_table__take(s->requests, b->request);
+	if (!r)
+		return -ENOMEM;
+	r->context = b->context;
+	r->sequence = b->sequence;
+	r->slot = b->slot;
+	r->task = b->task;
+	r->cached = b->cached;
+	r->prompt = b->prompt;
+	r->begin_ns = b->begin_ns;
+	r->before_attach = b->head.flags & TRACE_REQUEST_BEFORE_ATTACH;
+	s->summary.has_tokens |= b->prompt_known > 0;
+	printable__copy(r->client_id, sizeof(r->client_id), item->column[0].bytes,
+			item->column[0].size);
+	return 0;
+}
+
+static int apply_request_end(struct state *s, const struct trace_item *item)
+{
+	const struct trace_request_end *n = item->request_end;
+	struct state_request *r;
+
+	if (!n->request || n->request == TRACE_UNKNOWN)
+		return 0;
+	r = request_table__take(s->requests, n->request);
+	if (!r)
+		return -ENOMEM;
+	r->end_ns = n->head.time_ns;
+	r->ending = n->ending;
+	r->tokens = n->tokens;
+	r->rows_by_end = n->rows;
+	request_table__end(s->requests, r);
+	return 0;
+}
+
+static uint32_t cause_of(uint32_t cause)
+{
+	return cause < STATE_CAUSES_MAX ? cause : 0;
+}
+
+static int apply_loss(struct state *s, const struct trace_item *item)
+{
+	const struct trace_loss *l = item->loss;
+
+	s->summary.loss[cause_of(l->cause)].count += l->count;
+	s->summary.loss[cause_of(l->cause)].rows += l->rows;
+	s->summary.lost += l->count;
+	s->summary.lost_rows += l->rows ? l->rows : l->count;
+	return 0;
+}
+
+static int apply_invalid(struct state *s, const struct trace_item *item)
+{
+	s->summary.invalid_by[cause_of(item->invalid->cause)] += item->invalid->count;
+	s->summary.invalid += item->invalid->count;
+	return 0;
+}
+
+static int apply_cost(struct state *s, const struct trace_item *item)
+{
+	const struct trace_cost *t = item->cost;
+	struct state_cost *c = &s->summary.cost;
+	double ppm;
+
+	c->known = true;
+	c->interval_ns += t->interval_ns;
+	c->hits += t->hits;
+	c->hit_ns += t->hit_ns;
+	c->collector_cpu_ns += t->collector_cpu_ns;
+	c->threads = t->threads;
+	c->slowdown_ppm = t->slowdown_ppm;
+	if (t->resident_bytes > c->resident_bytes)
+		c->resident_bytes = t->resident_bytes;
+	if (!t->interval_ns)
+		return 0;
+	ppm = 1e6 * (double)t->collector_cpu_ns / (double)t->interval_ns;
+	c->collector_ppm = ppm < 1e9 ? (uint32_t)ppm : TRACE_UNKNOWN;
+	c->hits_per_second = (double)t->hits * 1e9 / (double)t->interval_ns;
+	return 0;
+}
+
+static void add_coverage(struct state_coverage *to, const struct trace_coverage *c)
+{
+	to->expected += c->expected;
+	to->seen += c->seen;
+	for (int i = 0; i < TRACE_MISSING_COUNT; i++)
+		to->missing[i] += c->missing[i];
+}
+
+static int apply_coverage(struct state *s, const struct trace_item *item)
+{
+	const struct trace_coverage *n = item->coverage;
+	struct state_request *r = request_table__find(s->requests, n->request);
+	struct context *c = NULL;
+	int layer;
+
+	s->summary.has_coverage = true;
+	add_coverage(&s->summary.coverage, n);
+	if (r) {
+		add_coverage(&r->coverage, n);
+		c = state__find_context(s, r->context);
+	} else if (s->contexts == 1) {
+		c = s->context[0];
+	}
+	layer = c ? context__layer_index(c, n->layer) : -1;
+	if (layer >= 0)
+		add_coverage(&c->public.coverage[layer], n);
+	return 0;
+}
+
+static int apply_end(struct state *s, const struct trace_item *item)
+{
+	s->summary.ended = true;
+	s->summary.end = *item->end;
+	return 0;
+}
+
+/* SOURCE, SEQUENCE, CLOCK and FINDING say nothing that the picture shows. */
+static int (*const appliers[])(struct state *, const struct trace_item *) = {
+	[TRACE_PROCESS] = apply_process,
+	[TRACE_CONTEXT] = state__apply_context,
+	[TRACE_MODEL] = state__apply_model,
+	[TRACE_BIND] = apply_bind,
+	[TRACE_REQUEST_BEGIN] = apply_request_begin,
+	[TRACE_REQUEST_END] = apply_request_end,
+	[TRACE_STEP] = state__apply_step,
+	[TRACE_ROUTE] = state__apply_route,
+	[TRACE_LOSS] = apply_loss,
+	[TRACE_INVALID] = apply_invalid,
+	[TRACE_COST] = apply_cost,
+	[TRACE_COVERAGE] = apply_coverage,
+	[TRACE_END] = apply_end,
+	[TRACE_COUNTS] = state__apply_counts,
+};
+
+static void advance(struct state *s, uint64_t now_ns)
+{
+	struct state_summary *m = &s->summary;
+
+	if (!now_ns)
+		return;
+	if (!m->first_ns)
+		m->first_ns = now_ns;
+	if (now_ns <= m->last_ns)
+		return;
+	m->last_ns = now_ns;
+	window__advance(&s->rate, now_ns);
+	for (uint32_t i = 0; i < s->contexts; i++)
+		if (s->context[i]->public.grid)
+			grid__advance(s->context[i]->public.grid, now_ns);
+}
+
+int state__apply(struct state *s, const struct trace_item *item)
+{
+	size_t type = item->type;
+
+	s->summary.records++;
+	advance(s, item->head->time_ns);
+	if (type >= sizeof(appliers) / sizeof(*appliers) || !appliers[type])
+		return 0;
+	return appliers[type](s, item);
+}
+
+int state__new(struct state **out)
+{
+	struct state *s;
+
+	*out = NULL;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->summary.cost.threads = TRACE_UNKNOWN;
+	s->summary.cost.slowdown_ppm = TRACE_UNKNOWN;
+	s->summary.cost.collector_ppm = TRACE_UNKNOWN;
+	if (request_table__new(&s->requests) || window__init(&s->rate, NS_PER_SECOND, 10, RATE_CELLS)) {
+		state__free(s);
+		return -ENOMEM;
+	}
+	*out = s;
+	return 0;
+}
+
+const struct state_summary *state__summary(const struct state *s)
+{
+	return &s->summary;
+}
+
+uint32_t state__contexts(const struct state *s)
+{
+	return s->contexts;
+}
+
+const struct state_context *state__context(const struct state *s, uint32_t index)
+{
+	return index < s->contexts ? &s->context[index]->public : NULL;
+}
+
+const struct state_process *state__process(const struct state *s, uint32_t process)
+{
+	for (uint32_t i = 0; i < s->processes; i++)
+		if (s->process[i].process == process)
+			return &s->process[i];
+	return NULL;
+}
+
+const struct request_table *state__requests(const struct state *s)
+{
+	return s->requests;
+}
+
+static double per_second(const struct state *s, uint64_t n)
+{
+	uint64_t span = window__span_ns(&s->rate, s->summary.last_ns);
+
+	if (!s->summary.has_routes || span < NS_PER_SECOND / 4)
+		return -1;
+	return (double)n * NS_PER_SECOND / (double)span;
+}
+
+double state__steps_per_second(const struct state *s)
+{
+	return per_second(s, window__sum(&s->rate, RATE_STEPS));
+}
+
+double state__rows_per_second(const struct state *s, enum state_phase p)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < STATE_BOTH; i++)
+		if (p == STATE_BOTH || (int)p == i)
+			sum += window__sum(&s->rate, (size_t)i);
+	return per_second(s, sum);
+}
+
+double state__lost_share(const struct state *s)
+{
+	const struct state_summary *m = &s->summary;
+	const struct state_coverage *c = &m->coverage;
+	double by_loss = 0, by_coverage = 0;
+
+	if (m->lost_rows)
+		by_loss = (double)m->lost_rows / ((double)m->lost_rows + (double)m->decisions);
+	if (c->expected)
+		by_coverage = (double)c->missing[TRACE_MISSING_LOST - 1] / (double)c->expected;
+	return by_loss > by_coverage ? by_loss : by_coverage;
+}
+
+void state__free(struct state *s)
+{
+	if (!s)
+		return;
+	for (uint32_t i = 0; i < s->contexts; i++)
+		context__free(s->context[i]);
+	request_table__free(s->requests);
+	window__free(&s->rate);
+	free(s);
+}

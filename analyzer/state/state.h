@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A stream as one picture: processes, models, requests, expert counts, and what stands beside
+ * them (coverage, loss, invalid, cost). Time is stream time only, so that a replay at t is the
+ * live picture at t. The stream is hostile: what is out of range is dropped and counted, and
+ * memory is bounded whatever arrives. Everything handed out is borrowed until the next apply.
+ */
+#ifndef MP_STATE_STATE_H
+#define MP_STATE_STATE_H
+
+#include "analyzer/state/grid.h"
+#include "analyzer/state/request.h"
+
+struct trace_item;
+struct state;
+
+#define STATE_CONTEXTS_MAX 16
+#define STATE_CAUSES_MAX 16 /* of loss and of invalid: ids 0 .. 15, others count as 0 */
+
+struct state_process {
+	uint32_t process, pid;
+	char engine[48], version[64], command[48]; /* "" if unknown */
+};
+
+/* One loaded model. Numbers may be TRACE_UNKNOWN. @grid is NULL until layers and experts are
+ * known; @coverage has one entry a layer of the grid. */
+struct state_context {
+	uint32_t context, process;
+	uint32_t layers, experts, k, shared_experts, vocabulary, blocks, normalised;
+	uint16_t *layer_ids; /* [layers], ascending as the stream gave them */
+	char architecture[48], name[96], path[256], quantisation[32];
+	bool from_file;
+	struct grid *grid;
+	struct state_coverage *coverage;
+};
+
+/* Causes by their id in collector/trace/records.h. */
+struct state_loss {
+	uint64_t count, rows;
+};
+
+struct state_cost {
+	bool known;
+	uint64_t interval_ns, hits, hit_ns, collector_cpu_ns; /* whole stream */
+	uint32_t threads;      /* last said, TRACE_UNKNOWN */
+	uint64_t resident_bytes; /* largest */
+	uint32_t slowdown_ppm;   /* of the last interval, TRACE_UNKNOWN */
+	uint32_t collector_ppm;  /* CPU of the last interval, TRACE_UNKNOWN */
+	double hits_per_second;  /* of the last interval */
+};
+
+struct state_summary {
+	uint64_t first_ns, last_ns; /* stream time; 0: no record yet */
+	uint64_t records;
+	uint64_t steps, routes;       /* 0 and !has_routes where only counts are kept */
+	uint64_t rows[STATE_BOTH];    /* by phase */
+	uint64_t decisions;           /* rows x layers, seen */
+	bool has_routes, has_tokens, has_counts;
+	uint64_t lost, invalid;       /* things; sums over causes */
+	uint64_t lost_rows;           /* rows, or rows x layers */
+	struct state_loss loss[STATE_CAUSES_MAX];
+	uint64_t invalid_by[STATE_CAUSES_MAX];
+	struct state_coverage coverage; /* requests that ended, and rows of no request */
+	bool has_coverage;
+	struct state_cost cost;
+	uint64_t out_of_range; /* ids or indices outside their model or step: dropped */
+	uint64_t no_model;     /* routes before their model was described: dropped */
+	bool ended;
+	struct trace_end end;
+};
+
+int state__new(struct state **out);
+/* Take one record over. 0 or -ENOMEM. */
+int state__apply(struct state *s, const struct trace_item *item);
+
+const struct state_summary *state__summary(const struct state *s);
+uint32_t state__contexts(const struct state *s);
+const struct state_context *state__context(const struct state *s, uint32_t index);
+/* NULL if unknown. */
+const struct state_process *state__process(const struct state *s, uint32_t process);
+const struct request_table *state__requests(const struct state *s);
+/* Per second of stream time, over the last 10 s; negative if that is not known. */
+double state__steps_per_second(const struct state *s);
+double state__rows_per_second(const struct state *s, enum state_phase p);
+/* Share of rows x layers that were lost, 0 .. 1: by the losses' own counts or by coverage,
+ * whichever is larger. */
+double state__lost_share(const struct state *s);
+/* Accepts NULL. */
+void state__free(struct state *s);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Inside of struct state, for the files state*.c only. */
+#ifndef MP_STATE_STATE_INTERNAL_H
+#define MP_STATE_STATE_INTERNAL_H
+
+#include "analyzer/state/state.h"
+#include "analyzer/state/window.h"
+#include "collector/trace/reader.h"
+
+#define STATE_PROCESSES_MAX 64
+
+/* What one step's routes need of it: they follow it in the stream. */
+struct step_rows {
+	uint64_t step; /* 0: none yet */
+	uint32_t rows;
+	uint32_t capacity;
+	uint8_t *phase; /* [rows] enum state_phase */
+};
+
+/* The public part comes first: a borrowed context leads back here. */
+struct context {
+	struct state_context public;
+	struct step_rows last_step;
+};
+
+enum { RATE_STEPS = STATE_BOTH, RATE_CELLS };
+
+struct state {
+	struct state_summary summary;
+	struct state_process process[STATE_PROCESSES_MAX];
+	uint32_t processes;
+	struct context *context[STATE_CONTEXTS_MAX];
+	uint32_t contexts;
+	struct request_table *requests;
+	struct window rate; /* rows by phase, then steps */
+};
+
+/* NULL if unknown. */
+struct context *state__find_context(struct state *s, uint32_t context);
+/* -1 if @layer is none of the model's. */
+int context__layer_index(const struct context *c, uint32_t layer);
+void context__free(struct context *c);
+
+/* state_model.c */
+int state__apply_context(struct state *s, const struct trace_item *item);
+int state__apply_model(struct state *s, const struct trace_item *item);
+/* state_route.c */
+int state__apply_step(struct state *s, const struct trace_item *item);
+int state__apply_route(struct state *s, const struct trace_item *item);
+int state__apply_counts(struct state *s, const struct trace_item *item);
+
+#endif
