@@ -39,6 +39,14 @@ static bool is_harmless(uint32_t c)
 	return !(c >= 0x2060 && c <= 0x206f) && c != 0xfeff;
 }
 
+size_t printable__length(const void *bytes, size_t left)
+{
+	uint32_t code = 0;
+	size_t n = decode(bytes, left, &code);
+
+	return n && is_harmless(code) ? n : 0;
+}
+
 void printable__copy(char *out, size_t room, const void *bytes, size_t size)
 {
 	const uint8_t *p = bytes;

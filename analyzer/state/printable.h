@@ -12,4 +12,7 @@
  */
 void printable__copy(char *out, size_t room, const void *bytes, size_t size);
 
+/* Bytes of the harmless character at @bytes (of @left, at least 1); 0 if there is none. */
+size_t printable__length(const void *bytes, size_t left);
+
 #endif
