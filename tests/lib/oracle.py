@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Choices = dict[int, NDArray[np.int64]]  # position -> expert ids
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,18 @@ class Oracle:
             result[:, head] = softmax(score) @ value[:, shared]
         return result.reshape(tokens, width) @ self.tensors[prefix + "attn_output.weight"].T
 
-    def route(self, values: Array, prefix: str) -> Layer:
+    def route(self, values: Array, prefix: str, forced: Choices) -> Layer:
         gates = softmax(values @ self.tensors[prefix + "ffn_gate_inp.weight"].T)
         order = np.argsort(-gates, axis=-1, kind="stable")
         ranked = np.take_along_axis(gates, order, axis=-1)
         distance = ranked[:, :-1] - ranked[:, 1:]
-        chosen = ranked[:, :self.k]
+        ids = order[:, :self.k].copy()
+        for position, choice in forced.items():
+            ids[position] = choice
+        chosen = np.take_along_axis(gates, ids, axis=-1)
         if self.arch in ("qwen3moe", "llama"):
             chosen = chosen / chosen.sum(axis=-1, keepdims=True)
-        return Layer(order[:, :self.k], chosen, distance[:, self.k - 1],
+        return Layer(ids, chosen, distance[:, self.k - 1],
                      distance[:, :self.k - 1].min(axis=-1, initial=np.inf))
 
     def experts_of(self, values: Array, layer: Layer, prefix: str) -> Array:
@@ -113,8 +117,11 @@ class Oracle:
             result[token] += layer.weights[token, place][:, None] * (inner @ down[expert].T)
         return result
 
-    def forward(self, tokens: list[int]) -> tuple[list[Layer], Array]:
-        """The routing of each layer, and the logits of the last token."""
+    def forward(self, tokens: list[int],
+                forced: dict[int, Choices] | None = None) -> tuple[list[Layer], Array]:
+        """The routing of each layer, and the logits of the last token. @forced: by layer and
+        position, choices to follow instead of its own (where a near tie fell the other way,
+        what comes after is judged on the way that was taken)."""
         values = self.tensors["token_embd.weight"][np.asarray(tokens)]
         routing: list[Layer] = []
         for number in range(self.layers):
@@ -122,7 +129,7 @@ class Oracle:
             values = values + self.attention(
                 self.rms_norm(values, prefix + "attn_norm.weight"), prefix)
             normed = self.rms_norm(values, prefix + "ffn_norm.weight")
-            layer = self.route(normed, prefix)
+            layer = self.route(normed, prefix, (forced or {}).get(number, {}))
             routing.append(layer)
             values = values + self.experts_of(normed, layer, prefix)
         last = self.rms_norm(values[-1:], "output_norm.weight")

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compares a recording with what the clients were told and with the oracle. Every difference is
+an entry of `faults`; nothing is forgiven but near ties under a stated limit, which are counted."""
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lib.client import Answer
+from lib.oracle import Choices, Layer, Oracle
+from lib.recording import DECODE, PREFILL, UNKNOWN, Picture, Request
+
+
+@dataclass
+class Verdict:
+    """What was compared and what was found."""
+
+    requests: int = 0
+    unfinished: int = 0      # cancelled by their clients
+    slots_known: int = 0
+    decisions: int = 0       # one token, one layer
+    last_layer: int = 0      # of these in the last layer
+    set_ties: list[float] = field(default_factory=list)    # gaps of forgiven differences
+    order_ties: list[float] = field(default_factory=list)
+    weight_difference: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+    def fault(self, text: str) -> None:
+        self.faults.append(text if len(text) < 400 else text[:400] + "...")
+
+    def check(self, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            self.fault(f"{what}: recorded {found}, not {wanted}")
+
+    def line(self, name: str) -> str:
+        ties = self.set_ties + self.order_ties
+        largest = f", largest gap {max(ties):.1e}" if ties else ""
+        return (f"{name}: {self.requests} requests ({self.unfinished} cancelled, slot known of "
+                f"{self.slots_known}), {self.decisions} decisions ({self.last_layer} in the last "
+                f"layer), {len(self.faults)} faults, near ties {len(self.set_ties)} of the set "
+                f"and {len(self.order_ties)} of the order{largest}, largest weight difference "
+                f"{self.weight_difference:.1e}")
+
+
+def match(answers: list[Answer], picture: Picture,
+          verdict: Verdict) -> list[tuple[Answer, Request]]:
+    """Pairs by the client's own id; where the client got none, by the whole prompt."""
+    by_id = {str(request.begin.columns["client_id"]): request
+             for request in picture.requests.values() if request.begin.columns["client_id"]}
+    by_prompt: dict[tuple[int, ...], list[Request]] = {}
+    for request in picture.requests.values():
+        prompt = tuple(int(token) for token in request.begin.columns["tokens"])
+        by_prompt.setdefault(prompt, []).append(request)
+    pairs: list[tuple[Answer, Request]] = []
+    for answer in answers:
+        if answer.error:
+            verdict.fault(f"client of {answer.ask}: {answer.error}")
+            continue
+        if answer.client_id:
+            found = [by_id[answer.client_id]] if answer.client_id in by_id else []
+        else:
+            found = by_prompt.get(tuple(answer.prompt), [])
+        if len(found) != 1:
+            verdict.fault(f"{len(found)} requests in the recording for {answer.client_id} "
+                          f"{answer.ask}")
+            continue
+        pairs.append((answer, found[0]))
+    for number, uses in Counter(id(request) for _, request in pairs).items():
+        if uses > 1:
+            verdict.fault(f"request {number} was matched {uses} times")
+    return pairs
+
+
+def check_identity(answer: Answer, request: Request, verdict: Verdict) -> None:
+    begin, name = request.begin.fields, f"request {request.begin.fields['request']}"
+    if answer.slot is not None:
+        verdict.slots_known += 1
+        verdict.check(f"{name}: slot", begin["slot"], answer.slot)
+    if answer.task is not None:
+        verdict.check(f"{name}: task", begin["task"], answer.task)
+    if answer.cached is not None:
+        verdict.check(f"{name}: cached prefix", begin["cached"], answer.cached)
+    verdict.check(f"{name}: prompt length", begin["prompt"], len(answer.prompt))
+    verdict.check(f"{name}: prompt", [int(t) for t in request.begin.columns["tokens"]],
+                  answer.prompt)
+    verdict.check(f"{name}: before attach", request.before_attach, False)
+    if request.end is None:
+        verdict.fault(f"{name}: has no end")
+        return
+    verdict.check(f"{name}: ending", request.end.fields["ending"], 1)
+    verdict.check(f"{name}: rows at its end", request.end.fields["rows"], request.rows)
+
+
+def check_rows(answer: Answer, request: Request, verdict: Verdict) -> None:
+    name = f"request {request.begin.fields['request']}"
+    cached, prompt = request.begin.fields["cached"], len(answer.prompt)
+    if answer.finished:
+        verdict.check(f"{name}: rows", request.rows, answer.rows)
+    elif request.rows < answer.rows:
+        verdict.fault(f"{name}: {request.rows} rows, its client saw {answer.rows}")
+    verdict.check(f"{name}: positions", request.position,
+                  list(range(cached, cached + request.rows)))
+    known = answer.tokens
+    for position, token in zip(request.position, request.token):
+        if position < len(known) and token != known[position]:
+            verdict.fault(f"{name}: token {token} at {position}, not {known[position]}")
+    verdict.check(f"{name}: phases", request.phase,
+                  [PREFILL if p < prompt else DECODE for p in request.position])
+    verdict.check(f"{name}: output rows", request.output,
+                  [p >= prompt - 1 for p in request.position])
+
+
+def check_coverage(request: Request, layers: list[int], verdict: Verdict) -> None:
+    """Exact, from the rows themselves; nothing may be missing but what was never computed."""
+    name = f"request {request.begin.fields['request']}"
+    cached = request.begin.fields["cached"]
+    outputs = [index for index, output in enumerate(request.output) if output]
+    verdict.check(f"{name}: layers covered", sorted(c.fields["layer"] for c in request.coverage),
+                  layers)
+    for layer in layers:
+        wanted = outputs if layer == layers[-1] else list(range(request.rows))
+        verdict.check(f"{name}: rows routed in layer {layer}",
+                      sorted(request.routes.get(layer, {})), wanted)
+    for record in request.coverage:
+        last = record.fields["layer"] == layers[-1]
+        never = request.rows - len(outputs) if last else 0
+        wanted_fields = {"expected": cached + request.rows, "seen": request.rows - never,
+                         "cached": cached, "not_computed": never, "lost": 0, "invalid": 0,
+                         "before_attach": 0, "not_routed": 0}
+        found = {key: record.fields[key] for key in wanted_fields}
+        verdict.check(f"{name}: coverage of layer {record.fields['layer']}", found,
+                      wanted_fields)
+
+
+class Judge:
+    """Compares routing with the oracle; remembers near ties that fell the other way, because a
+    prefix that another request reuses carries them on."""
+
+    def __init__(self, oracle: Oracle, tie_limit: float, weight_limit: float) -> None:
+        self.oracle = oracle
+        self.tie_limit = tie_limit
+        self.weight_limit = weight_limit
+        self.ties: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
+
+    def forced(self, tokens: list[int]) -> dict[int, Choices]:
+        forced: dict[int, Choices] = {}
+        for (layer, prefix), ids in self.ties.items():
+            if tuple(tokens[:len(prefix)]) == prefix:
+                forced.setdefault(layer, {})[len(prefix) - 1] = ids
+        return forced
+
+    def find_tie(self, request: Request, tokens: list[int], layers: list[Layer],
+                 verdict: Verdict) -> bool:
+        """Note the first layer's near ties that fell the other way; True if there are any."""
+        found = False
+        for number in sorted(request.routes):
+            for index, (ids, _) in request.routes[number].items():
+                position = request.position[index]
+                wanted = layers[number].ids[position]
+                key = number, tuple(tokens[:position + 1])
+                if list(ids) == list(wanted) or key in self.ties:
+                    continue
+                same_set = set(ids) == set(wanted)
+                gap = float((layers[number].order_gap if same_set else layers[number].gap)
+                            [position])
+                if gap < self.tie_limit:
+                    (verdict.order_ties if same_set else verdict.set_ties).append(gap)
+                    self.ties[key] = np.asarray(ids)
+                    found = True
+            if found:
+                return True
+        return False
+
+    def routing(self, request: Request, verdict: Verdict) -> None:
+        tokens = request.tokens
+        if not tokens:
+            return
+        layers, _ = self.oracle.forward(tokens, self.forced(tokens))
+        while self.find_tie(request, tokens, layers, verdict):
+            layers, _ = self.oracle.forward(tokens, self.forced(tokens))
+        name = f"request {request.begin.fields['request']}"
+        for number, entries in request.routes.items():
+            verdict.decisions += len(entries)
+            verdict.last_layer += len(entries) if number == self.oracle.layers - 1 else 0
+            for index, (ids, weights) in entries.items():
+                position = request.position[index]
+                wanted = layers[number]
+                if list(ids) != list(wanted.ids[position]):
+                    verdict.fault(
+                        f"{name}: layer {number} position {position}: experts {list(ids)}, not "
+                        f"{list(wanted.ids[position])} (gap {wanted.gap[position]:.1e}, of the "
+                        f"order {wanted.order_gap[position]:.1e})")
+                    continue
+                difference = float(np.abs(weights - wanted.weights[position]).max())
+                verdict.weight_difference = max(verdict.weight_difference, difference)
+                if difference > self.weight_limit:
+                    verdict.fault(f"{name}: layer {number} position {position}: weights differ "
+                                  f"by {difference:.1e}")
+
+
+def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit: float = 1e-6,
+          weight_limit: float = 1e-5, optional: list[Answer] | None = None) -> Verdict:
+    """Everything of an exact recording. @optional: answers that may be missing from it, because
+    they were made while the probes were placed; if they are there, they must be right."""
+    verdict = Verdict()
+    known = {str(r.begin.columns["client_id"]) for r in picture.requests.values()}
+    present = [a for a in optional or [] if a.client_id in known]
+    pairs = match(answers + present, picture, verdict)
+    matched = {id(request) for _, request in pairs}
+    for request in picture.requests.values():
+        if id(request) not in matched and not (optional and request.before_attach):
+            verdict.fault(f"request {request.begin.fields['request']} is nobody's")
+    court = Judge(oracle, tie_limit, weight_limit)
+    for answer, request in pairs:
+        verdict.requests += 1
+        verdict.unfinished += answer.cancelled
+        check_identity(answer, request, verdict)
+        if request.begin.fields["cached"] == UNKNOWN:
+            continue
+        check_rows(answer, request, verdict)
+        check_coverage(request, picture.layers, verdict)
+        court.routing(request, verdict)
+    verdict.check("decisions in the recording", picture.decisions, verdict.decisions)
+    verdict.check("rows of no request", picture.unknown_rows, 0)
+    verdict.check("lost", picture.recording.lost, 0)
+    return verdict
