@@ -51,8 +51,10 @@ struct mp_event_route {
 	char name[MP_NAME_SIZE]; /* name of the ids tensor, "ffn_moe_topk-<layer>" */
 	__u32 k;                 /* ids a row */
 	__u32 experts;           /* row stride of the ids tensor in ids: number of experts */
+	__u32 computation;       /* of this thread: number of the ROWS hit it belongs to */
+	__u32 reserved;
 };
-_Static_assert(sizeof(struct mp_event_route) == 88, "mp_event_route is shared");
+_Static_assert(sizeof(struct mp_event_route) == 96, "mp_event_route is shared");
 
 /*
  * MP_EVENT_ROWS: then, each of count entries: __s32 token[], __s32 position[],
@@ -63,7 +65,7 @@ _Static_assert(sizeof(struct mp_event_route) == 88, "mp_event_route is shared");
 struct mp_event_rows {
 	struct mp_event event;
 	__u32 flags;
-	__u32 reserved;
+	__u32 computation; /* ROWS hits of this thread, this one included; also those that were lost */
 };
 _Static_assert(sizeof(struct mp_event_rows) == 56, "mp_event_rows is shared");
 

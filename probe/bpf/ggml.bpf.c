@@ -4,6 +4,33 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+/*
+ * Thread id -> how many ROWS hits it had. Routes carry the number, so that the reader never joins
+ * a route with the rows of an earlier computation because the rows in between were lost.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u32);
+} computations SEC(".maps");
+
+static __always_inline __u32 computation__number(__u32 tid)
+{
+	__u32 *number = bpf_map_lookup_elem(&computations, &tid);
+
+	return number ? *number : 0;
+}
+
+/* Only the thread itself writes its number. */
+static __always_inline __u32 computation__begin(__u32 tid)
+{
+	__u32 number = computation__number(tid) + 1;
+
+	bpf_map_update_elem(&computations, &tid, &number, BPF_ANY);
+	return number;
+}
+
 /* --- mp_route: the router's ids and weights, at the operator that uses them ----------------- */
 
 #define ROW_BYTES_MAX (MP_TOP_K * 4u)
@@ -21,6 +48,7 @@ struct route {
 	__u64 weights, weights_stride;
 	__u32 k, rows;
 	__u32 chunk_rows, chunks;
+	__u32 computation;
 	char name[MP_NAME_SIZE];
 };
 
@@ -121,6 +149,8 @@ static __always_inline long route__emit(struct route *r, __u32 index, __u32 firs
 	__builtin_memcpy(e->name, r->name, sizeof(e->name));
 	e->k = r->k;
 	e->experts = r->ids_stride / 4;
+	e->computation = r->computation;
+	e->reserved = 0;
 	ids = e + 1;
 	if (class == RECORD_SMALL)
 		CLAMP(half, ROUTE_HALF_SMALL);
@@ -241,6 +271,7 @@ int mp_route(struct pt_regs *ctx)
 		return 0;
 	hit__match(&r.hit, ctx);
 	r.name[MP_NAME_SIZE - 1] = '\0';
+	r.computation = computation__number(r.hit.tid);
 	if (path__follow(&site->weights, ctx, &weights))
 		goto fault;
 	bad = route__shape(&r, &site->tensor, ids, weights);
@@ -269,6 +300,7 @@ struct rows {
 	struct hit hit;
 	__u64 token, position, sequences, sequence, output; /* addresses of the columns */
 	__u32 rows, chunks;
+	__u32 computation;
 };
 
 /* The columns of one chunk that need a look at each row. */
@@ -388,7 +420,7 @@ static __always_inline long rows__emit(struct rows *r, __u32 index, __u32 first,
 	}
 	event__fill(&e->event, &r->hit, &c);
 	e->flags = r->token ? 0 : MP_ROWS_NO_TOKENS;
-	e->reserved = 0;
+	e->computation = r->computation;
 	to = e + 1;
 	copy.token = r->token ? NULL : to;
 	if (r->token && column__read(to, r->token + 4 * first, count * 4, most * 4))
@@ -446,6 +478,7 @@ int mp_rows(struct pt_regs *ctx)
 		return 0;
 	site = &r.hit.site->rows;
 	hit__match(&r.hit, ctx);
+	r.computation = computation__begin(r.hit.tid);
 	if (path__follow(&site->batch, ctx, &batch) ||
 	    read_user(&r.rows, sizeof(r.rows), batch + site->count) ||
 	    read_user(&r.token, 8, batch + site->token) ||
