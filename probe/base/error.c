@@ -4,6 +4,15 @@
 #include <stdarg.h>
 #include <string.h>
 
+/* Names in a message come from strangers (file names, command lines): what would move a
+ * terminal's cursor or begin a line of its own becomes '?'. */
+static void clean(char *text, const char *allowed)
+{
+	for (; *text; text++)
+		if (((unsigned char)*text < ' ' && !strchr(allowed, *text)) || *text == 0x7f)
+			*text = '?';
+}
+
 int error__set(struct error *e, enum exit_code exit, int errnum, const char *remedy,
 	       const char *fmt, ...)
 {
@@ -16,7 +25,9 @@ int error__set(struct error *e, enum exit_code exit, int errnum, const char *rem
 	va_start(ap, fmt);
 	vsnprintf(e->what, sizeof(e->what), fmt, ap);
 	va_end(ap);
+	clean(e->what, "");
 	snprintf(e->remedy, sizeof(e->remedy), "%s", remedy ? remedy : "");
+	clean(e->remedy, "\n");
 	return -errnum;
 }
 

@@ -30,7 +30,8 @@ struct error {
 
 /*
  * Fill @e, unless it already holds an error (the innermost layer knows most). @e may be NULL.
- * @remedy may be NULL. Returns -errnum, so that callers write `return error__set(...)`.
+ * @remedy may be NULL. Control characters become '?' (newlines stay in @remedy), since names
+ * in messages come from strangers. Returns -errnum: callers write `return error__set(...)`.
  */
 int error__set(struct error *e, enum exit_code exit, int errnum, const char *remedy,
 	       const char *fmt, ...) __attribute__((format(printf, 5, 6)));

@@ -21,5 +21,8 @@ void log__write(enum log_level level, const char *module, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	for (char *c = line; *c; c++) /* names of strangers must not steer a terminal */
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
 	fprintf(stderr, "%s: %s\n", module, line);
 }

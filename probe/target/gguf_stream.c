@@ -23,6 +23,16 @@ void gguf_stream__fail(struct gguf_stream *s, const char *why)
 		s->why = why;
 }
 
+/* True if @n more bytes are in the file and within what a header may take. */
+static bool has_room(struct gguf_stream *s, uint64_t n)
+{
+	if (n > s->size - s->at)
+		gguf_stream__fail(s, "its header is cut off");
+	else if (s->at > GGUF_HEADER_MAX || n > GGUF_HEADER_MAX - s->at)
+		gguf_stream__fail(s, "its header is longer than 256 MB");
+	return !s->why;
+}
+
 /* Read the window anew from the current position. False: failed. */
 static bool refill(struct gguf_stream *s)
 {
@@ -50,12 +60,8 @@ const uint8_t *gguf_stream__take(struct gguf_stream *s, size_t n)
 {
 	const uint8_t *p;
 
-	if (s->why)
+	if (s->why || !has_room(s, n))
 		return NULL;
-	if (n > GGUF_WINDOW || n > s->size - s->at) {
-		gguf_stream__fail(s, "its header is cut off");
-		return NULL;
-	}
 	if (s->fd < 0) {
 		p = s->memory + s->at;
 		s->at += n;
@@ -77,11 +83,7 @@ const uint8_t *gguf_stream__take(struct gguf_stream *s, size_t n)
 
 void gguf_stream__skip(struct gguf_stream *s, uint64_t n)
 {
-	if (s->why)
-		return;
-	if (n > s->size - s->at)
-		gguf_stream__fail(s, "its header is cut off");
-	else
+	if (!s->why && has_room(s, n))
 		s->at += n;
 }
 

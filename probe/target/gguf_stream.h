@@ -11,6 +11,9 @@
 #include <stdint.h>
 
 #define GGUF_WINDOW 65536
+/* What a header may take. The largest known are some 20 MB of vocabulary; a sparse file of a
+ * terabyte must not keep us busy. */
+#define GGUF_HEADER_MAX (256u << 20)
 
 /* X(id, NAME, bytes a value; 0: of its own length) */
 #define GGUF_VALUES(X)                                                                             \
