@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Without memory a request is not remembered; uthash would end the program. */
 #define HASH_NONFATAL_OOM 1
@@ -93,13 +94,16 @@ static const char *small_letters(char out[NAME_SIZE], const char *name)
 	return out;
 }
 
-/* The name of @value, or the number where a later writer knows more. */
+/* The name of @value, null for the one that means unknown, or the number where a later writer
+ * knows more. */
 static json *name_value(const char *const *names, size_t count, uint32_t value)
 {
 	char text[NAME_SIZE];
 
 	if (value >= count || !names[value])
 		return json_object_new_uint64(value);
+	if (!strcasecmp(names[value], "unknown"))
+		return NULL;
 	return json_object_new_string(small_letters(text, names[value]));
 }
 
