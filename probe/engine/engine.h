@@ -38,8 +38,9 @@ struct engine_plan {
 	struct engine_site site[ENGINE_SITES_MAX];
 	char version[64];         /* of the engine, "" if unknown */
 	uint8_t build_id[20];     /* of the library with the router */
-	double hits_per_step;     /* predicted: all sites, all threads; < 0: unknown */
 	uint32_t threads;         /* that run the router operator, ENGINE_UNKNOWN */
+	/* Predicted hits of one step: by each of those threads, and by all; < 0: unknown. */
+	double hits_per_step_thread, hits_per_step;
 };
 
 struct engine; /* per engine, per target: assembly state */
@@ -66,9 +67,15 @@ struct engine_ops {
 	 * layout at run time writes it here. NULL in a replay. May be NULL. */
 	void (*table)(struct engine *g, struct mp_site *table);
 
-	/* One raw event of @size bytes (untrusted), in ring order. Says what follows from it. */
+	/*
+	 * One raw event of @size bytes (untrusted), in ring order. Says what follows from it.
+	 * -EPROTO: the target is not what the engine took it for (a layout that no record fits);
+	 * failure() says so by name and capture must end. Other -errno: from the sink, -ENOMEM.
+	 */
 	int (*event)(struct engine *g, const struct mp_event *ev, size_t size,
 		     const struct engine_sink *sink);
+	/* Why event() gave -EPROTO (EXIT_UNSUPPORTED); borrowed. */
+	const struct error *(*failure)(const struct engine *g);
 
 	/* Called about every 50 ms with CLOCK_MONOTONIC: flush what has waited. May be NULL. */
 	int (*tick)(struct engine *g, uint64_t now_ns, const struct engine_sink *sink);
@@ -86,5 +93,7 @@ extern const struct engine_ops *const engines[];
 
 /* The engine that runs in @t. None: EXIT_UNSUPPORTED, saying what was looked for. */
 int engine__find(const struct engine_ops **out, struct target *t, struct error *e);
+/* The engine called @name, whether it matches or not; NULL if there is none. */
+const struct engine_ops *engine__by_name(const char *name);
 
 #endif

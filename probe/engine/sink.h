@@ -48,7 +48,9 @@ struct engine_request {
 struct engine_request_end {
 	uint32_t request;
 	uint32_t ending; /* numbers of enum trace_ending: UNKNOWN 0, RELEASED 1, REPLACED 2, ... */
-	uint32_t tokens; /* of the sequence by the server's own word, ENGINE_UNKNOWN */
+	/* By the server's own word, ENGINE_UNKNOWN where it did not say: positions of the sequence
+	 * that were evaluated (cached prefix included), prompt rows computed, tokens generated. */
+	uint32_t tokens, prompt_rows, generated;
 	uint64_t time_ns;
 };
 
@@ -89,10 +91,10 @@ struct engine_sink {
 	int (*request_begin)(void *ctx, const struct engine_request *r);
 	int (*request_end)(void *ctx, const struct engine_request_end *r);
 	int (*step)(void *ctx, const struct engine_step *s);
-	/* @count things with @rows rows that failed check @cause (enum trace_invalid_cause's
-	 * numbers, see ENGINE_INVALID_*) in @layer (ENGINE_UNKNOWN: none). */
+	/* @count captures that failed check @cause (ENGINE_INVALID_*). */
 	int (*invalid)(void *ctx, uint32_t cause, uint64_t count);
-	/* Things lost before they could be understood (numbers of enum trace_loss_cause). */
+	/* @count captures lost before they could be understood (ENGINE_LOSS_*). CHUNKS says rows 0:
+	 * the kernel counted them when it gave the capture up. */
 	int (*lost)(void *ctx, uint32_t cause, uint64_t count, uint64_t rows);
 	void *ctx;
 };
@@ -106,6 +108,7 @@ enum {
 	ENGINE_ENDING_CAPTURE_END = 4,
 	ENGINE_LOSS_CHUNKS = 4,
 	ENGINE_LOSS_NO_STEP = 6,
+	ENGINE_INVALID_SHAPE = 2,
 	ENGINE_INVALID_EXPERT_RANGE = 3,
 	ENGINE_INVALID_EXPERT_REPEATED = 4,
 	ENGINE_INVALID_WEIGHT = 5,
