@@ -24,7 +24,7 @@ CPPFLAGS += -I. -I$(O) -D_GNU_SOURCE -DMOEPROBE_VERSION='"$(VERSION)"'
 CFLAGS ?= -O2 -g
 CFLAGS += -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -Wstrict-prototypes \
 	  -Wmissing-prototypes -fno-common -fstack-protector-strong
-LDLIBS_collector = -lbpf -ldw -lelf -lZydis -lz -lzstd -lcap -lpthread
+LDLIBS_collector = -lbpf -ldw -lelf -llzma -lZydis -lz -lzstd -lcap -lpthread
 LDLIBS_analyzer = -ljson-c -lncursesw -ltinfo -lz -lzstd -lcap -lm
 ifdef SAN
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer

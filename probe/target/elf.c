@@ -15,7 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "probe/base/buffer.h"
 #include "probe/base/error.h"
+#include "probe/target/elf_debugdata.h"
 #include "probe/target/elf_dwarf.h"
 #include "probe/target/elf_table.h"
 
@@ -38,6 +40,8 @@ struct elf {
 	size_t build_id_size;
 	struct elf_table dynamic, full;
 	bool dynamic_read, full_read;
+	Elf *embedded; /* where @full comes from if it is .gnu_debugdata, else NULL */
+	struct buffer embedded_image;
 	uint64_t *functions; /* distinct addresses of both tables, ascending */
 	size_t function_count;
 };
@@ -152,7 +156,9 @@ void elf__free(struct elf *f)
 	elf_table__free(&f->full);
 	free(f->functions);
 	free(f->segments);
-	elf_end(f->elf); /* accepts NULL */
+	elf_end(f->embedded); /* accepts NULL, like the next */
+	buffer__free(&f->embedded_image);
+	elf_end(f->elf);
 	close(f->fd);
 	free(f->name);
 	free(f);
@@ -207,8 +213,13 @@ static int read_full(struct elf *f)
 	if (f->full_read)
 		return 0;
 	err = elf_table__read(&f->full, f->elf, SHT_SYMTAB);
-	f->full_read = !err;
-	return err;
+	if (err)
+		return err;
+	/* A damaged image is as good as none: the file itself is whole. */
+	if (!f->full.count && !elf_debugdata__open(&f->embedded, &f->embedded_image, f->elf))
+		elf_table__read(&f->full, f->embedded, SHT_SYMTAB);
+	f->full_read = true;
+	return 0;
 }
 
 int elf__symbol(struct elf *f, const char *name, struct elf_symbol *out)
