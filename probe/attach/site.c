@@ -37,6 +37,14 @@
 #define OUTSIDE_BLOCKS_MAX 512
 #define TABLE_ENTRIES_MAX 4096
 #define INSTRUCTION_BYTES_MAX 16
+#define WINDOW_BYTES 4096u
+
+/* The file's bytes around the last address asked for: asking the file each time is slow. */
+struct window {
+	const uint8_t *bytes; /* borrowed */
+	uint64_t address;
+	size_t size;
+};
 
 struct function {
 	struct elf *file;
@@ -55,7 +63,49 @@ struct scan {
 	uint64_t block[OUTSIDE_BLOCKS_MAX]; /* where outside code begins */
 	size_t blocks;
 	bool incomplete;        /* something could not be followed: nothing is proved */
+	struct window window;
 };
+
+/* The most bytes from @address on, at most @max, that the file holds; NULL and 0 if none. */
+static const uint8_t *longest_bytes(struct elf *f, uint64_t address, size_t max, size_t *size)
+{
+	size_t low = 0, high = max;
+	const uint8_t *bytes = elf__bytes(f, address, max);
+
+	*size = bytes ? max : 0;
+	while (!bytes && low + 1 < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (elf__bytes(f, address, middle))
+			low = middle;
+		else
+			high = middle;
+	}
+	if (bytes || !low)
+		return bytes;
+	*size = low;
+	return elf__bytes(f, address, low);
+}
+
+/* Up to @max bytes at @address in *@size, borrowed; NULL if it has none. */
+static const uint8_t *window_bytes(struct window *w, struct elf *f, uint64_t address, size_t max,
+				   size_t *size)
+{
+	uint64_t page = address & ~(uint64_t)(WINDOW_BYTES - 1);
+	size_t at;
+
+	if (address < w->address || address - w->address + max > w->size) {
+		w->address = page;
+		w->bytes = longest_bytes(f, page, WINDOW_BYTES + INSTRUCTION_BYTES_MAX, &w->size);
+		if (!w->bytes) { /* a segment that begins within the page */
+			w->address = address;
+			w->bytes = longest_bytes(f, address, WINDOW_BYTES, &w->size);
+		}
+	}
+	at = address - w->address;
+	*size = !w->bytes || at >= w->size ? 0 : w->size - at < max ? w->size - at : max;
+	return *size ? w->bytes + at : NULL;
+}
 
 static bool is_inside(const struct function *f, uint64_t address)
 {
@@ -94,11 +144,12 @@ static void note_table(struct scan *s, const struct arch_instruction *in)
 	uint64_t target;
 
 	for (i = 0; i < TABLE_ENTRIES_MAX; i++) {
-		const uint8_t *entry =
-			elf__bytes(s->function->file, in->table_address + i * width, width);
 		uint32_t narrow;
+		size_t size;
+		const uint8_t *entry = window_bytes(&s->window, s->function->file,
+						    in->table_address + i * width, width, &size);
 
-		if (!entry)
+		if (!entry || size < width)
 			return;
 		if (in->table == ARCH_TABLE_RELATIVE) {
 			memcpy(&narrow, entry, sizeof(narrow));
@@ -144,26 +195,15 @@ static void scan_function(struct scan *s)
 	}
 }
 
-/* Decode one instruction anywhere in the file. */
-static int decode_at(const struct function *f, uint64_t address, struct arch_instruction *in)
-{
-	const uint8_t *bytes = NULL;
-	size_t n;
-
-	for (n = INSTRUCTION_BYTES_MAX; n && !bytes; n--)
-		bytes = elf__bytes(f->file, address, n);
-	if (!bytes)
-		return -EINVAL;
-	return f->arch->decode(in, bytes, n + 1, address);
-}
-
 /* Follow what the function branches to outside itself, until each path returns, jumps back or
  * leaves by an indirect jump (a PLT entry). Undecodable: the path is never taken. */
 static void scan_outside(struct scan *s)
 {
+	const struct function *f = s->function;
 	struct arch_instruction in;
 	unsigned budget = OUTSIDE_INSTRUCTIONS_MAX;
-	size_t i;
+	const uint8_t *bytes;
+	size_t i, size;
 
 	for (i = 0; i < s->blocks && !s->incomplete; i++) {
 		uint64_t at = s->block[i];
@@ -173,11 +213,13 @@ static void scan_outside(struct scan *s)
 				s->incomplete = true;
 				return;
 			}
-			if (decode_at(s->function, at, &in))
+			bytes = window_bytes(&s->window, f->file, at, INSTRUCTION_BYTES_MAX,
+					     &size);
+			if (!bytes || f->arch->decode(&in, bytes, size, at))
 				break;
 			note_instruction(s, &in);
 			at += in.length;
-			if (is_inside(s->function, at)) {
+			if (is_inside(f, at)) {
 				note_landing(s, at, false);
 				break;
 			}
@@ -231,23 +273,6 @@ static int choose(const struct function *f, unsigned arguments, bool stack_argum
 		moved |= in.moves_stack;
 	}
 	return 0;
-}
-
-/* The most bytes from @address on, at most @max, that the file holds; NULL and 0 if none. */
-static const uint8_t *longest_bytes(struct elf *f, uint64_t address, size_t max, size_t *size)
-{
-	size_t low = 0, high = max;
-
-	while (low < high) {
-		size_t middle = low + (high - low + 1) / 2;
-
-		if (elf__bytes(f, address, middle))
-			low = middle;
-		else
-			high = middle - 1;
-	}
-	*size = low;
-	return low ? elf__bytes(f, address, low) : NULL;
 }
 
 static int function_find(struct function *out, struct elf *f, const char *symbol)
