@@ -2,6 +2,7 @@
 """Runs the built programs as a user would."""
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -78,12 +79,12 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = ATTACH
 
 
 @contextmanager
-def recording(pid: int, file: Path, *options: str) -> Iterator[Capture]:
+def recording(pid: int, file: Path, *options: str, detail: str = "tokens") -> Iterator[Capture]:
     """`moeprobe record` of @pid into @file, ended when the block is left."""
     log = file.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen([str(MOEPROBE), "record", str(pid), "-o", str(file),
-                                    "--detail", "tokens", *options],
+                                    "--detail", detail, *options],
                                    stdout=output, stderr=subprocess.STDOUT,
                                    stdin=subprocess.DEVNULL)
     capture = Capture(process, file, log)
@@ -106,3 +107,51 @@ def children_of(pid: int) -> list[int]:
     except OSError:
         return [pid]
     return [pid, *(below for child in text.split() for below in children_of(int(child)))]
+
+
+# --- what is left in the kernel ---------------------------------------------------------------
+
+BPFTOOL = next((path for path in ("/usr/sbin/bpftool", "/usr/bin/bpftool")
+                if Path(path).exists()), "bpftool")
+KERNEL_OBJECTS = {"link_id": "link", "prog_id": "prog", "map_id": "map"}
+
+
+def kernel_objects(pids: list[int]) -> set[tuple[str, int]]:
+    """BPF links, programs and maps that these processes hold: (kind, id)."""
+    held: set[tuple[str, int]] = set()
+    for pid in pids:
+        for info in Path(f"/proc/{pid}/fdinfo").glob("*"):
+            try:
+                lines = info.read_text().splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name in KERNEL_OBJECTS and value.strip().isdigit():
+                    held.add((KERNEL_OBJECTS[name], int(value)))
+    return held
+
+
+def existing(objects: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of @objects that the kernel still has."""
+    left: set[tuple[str, int]] = set()
+    for kind in {kind for kind, _ in objects}:
+        listed = subprocess.run([BPFTOOL, "--json", kind, "list"], capture_output=True,
+                                text=True, check=True).stdout
+        ids = {int(one["id"]) for one in json.loads(listed or "[]")}
+        left |= {(kind, number) for wanted, number in objects if wanted == kind
+                 and number in ids}
+    return left
+
+
+def running_pids(pids: list[int]) -> list[int]:
+    """Those that run; a zombie does not."""
+    alive = []
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX":
+            alive.append(pid)
+    return alive

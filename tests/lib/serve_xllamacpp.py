@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One real llama.cpp server in this process. Prints "LISTEN <url>", then serves until killed."""
+"""One real llama.cpp server in this process. Prints "LISTEN <url>", then serves until killed.
+SIGTERM ends it; on SIGUSR1 it becomes another program."""
 from __future__ import annotations
 
 import argparse
@@ -53,6 +54,7 @@ def main() -> None:
     server = xllamacpp.Server(params)
     print("LISTEN", server.listening_address, flush=True)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGUSR1, lambda *_: os.execv("/bin/sleep", ["sleep", "60"]))
     while True:
         signal.pause()
 

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Recordings that are cut, damaged or something else: a clear line and exit code 1; whatever is
+whole before the fault is shown."""
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.exact import await_attached
+from lib.moeprobe import MOEPROBE, Finished, moeprobe, recording
+from lib.recording import read
+from lib.server import Server
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(name="good", scope="module")
+def fixture_good(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("good") / "r.moeprobe"
+    with recording(shared_server.pid, path) as one:
+        await_attached(shared_server, one)
+        for _ in range(3):
+            assert shared_server.still_serves()
+        shared_server.wait_idle()
+        assert one.stop().code == 0
+    assert read(path).complete
+    return path
+
+
+def one_line(done: Finished) -> str:
+    lines = done.error_lines()
+    assert lines and lines[0].startswith("moeprobe"), done
+    assert len(lines) <= 2, done.err
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", ["report", "dump", "top"])
+def test_foreign_files(tmp_path: Path, command: str) -> None:
+    empty, elf = tmp_path / "empty", Path("/bin/true")
+    empty.write_bytes(b"")
+    for file in (empty, elf, tmp_path, tmp_path / "missing"):
+        done = moeprobe(command, file)
+        assert done.code == 1, done
+        assert str(file) in one_line(done)
+
+
+@pytest.mark.parametrize("command", ["report", "dump"])
+def test_cut_file(tmp_path: Path, good: Path, command: str) -> None:
+    """Cut at many places: never a crash; what is whole is shown, and that it is cut is said."""
+    data, cut = good.read_bytes(), tmp_path / "cut"
+    for size in sorted({31, 32, 33, 71, 72, 73, len(data) // 2, len(data) - 1}):
+        cut.write_bytes(data[:size])
+        done = moeprobe(command, cut)
+        assert done.code in (0, 1), done
+        assert done.code == 1 or done.out or size < 100, (size, done)
+        said = (done.out + done.err).lower()
+        assert any(word in said for word in ("cut", "incomplete", "truncat", "ends")), (size, done)
+
+
+def test_flipped_bits(tmp_path: Path, good: Path) -> None:
+    data, bad = bytearray(good.read_bytes()), tmp_path / "bad"
+    for place in range(0, len(data), max(1, len(data) // 25)):
+        flipped = data.copy()
+        flipped[place] ^= 1 << (place % 8)
+        bad.write_bytes(flipped)
+        done = moeprobe("dump", "--json", bad)
+        assert done.code == 1, (place, done.err)
+        one_line(done)
+
+
+def test_pipe_reader_goes(good: Path) -> None:
+    """`moeprobe dump | head -1` ends without a word."""
+    done = subprocess.run(["bash", "-c", f"{MOEPROBE} dump {good} | head -1"],
+                          capture_output=True, text=True, timeout=30, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stderr.splitlines()) <= 1, done.stderr
+
+
+def screen(name: str) -> str:
+    return subprocess.run(["tmux", "-L", name, "capture-pane", "-p"], capture_output=True,
+                          text=True, check=False).stdout
+
+
+@pytest.mark.parametrize(("columns", "lines", "small"), [(12, 3, True), (100, 30, False)])
+def test_terminal_size(good: Path, columns: int, lines: int, small: bool) -> None:
+    """Too small a terminal is said, and is no reason to end; a fitting one shows the picture."""
+    name = f"moeprobe-test-{columns}"
+    subprocess.run(["tmux", "-L", name, "-f", "/dev/null", "new-session", "-d", "-x", str(columns),
+                    "-y", str(lines), f"{MOEPROBE} top {good}; echo code=$?; sleep 60"],
+                   check=True)
+    try:
+        end, shown = time.monotonic() + 15, ""
+        wanted = "small" if small else "olmoe"
+        while wanted not in shown.lower() and time.monotonic() < end:
+            time.sleep(0.2)
+            shown = screen(name)
+        assert wanted in shown.lower(), shown
+        assert "code=" not in shown, shown
+        subprocess.run(["tmux", "-L", name, "send-keys", "q"], check=True)
+        while "code=0" not in screen(name) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert "code=0" in screen(name).replace("\n", "")
+    finally:
+        subprocess.run(["tmux", "-L", name, "kill-server"], check=False)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What cannot work says so: one clear line (what, why) and what to do, the right exit code, and
+a target that goes on serving as if nothing had been."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lib.client import Ask, Crowd, TEXT
+from lib.exact import await_attached
+from lib.models import EXACT, model
+from lib.moeprobe import (BUILD, COLLECTOR, Finished, children_of, existing, kernel_objects,
+                          moeprobe, recording, running_pids, wait_until)
+from lib.recording import STOPS, read
+from lib.server import Options, Server, running
+from lib.unnamed import without_names
+
+pytestmark = pytest.mark.root
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+ROUTER = b"ggml_compute_forward_mul"
+
+
+def refused(done: Finished, code: int, *words: str) -> None:
+    """One line says what and why with @words, at most one more what to do."""
+    lines = done.error_lines()
+    assert done.code == code, done
+    assert lines and lines[0].startswith("moeprobe"), done.err
+    assert len(lines) <= 2, done.err
+    assert len(lines) == 1 or lines[1].startswith("  try: "), done.err
+    for word in words:
+        assert word.lower() in done.err.lower(), f"{word!r} is not in: {done.err}"
+
+
+def record(pid: int, file: Path | str, *options: str, before: tuple[str, ...] = ()) -> Finished:
+    return moeprobe("record", pid, "-o", file, "-d", "5", *options, before=before)
+
+
+def unused_pid() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture(name="sleeper")
+def fixture_sleeper() -> Iterator[int]:
+    process = subprocess.Popen(["sleep", "60"])
+    yield process.pid
+    assert process.poll() is None, "the target was touched"
+    process.kill()
+    process.wait()
+
+
+# --- at attach --------------------------------------------------------------------------------
+
+def test_no_such_pid(tmp_path: Path) -> None:
+    pid = unused_pid()
+    refused(record(pid, tmp_path / "r"), 4, str(pid))
+    refused(moeprobe("attach", pid), 4, str(pid))
+
+
+def test_zombie(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    wait_until(lambda: not running_pids([process.pid]), "still runs")
+    refused(record(process.pid, tmp_path / "r"), 4, str(process.pid))
+    process.wait()
+
+
+def test_no_known_engine(sleeper: int, tmp_path: Path) -> None:
+    refused(record(sleeper, tmp_path / "r"), 5, str(sleeper), "llama")
+
+
+def test_dense_model(dense_server: Server, tmp_path: Path) -> None:
+    refused(record(dense_server.pid, tmp_path / "r"), 5, "expert")
+    assert dense_server.still_serves()
+
+
+def test_no_rights(shared_server: Server) -> None:
+    done = record(shared_server.pid, "/dev/null", before=NOBODY)
+    refused(done, 3, "CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")
+    assert "try: " in done.err
+    assert shared_server.still_serves()
+
+
+def test_one_right_missing(shared_server: Server) -> None:
+    """Only what is missing is named."""
+    done = record(shared_server.pid, "/dev/null",
+                  before=("setpriv", "--bounding-set=-sys_admin,-perfmon"))
+    refused(done, 3, "CAP_PERFMON")
+    assert "CAP_BPF" not in done.err.splitlines()[0]
+
+
+def test_router_has_no_name(tmp_path: Path) -> None:
+    """A library whose symbols are gone: refused by name, the server unharmed."""
+    options = Options(library=str(without_names(tmp_path / "library", ROUTER)))
+    with running(model(EXACT["olmoe"]), tmp_path / "server.log", options) as server:
+        refused(record(server.pid, tmp_path / "r"), 5, ROUTER.decode())
+        assert server.still_serves()
+
+
+@pytest.mark.parametrize("arguments", [
+    ("record",), ("record", "0"), ("record", "x"), ("record", "1", "--detail", "all"),
+    ("report",), ("dump", "--frobnicate"), ("frobnicate",), ("record", "1", "-d", "-3"),
+    ("attach", "1", "--max-loss", "200"),
+])
+def test_usage(arguments: tuple[str, ...]) -> None:
+    done = moeprobe(*arguments)
+    assert done.code == 2, done
+    assert done.err and not done.out
+
+
+def test_gates_are_refused_by_name(shared_server: Server, tmp_path: Path) -> None:
+    done = record(shared_server.pid, tmp_path / "r", "--detail", "gates")
+    assert done.code == 2 and "gates" in done.err
+
+
+# --- the target goes --------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("number", "stop"), [
+    (signal.SIGKILL, "target_exit"), (signal.SIGTERM, "target_exit"),
+    (signal.SIGUSR1, "target_exec"),
+])
+def test_target_goes_during_capture(olmoe_server: Server, tmp_path: Path,
+                                    number: signal.Signals, stop: str) -> None:
+    """Killed, ended or turned into another program: the file is whole and says so."""
+    with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
+        await_attached(olmoe_server, one)
+        crowd = Crowd(olmoe_server, [Ask(TEXT, f"go {n}", 300, seed=n) for n in range(4)], 4)
+        crowd.start()
+        wait_until(lambda: (tmp_path / "r.moeprobe").stat().st_size > 20000, "no data")
+        os.kill(olmoe_server.pid, number)
+        done = one.wait(20)
+    crowd.stop()
+    assert done.code == 0, done.err
+    result = read(tmp_path / "r.moeprobe")
+    assert result.complete
+    assert STOPS[result.one("end").fields["stop"]] == stop
+    assert result.of("route")
+    ended = {record_.fields["request"] for record_ in result.of("request_end")}
+    begun = {record_.fields["request"] for record_ in result.of("request_begin")}
+    assert ended == begun
+
+
+# --- the output goes --------------------------------------------------------------------------
+
+def test_output_cannot_be_created(shared_server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "missing" / "r"
+    refused(record(shared_server.pid, file), 1, str(file), "no such file")
+    assert shared_server.still_serves()
+
+
+def test_output_is_a_directory(shared_server: Server, tmp_path: Path) -> None:
+    refused(record(shared_server.pid, tmp_path), 1, str(tmp_path), "directory")
+
+
+@pytest.fixture(name="small_disk")
+def fixture_small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=777", "tmpfs",
+                              str(place)], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small disk here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_disk_full(olmoe_server: Server, small_disk: Path) -> None:
+    """What was written before the disk was full stays readable."""
+    file = small_disk / "r.moeprobe"
+    crowd = Crowd(olmoe_server, [Ask(TEXT, f"fill {n}", 400, seed=n) for n in range(400)], 4)
+    with recording(olmoe_server.pid, file) as one:
+        crowd.start()
+        done = one.wait(60)
+    crowd.stop()
+    assert done.code == 1, done.err
+    assert "no space left" in done.err.lower()
+    assert read(file).of("route")
+    assert moeprobe("report", file).code == 0
+    assert olmoe_server.still_serves()
+
+
+@pytest.mark.parametrize("command", ["record {pid} -o - -d 20", "attach {pid}"])
+def test_reader_of_the_pipe_goes(olmoe_server: Server, command: str) -> None:
+    """`moeprobe ... | head`: it ends soon and quietly."""
+    line = command.format(pid=olmoe_server.pid)
+    crowd = Crowd(olmoe_server, [Ask(TEXT, f"pipe {n}", 300, seed=n) for n in range(400)], 4)
+    crowd.start()
+    done = subprocess.run(["bash", "-c", f"{BUILD}/moeprobe {line} | head -c 100 > /dev/null; "
+                           "exit ${PIPESTATUS[0]}"], capture_output=True, text=True, timeout=30,
+                          check=False, stdin=subprocess.DEVNULL)
+    crowd.stop()
+    assert done.returncode in (0, 1, 128 + signal.SIGPIPE), done
+    assert len(done.stderr.splitlines()) <= 3, done.stderr
+    assert olmoe_server.still_serves()
+
+
+# --- we go ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("victim", ["moeprobe", "broker", "reader"])
+def test_whoever_is_killed_takes_the_probes_along(olmoe_server: Server, tmp_path: Path,
+                                                  victim: str) -> None:
+    """SIGKILL of each process in turn: no link, program, map or process is left."""
+    with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
+        await_attached(olmoe_server, one)
+        family = children_of(one.process.pid)
+        held = kernel_objects(family)
+        assert len(family) == 3 and {kind for kind, _ in held} == {"link", "prog", "map"}
+        brokers = [pid for pid in family if kernel_objects([pid]) & {
+            key for key in held if key[0] == "link"}]
+        assert len(brokers) == 1, "only the broker holds links"
+        readers = [pid for pid in family if pid not in (brokers[0], one.process.pid)]
+        pid = {"moeprobe": one.process.pid, "broker": brokers[0], "reader": readers[0]}[victim]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not running_pids([p for p in family if p != one.process.pid])
+                   and one.process.poll() is not None, "processes are left", 10)
+        wait_until(lambda: not existing(held), "kernel objects are left", 10)
+        if victim != "moeprobe":
+            assert one.process.returncode == 1, one.said
+            assert len([line for line in one.said.splitlines()
+                        if line.startswith("moeprobe")]) >= 1, one.said
+    assert read(tmp_path / "r.moeprobe").records
+    assert olmoe_server.still_serves()
+
+
+def test_end_leaves_nothing(olmoe_server: Server, tmp_path: Path) -> None:
+    with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
+        await_attached(olmoe_server, one)
+        held = kernel_objects(children_of(one.process.pid))
+        assert held
+        assert one.stop().code == 0
+        wait_until(lambda: not existing(held), "kernel objects are left", 10)
+
+
+def test_reader_has_no_rights(olmoe_server: Server, tmp_path: Path) -> None:
+    """Neither what parses foreign bytes nor what draws pictures keeps a capability."""
+    with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
+        await_attached(olmoe_server, one)
+        capable = {pid: capabilities(pid) for pid in children_of(one.process.pid)}
+        assert sorted(bool(rights) for rights in capable.values()) == [False, False, True]
+        assert not capable[one.process.pid]
+
+
+def capabilities(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("CapPrm:"):
+            return int(line.split()[1], 16)
+    raise LookupError(f"no capabilities of {pid}")
+
+
+def test_collector_alone_says_it_too(tmp_path: Path) -> None:
+    pid = unused_pid()
+    done = moeprobe(pid, program=COLLECTOR)
+    assert done.code == 4 and str(pid) in done.err

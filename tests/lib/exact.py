@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Captures of real servers under load, as the exactness tests make them."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lib.client import TEXT, Answer, Ask, Crowd, mixed_asks, perform
+from lib.judge import Verdict
+from lib.moeprobe import Capture, recording, wait_until
+from lib.recording import STOPS, Picture, read
+from lib.server import Server
+
+
+def poke(server: Server, number: int) -> Answer:
+    """A small request, so that data flows."""
+    return perform(server, Ask(TEXT, f"poke {number}", 2, seed=90000 + number))
+
+
+def await_attached(server: Server, *captures: Capture) -> list[Answer]:
+    """Small requests until every capture says that data flows; the requests' answers."""
+    early: list[Answer] = []
+
+    def ready() -> bool:
+        for one in captures:
+            if one.process.poll() is not None:
+                raise RuntimeError(f"moeprobe ended with {one.process.returncode}: {one.said}")
+        return all(one.attached() for one in captures)
+
+    wait_until(ready, "moeprobe did not say that it is attached",
+               poke=lambda: early.append(poke(server, len(early))))
+    server.wait_idle()
+    return early
+
+
+def capture(server: Server, file: Path, seed: int,
+            clients: int = 8) -> tuple[Picture, list[Answer], list[Answer]]:
+    """Record while a crowd asks: the picture, its answers, and those made while attaching."""
+    with recording(server.pid, file) as record:
+        early = await_attached(server, record)
+        answers = Crowd(server, mixed_asks(seed, server.options.slots), clients).start().wait()
+        server.wait_idle()
+        done = record.stop()
+    assert done.code == 0, done.err
+    result = read(file)
+    assert result.complete
+    assert STOPS[result.one("end").fields["stop"]] == "asked"
+    return Picture(result), answers, early
+
+
+def largest_step(picture: Picture) -> int:
+    return max(int(step.fields["rows"]) for step in picture.recording.of("step"))
+
+
+def check_totals(picture: Picture) -> None:
+    """END's totals are those of the records."""
+    recorded, end = picture.recording, picture.recording.one("end").fields
+    assert end["steps"] == len(recorded.of("step"))
+    assert end["routes"] == len(recorded.of("route"))
+    assert end["rows"] == sum(step.fields["rows"] for step in recorded.of("step"))
+    assert end["decisions"] == sum(route.fields["rows"] for route in recorded.of("route"))
+    assert end["records"] == len(recorded.records) - 1
+    assert end["lost"] == 0
+
+
+def report(verdict: Verdict, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print("\n  " + verdict.line(name))
+    assert not verdict.faults, "\n".join(verdict.faults[:20])
+
+
