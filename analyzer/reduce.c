@@ -302,6 +302,13 @@ static int take_route(struct reducer *r, const struct trace_item *item, struct e
 		}
 		key.request = c->row[row].request;
 		key.phase = c->row[row].phase;
+		if (r->cells > CELLS_MAX) {
+			int err = write_blocks(r, NULL, e);
+
+			if (err)
+				return err;
+			b = NULL;
+		}
 		if (!b || memcmp(&b->key, &key, sizeof(key)))
 			b = take_block(r, &key, c->experts, c->row[row].position);
 		if (!b)
@@ -311,14 +318,12 @@ static int take_route(struct reducer *r, const struct trace_item *item, struct e
 	return 0;
 }
 
-/* Write the blocks that are full; all of them if they wait in too much memory. */
+/* Write the blocks that are full. */
 static int write_full_blocks(struct reducer *r, const struct trace_route *route, struct error *e)
 {
 	struct block *b, *next;
 	int err = 0;
 
-	if (r->cells > CELLS_MAX)
-		return write_blocks(r, NULL, e);
 	HASH_ITER(hh, r->blocks, b, next) {
 		if (b->rows < REDUCE_BLOCK_ROWS || b->key.layer != route->layer)
 			continue;
@@ -407,8 +412,6 @@ int reducer__apply(struct reducer *r, const struct trace_item *item, struct erro
 	union record record = { 0 };
 
 	memcpy(&record, item->fixed, trace_layout__find(item->type)->size);
-	if (item->type == TRACE_END)
-		record.end.records = trace_writer__records(r->writer) + HASH_COUNT(r->blocks);
 	count_totals(r, item);
 	switch (r->detail) {
 	case DETAIL_REQUESTS:

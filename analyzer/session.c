@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "analyzer/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "analyzer/interrupt.h"
+#include "analyzer/spawn.h"
+#include "collector/trace/reader.h"
+#include "probe/base/error.h"
+
+#define BUDGET_NS 20000000ull
+
+struct session {
+	struct collector *collector;
+	int fd;
+	struct trace_reader *reader;
+	struct session_sink sink;
+	struct trace_item item; /* waits for its time if has_item */
+	bool has_item;
+	bool ended;
+	bool sink_failed;
+	char name[128];
+};
+
+int session__open(struct session **out, struct collector *collector, int fd, const char *name,
+		  const struct session_sink *sink, struct error *e)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	struct stat st;
+	int err;
+
+	*out = NULL;
+	if (!s)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+	s->collector = collector;
+	s->fd = collector ? collector__stream_fd(collector) : fd;
+	s->sink = *sink;
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	if (!fstat(s->fd, &st) && !S_ISREG(st.st_mode))
+		fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_NONBLOCK);
+	err = trace_reader__open(&s->reader, s->fd, s->name, e);
+	if (err)
+		session__free(s);
+	else
+		*out = s;
+	return err;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+int session__read(struct session *s, uint64_t until_ns, struct error *e)
+{
+	uint64_t end = now_ns() + BUDGET_NS;
+	unsigned records = 0;
+	int got;
+
+	while (!s->ended) {
+		if (!s->has_item) {
+			got = trace_reader__next(s->reader, &s->item, e);
+			if (got == -EAGAIN)
+				return SESSION_WAITING;
+			if (got <= 0) {
+				s->ended = true;
+				return got < 0 ? got : SESSION_ENDED;
+			}
+			s->has_item = true;
+		}
+		if (s->item.head->time_ns > until_ns)
+			return SESSION_LATER;
+		s->has_item = false;
+		got = s->sink.take(s->sink.ctx, &s->item, e);
+		if (got < 0) {
+			s->ended = s->sink_failed = true;
+			return got;
+		}
+		if (!(++records & 63) && now_ns() > end)
+			return SESSION_MORE;
+	}
+	return SESSION_ENDED;
+}
+
+uint64_t session__pending_ns(const struct session *s)
+{
+	return s->has_item ? s->item.head->time_ns : 0;
+}
+
+void session__show_messages(struct session *s)
+{
+	const char *line;
+
+	while (s->collector && (line = collector__message(s->collector)))
+		fprintf(stderr, "%s\n", line);
+}
+
+int session__run(struct session *s, struct error *e)
+{
+	int got = SESSION_MORE;
+
+	while (got != SESSION_ENDED) {
+		struct pollfd p[] = {
+			{ .fd = s->fd, .events = POLLIN },
+			{ .fd = s->collector ? collector__message_fd(s->collector) : -1,
+			  .events = POLLIN },
+		};
+
+		if (interrupt__count() > 1)
+			return -EINTR;
+		if (interrupt__count() && !s->collector)
+			return 0;
+		if (interrupt__count())
+			collector__stop(s->collector);
+		if (got == SESSION_WAITING)
+			interrupt__poll(p, 2, -1);
+		session__show_messages(s);
+		got = session__read(s, UINT64_MAX, e);
+		if (got < 0)
+			return got;
+	}
+	return 0;
+}
+
+/* Its end may come a moment after its stream's; what it says until then is shown. What it still
+ * sends to a sink that failed is read and dropped, so that it can end in order. */
+static int wait_for_collector(struct session *s, struct error *e)
+{
+	struct trace_item item;
+	int got;
+
+	collector__stop(s->collector);
+	while (interrupt__count() < 2) {
+		struct pollfd p[] = {
+			{ .fd = collector__message_fd(s->collector), .events = POLLIN },
+			{ .fd = s->sink_failed ? s->fd : -1, .events = POLLIN },
+		};
+
+		if (p[0].fd < 0)
+			return collector__wait(s->collector, e);
+		interrupt__poll(p, 2, -1);
+		session__show_messages(s);
+		do
+			got = s->sink_failed ? trace_reader__next(s->reader, &item, NULL) : 0;
+		while (got > 0);
+		s->sink_failed &= got == -EAGAIN;
+	}
+	return EXIT_FAILED;
+}
+
+int session__finish(struct session *s, struct error *e)
+{
+	struct error collector = { 0 };
+	bool sink_failed = s->sink_failed;
+	int code = EXIT_OK;
+
+	if (s->collector)
+		code = wait_for_collector(s, &collector);
+	if (sink_failed)
+		return e->exit;
+	if (code != EXIT_OK) {
+		*e = collector;
+		return code;
+	}
+	if (error__is_set(e))
+		return e->exit;
+	if (trace_reader__complete(s->reader) || !s->ended)
+		return EXIT_OK;
+	error__set(e, EXIT_FAILED, ENODATA, "use what there is: the rest was never written",
+		   "trace: failed to read '%s' to its end: it stops without an END record", s->name);
+	return EXIT_FAILED;
+}
+
+int session__fd(const struct session *s)
+{
+	return s->ended ? -1 : s->fd;
+}
+
+bool session__complete(const struct session *s)
+{
+	return trace_reader__complete(s->reader);
+}
+
+void session__free(struct session *s)
+{
+	if (!s)
+		return;
+	trace_reader__free(s->reader);
+	free(s);
+}

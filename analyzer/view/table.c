@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "analyzer/view/table.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+
+#include "analyzer/view/format.h"
+#include "collector/trace/records.h"
+
+#define NOTES_MAX 16
+
+struct cell {
+	bool known;
+	char *text; /* TABLE_TEXT */
+	uint64_t count;
+	double real;
+};
+
+struct table {
+	const char *name, *title;
+	enum table_shape shape;
+	const struct table_column *column;
+	size_t columns;
+	struct cell *cell; /* [rows][columns] */
+	size_t rows, capacity;
+	bool short_of_memory;
+	char *note[NOTES_MAX];
+	size_t notes;
+};
+
+int table__new(struct table **out, const char *name, const char *title, enum table_shape shape,
+	       const struct table_column *column, size_t columns)
+{
+	*out = calloc(1, sizeof(**out));
+	if (!*out)
+		return -ENOMEM;
+	(*out)->name = name;
+	(*out)->title = title;
+	(*out)->shape = shape;
+	(*out)->column = column;
+	(*out)->columns = columns;
+	return 0;
+}
+
+void table__row(struct table *t)
+{
+	size_t capacity = t->capacity ? t->capacity * 2 : 16;
+	struct cell *cell;
+
+	if (t->short_of_memory)
+		return;
+	if (t->rows == t->capacity) {
+		cell = reallocarray(t->cell, capacity, t->columns * sizeof(*cell));
+		if (!cell) {
+			t->short_of_memory = true;
+			return;
+		}
+		t->cell = cell;
+		t->capacity = capacity;
+	}
+	memset(&t->cell[t->rows * t->columns], 0, t->columns * sizeof(*t->cell));
+	t->rows++;
+}
+
+static struct cell *cell_of(struct table *t, size_t column)
+{
+	if (!t->rows || t->short_of_memory || column >= t->columns)
+		return NULL;
+	return &t->cell[(t->rows - 1) * t->columns + column];
+}
+
+void table__text(struct table *t, size_t column, const char *value)
+{
+	struct cell *c = cell_of(t, column);
+
+	if (!c || !value || !*value)
+		return;
+	free(c->text);
+	c->text = strdup(value);
+	c->known = c->text;
+}
+
+void table__count(struct table *t, size_t column, uint64_t value)
+{
+	struct cell *c = cell_of(t, column);
+
+	if (!c)
+		return;
+	c->known = true;
+	c->count = value;
+}
+
+void table__known(struct table *t, size_t column, uint32_t value)
+{
+	if (value != TRACE_UNKNOWN)
+		table__count(t, column, value);
+}
+
+void table__real(struct table *t, size_t column, double value)
+{
+	struct cell *c = cell_of(t, column);
+
+	if (!c || !isfinite(value) || value < 0)
+		return;
+	c->known = true;
+	c->real = value;
+}
+
+void table__note(struct table *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (t->notes == NOTES_MAX)
+		return;
+	va_start(ap, fmt);
+	if (vasprintf(&t->note[t->notes], fmt, ap) >= 0)
+		t->notes++;
+	va_end(ap);
+}
+
+size_t table__rows(const struct table *t)
+{
+	return t->rows;
+}
+
+const char *table__name(const struct table *t)
+{
+	return t->name;
+}
+
+/* The cell as text: borrowed from it or written into @out. */
+static const char *cell_text(const struct table_column *column, const struct cell *c, char *out,
+			     size_t size)
+{
+	if (!c->known)
+		return "-";
+	switch (column->kind) {
+	case TABLE_TEXT:
+		return c->text;
+	case TABLE_COUNT:
+		return format__count(out, size, c->count);
+	case TABLE_REAL:
+		snprintf(out, size, "%.*f", column->decimals, c->real);
+		return out;
+	case TABLE_SHARE:
+		return format__share(out, size, c->real);
+	}
+	return "-";
+}
+
+/* Columns on a terminal; bytes where the locale cannot say. */
+static size_t width_of(const char *text)
+{
+	wchar_t wide[512];
+	size_t n = mbstowcs(wide, text, sizeof(wide) / sizeof(*wide));
+	int width;
+
+	if (n == (size_t)-1 || n == sizeof(wide) / sizeof(*wide))
+		return strlen(text);
+	width = wcswidth(wide, n);
+	return width < 0 ? strlen(text) : (size_t)width;
+}
+
+static void print_padded(FILE *out, const char *text, size_t width, bool right, bool last)
+{
+	size_t own = width_of(text), pad = own < width ? width - own : 0;
+
+	if (right)
+		fprintf(out, "%*s%s", (int)pad, "", text);
+	else
+		fprintf(out, "%s%*s", text, last ? 0 : (int)pad, "");
+}
+
+static void print_rows(const struct table *t, FILE *out)
+{
+	char text[64];
+	size_t *width = calloc(t->columns, sizeof(*width));
+
+	if (!width)
+		return;
+	for (size_t i = 0; i < t->columns; i++) {
+		width[i] = width_of(t->column[i].title);
+		for (size_t r = 0; r < t->rows; r++) {
+			size_t own = width_of(cell_text(&t->column[i], &t->cell[r * t->columns + i],
+							text, sizeof(text)));
+
+			width[i] = own > width[i] ? own : width[i];
+		}
+	}
+	for (size_t r = 0; r <= t->rows; r++) {
+		for (size_t i = 0; i < t->columns; i++) {
+			const struct table_column *c = &t->column[i];
+			const char *cell = r ? cell_text(c, &t->cell[(r - 1) * t->columns + i], text,
+							 sizeof(text))
+					     : c->title;
+
+			fputs("  ", out);
+			print_padded(out, cell, width[i], c->kind != TABLE_TEXT,
+				     i + 1 == t->columns);
+		}
+		fputc('\n', out);
+	}
+	free(width);
+}
+
+static void print_facts(const struct table *t, FILE *out)
+{
+	char text[64];
+	size_t width = 0;
+
+	for (size_t i = 0; i < t->columns; i++) {
+		size_t own = width_of(t->column[i].title);
+
+		width = own > width ? own : width;
+	}
+	for (size_t i = 0; i < t->columns; i++) {
+		fputs("  ", out);
+		print_padded(out, t->column[i].title, width, false, false);
+		fprintf(out, "  %s\n", cell_text(&t->column[i], &t->cell[i], text, sizeof(text)));
+	}
+}
+
+void table__print(const struct table *t, FILE *out)
+{
+	fprintf(out, "%s\n", t->title);
+	if (!t->rows)
+		fputs("  none\n", out);
+	else if (t->shape == TABLE_FACTS)
+		print_facts(t, out);
+	else
+		print_rows(t, out);
+	if (t->short_of_memory)
+		fputs("  (rows are missing: out of memory)\n", out);
+	for (size_t i = 0; i < t->notes; i++)
+		fprintf(out, "  %s\n", t->note[i]);
+}
+
+static struct json_object *cell_json(const struct table_column *column, const struct cell *c)
+{
+	if (!c->known)
+		return NULL; /* null */
+	switch (column->kind) {
+	case TABLE_TEXT:
+		return json_object_new_string(c->text);
+	case TABLE_COUNT:
+		return json_object_new_uint64(c->count);
+	case TABLE_REAL:
+	case TABLE_SHARE:
+		return json_object_new_double(c->real);
+	}
+	return NULL;
+}
+
+static struct json_object *row_json(const struct table *t, size_t row)
+{
+	struct json_object *o = json_object_new_object();
+
+	for (size_t i = 0; o && i < t->columns; i++)
+		json_object_object_add(o, t->column[i].name,
+				       cell_json(&t->column[i], &t->cell[row * t->columns + i]));
+	return o;
+}
+
+struct json_object *table__json(const struct table *t)
+{
+	struct json_object *rows;
+
+	if (t->shape == TABLE_FACTS)
+		return t->rows ? row_json(t, 0) : NULL;
+	rows = json_object_new_array();
+	for (size_t r = 0; rows && r < t->rows; r++)
+		json_object_array_add(rows, row_json(t, r));
+	return rows;
+}
+
+void table__free(struct table *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < t->rows * t->columns; i++)
+		free(t->cell[i].text);
+	for (size_t i = 0; i < t->notes; i++)
+		free(t->note[i]);
+	free(t->cell);
+	free(t);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tables: columns with name and unit, cells that have a value or are unknown. Text and JSON come
+ * from the same walk, so they cannot differ. Unknown is "-" in text and null in JSON.
+ */
+#ifndef MP_VIEW_TABLE_H
+#define MP_VIEW_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct json_object;
+struct table;
+
+enum table_kind {
+	TABLE_TEXT,
+	TABLE_COUNT, /* u64 */
+	TABLE_REAL,  /* double, with the column's decimals in text */
+	TABLE_SHARE, /* double 0 .. 1; per cent in text */
+};
+
+struct table_column {
+	const char *name;  /* key in JSON */
+	const char *title; /* in text, with the unit */
+	enum table_kind kind;
+	int decimals; /* TABLE_REAL */
+};
+
+enum table_shape {
+	TABLE_ROWS,  /* a line a row; an array of objects in JSON */
+	TABLE_FACTS, /* one row, a line a column; one object in JSON */
+};
+
+/* Strings of the header are borrowed and must outlive the table. */
+int table__new(struct table **out, const char *name, const char *title, enum table_shape shape,
+	       const struct table_column *column, size_t columns);
+/* A new row, all cells unknown; what is set then belongs to it. After a failure (no memory)
+ * setting does nothing, and printing says that rows are missing. */
+void table__row(struct table *t);
+void table__text(struct table *t, size_t column, const char *value); /* copied; "" is unknown */
+void table__count(struct table *t, size_t column, uint64_t value);
+/* TRACE_UNKNOWN stays unknown. */
+void table__known(struct table *t, size_t column, uint32_t value);
+/* TABLE_REAL and TABLE_SHARE; not a number or negative stays unknown. */
+void table__real(struct table *t, size_t column, double value);
+/* A line of text under the table: what it means, or what it cannot say. Copied. */
+void table__note(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+size_t table__rows(const struct table *t);
+const char *table__name(const struct table *t);
+/* Title, header, rows, notes; an empty table of rows prints "none". */
+void table__print(const struct table *t, FILE *out);
+/* Owned by the caller; NULL without memory. */
+struct json_object *table__json(const struct table *t);
+/* Accepts NULL. */
+void table__free(struct table *t);
+
+#endif
