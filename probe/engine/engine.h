@@ -13,6 +13,7 @@
 #include "probe/abi/site.h"
 #include "probe/attach/site.h"
 
+struct buffer;
 struct error;
 struct mapping;
 struct mp_event;
@@ -86,6 +87,13 @@ struct engine_ops {
 
 	/* Accepts NULL. */
 	void (*free)(struct engine *g);
+
+	/* For raw logs: append to @out what replay() of the same build needs to know of what open()
+	 * found. 0, -ENOMEM. Both are NULL where raw logs cannot be replayed. */
+	int (*save)(const struct engine *g, struct buffer *out);
+	/* An engine without a target, from @size bytes of save() (untrusted: a file). The caller
+	 * frees *@out by free(). */
+	int (*replay)(struct engine **out, const void *saved, size_t size, struct error *e);
 };
 
 /* All engines, in the order in which they are asked; NULL-terminated. engines.c. */
