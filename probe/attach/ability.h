@@ -39,7 +39,7 @@ struct ability {
 	enum ability_state state;
 	int required;      /* attach cannot do without it */
 	char found[96];    /* what was found ("6.18.44", "EPERM") */
-	char remedy[256];  /* what to do when it is missing, "" if nothing helps */
+	char remedy[384];  /* what to do when it is missing, "" if nothing helps */
 };
 
 /* Find out about every ability with the caller's rights; @out has ABILITY_COUNT entries. Leaves
