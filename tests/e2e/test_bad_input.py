@@ -18,7 +18,7 @@ from lib.moeprobe import (BUILD, COLLECTOR, Finished, children_of, existing, ker
                           moeprobe, recording, running_pids, wait_until)
 from lib.recording import STOPS, read
 from lib.server import Options, Server, running
-from lib.unnamed import without_names
+from lib.library import without_names
 
 pytestmark = pytest.mark.root
 
