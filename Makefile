@@ -57,7 +57,7 @@ FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
 TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%) $(O)/tests/tools/fake_llama $(O)/tests/tools/fake_llama_layout
 
-.PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-full bench install \
+.PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-bpf check-full bench install \
 	format format-check clean help setup tools
 all: $(O)/moeprobe $(O)/moeprobe-collector ## build moeprobe and moeprobe-collector
 
@@ -109,6 +109,13 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.o $(COLLECTOR_OBJ) $(PROBE_OBJ) $(ANALYZER_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS_collector) $(LDLIBS_analyzer)
 
+# The tests of the kernel programs share a stage, and a process to look at.
+$(O)/tests/unit/bpf_play.o: | $(SKELETON)
+$(O)/tests/unit/test_bpf_%: $(O)/tests/unit/test_bpf_%.o $(O)/tests/unit/bpf_play.o \
+		| $(O)/tests/tools/ggml_double
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lbpf
+
 # Fuzzers compile what they test with clang, sanitizers on.
 FUZZ_ROOMS := $(call sources,probe/base collector/trace $(call clean_rooms,$(PROBE_ROOMS)))
 $(O)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_ROOMS)
@@ -136,6 +143,9 @@ tools: $(TOOL_BIN)
 check-layers: ## fail on an include against the architecture
 	@python3 scripts/check_layers.py
 
+check-bpf: $(BPF_OBJ) ## fail on a kernel program against the rules for kernel programs
+	@python3 scripts/check_bpf.py $(BPF_OBJ)
+
 check-unit: $(UNIT_BIN) ## run the unit tests (SAN=1: with sanitizers)
 	@scripts/run-unit $(UNIT_BIN)
 
@@ -148,7 +158,7 @@ check-e2e: all tools ## run the end-to-end tests on a real server
 
 check: ## install, build, run all tests
 	@scripts/setup
-	+@$(MAKE) --no-print-directory check-layers all tools
+	+@$(MAKE) --no-print-directory check-layers check-bpf all tools
 	+@$(MAKE) --no-print-directory SAN=1 check-unit
 	+@$(MAKE) --no-print-directory check-fuzz
 	+@$(MAKE) --no-print-directory check-e2e

@@ -86,6 +86,7 @@ struct tasks {
 	__u32 total; /* tokens to deliver */
 	__u32 element_size, tokens_max, vocabulary;
 	__u32 candidates;
+	__u32 scanned;                   /* bytes of the element that are part of a candidate */
 	__u16 candidate[CANDIDATES_MAX]; /* offsets of token vectors */
 };
 
@@ -191,14 +192,15 @@ static __always_inline int tasks__is_client_id(const struct tasks *t, __u64 at)
 	       text__begins(begin, t->hit.site->tasks.prefix);
 }
 
-/* {begin, end, capacity} of 1 .. tokens_max tokens, the first of which are in the vocabulary. */
+/* {begin, end, capacity} of 1 .. tokens_max tokens, the first of which are in the vocabulary.
+ * Allocators align to 16, which keeps most {end, capacity, next begin} out. */
 static __always_inline int tasks__is_tokens(const struct tasks *t, const __u64 *vector)
 {
 	__s32 token[PLAUSIBLE_TOKENS] = {};
 	__u64 bytes = vector[1] - vector[0];
 
 	if (!USER_POINTER(vector[0]) || vector[1] <= vector[0] || vector[2] < vector[1] ||
-	    !USER_POINTER(vector[2]) || vector[0] % 4 || bytes % 4 || bytes / 4 > t->tokens_max)
+	    !USER_POINTER(vector[2]) || vector[0] % 16 || bytes % 4 || bytes / 4 > t->tokens_max)
 		return 0;
 	CLAMP(bytes, PLAUSIBLE_TOKENS * 4);
 	if (bpf_probe_read_user(token, bytes, (const void *)vector[0]))
@@ -228,9 +230,11 @@ static long tasks__scan_slot(__u32 slot, struct tasks *t)
 			t->text_offset = offset;
 		}
 	}
-	if (offset && t->candidates < CANDIDATES_MAX && tasks__is_tokens(t, value)) {
+	if (offset && offset >= t->scanned && t->candidates < CANDIDATES_MAX &&
+	    tasks__is_tokens(t, value)) {
 		t->candidate[t->candidates & (CANDIDATES_MAX - 1)] = offset;
 		t->candidates++;
+		t->scanned = offset + sizeof(value);
 	}
 	return 0;
 }

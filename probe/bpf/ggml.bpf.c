@@ -209,35 +209,35 @@ static __always_inline void route__deliver(struct route *r)
 		bpf_loop(r->chunks, route__chunk, r, 0);
 }
 
-/* Take ids and weights from their tensors. 0; 1: a shape, type or limit does not hold; -1: fault.
- * Every number is the target's: bounded before it is multiplied. */
+/*
+ * Take ids and weights from their tensors. 0; 1: a shape, type or limit does not hold; -1: fault.
+ * Every number is the target's: bounded before it is multiplied.
+ */
 static __always_inline int route__shape(struct route *r, const struct mp_tensor_layout *l,
 					__u64 ids_at, __u64 weights_at)
 {
-	struct tensor ids, weights;
+	struct tensor t;
 
-	if (tensor__read(&ids, l, ids_at) || tensor__read(&weights, l, weights_at))
+	if (tensor__read(&t, l, ids_at))
 		return -1;
-	if (ids.type != l->type_ids || weights.type != l->type_weights)
+	if (t.type != l->type_ids || t.ne[0] - 1 >= MP_TOP_K || t.ne[1] - 1 >= MP_ROWS_MAX ||
+	    t.ne[2] != 1 || t.ne[3] != 1)
 		return 1;
-	if (ids.ne[0] - 1 >= MP_TOP_K || ids.ne[1] - 1 >= MP_ROWS_MAX || ids.ne[2] != 1 ||
-	    ids.ne[3] != 1)
+	if (t.nb[0] != 4 || t.nb[1] % 4 || t.nb[1] < t.ne[0] * 4 || t.nb[1] > EXPERTS_MAX * 4)
 		return 1;
-	if (weights.ne[0] != 1 || weights.ne[1] != ids.ne[0] || weights.ne[2] != ids.ne[1] ||
-	    weights.ne[3] != 1)
+	r->k = t.ne[0];
+	r->rows = t.ne[1];
+	r->ids = t.data;
+	r->ids_stride = t.nb[1];
+	if (tensor__read(&t, l, weights_at))
+		return -1;
+	if (t.type != l->type_weights || t.ne[0] != 1 || t.ne[1] != r->k || t.ne[2] != r->rows ||
+	    t.ne[3] != 1)
 		return 1;
-	if (ids.nb[0] != 4 || ids.nb[1] % 4 || ids.nb[1] < ids.ne[0] * 4 ||
-	    ids.nb[1] > EXPERTS_MAX * 4)
+	if (t.nb[1] != 4 || t.nb[2] % 4 || t.nb[2] < r->k * 4 || t.nb[2] > EXPERTS_MAX * 4)
 		return 1;
-	if (weights.nb[1] != 4 || weights.nb[2] % 4 || weights.nb[2] < ids.ne[0] * 4 ||
-	    weights.nb[2] > EXPERTS_MAX * 4)
-		return 1;
-	r->k = ids.ne[0];
-	r->rows = ids.ne[1];
-	r->ids = ids.data;
-	r->ids_stride = ids.nb[1];
-	r->weights = weights.data;
-	r->weights_stride = weights.nb[2];
+	r->weights = t.data;
+	r->weights_stride = t.nb[2];
 	return 0;
 }
 
@@ -294,7 +294,7 @@ fault:
 #define ROWS_SMALL 8u
 #define ROWS_MEDIUM 136u
 #define ROWS_LARGE 1160u
-#define ROWS_BLOCK 8u /* rows whose sequences are read together */
+#define ROWS_BLOCK 4u /* rows whose sequences are read together */
 
 struct rows {
 	struct hit hit;
@@ -341,7 +341,7 @@ static __always_inline long sequences__read(__s32 *ids, const __s32 *counts, con
 
 static __always_inline long sequence_copy__block(__u32 i, struct sequence_copy *c, const __u32 most)
 {
-	__s32 ids[ROWS_BLOCK] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+	__s32 ids[ROWS_BLOCK] = { -1, -1, -1, -1 };
 	__s32 counts[ROWS_BLOCK] = {};
 	__u64 lists[ROWS_BLOCK] = {};
 	__u64 first = (__u64)i * ROWS_BLOCK;
@@ -404,6 +404,7 @@ static __always_inline long rows__emit(struct rows *r, __u32 index, __u32 first,
 				       const __u32 class, const __u32 most)
 {
 	__u64 count = rows, ints, flags;
+	__u32 blocks = (rows + ROWS_BLOCK - 1) / ROWS_BLOCK;
 	struct sequence_copy copy;
 	struct mp_event_rows *e;
 	struct chunk c = { MP_EVENT_ROWS, index, r->chunks, 0, r->rows, first, rows };
@@ -439,11 +440,11 @@ static __always_inline long rows__emit(struct rows *r, __u32 index, __u32 first,
 	copy.count = count;
 	copy.failed = 0;
 	if (class == RECORD_SMALL)
-		bpf_loop(1, sequence_copy__small, &copy, 0);
+		bpf_loop(blocks, sequence_copy__small, &copy, 0);
 	else if (class == RECORD_MEDIUM)
-		bpf_loop(flags / ROWS_BLOCK, sequence_copy__medium, &copy, 0);
+		bpf_loop(blocks, sequence_copy__medium, &copy, 0);
 	else
-		bpf_loop(flags / ROWS_BLOCK, sequence_copy__large, &copy, 0);
+		bpf_loop(blocks, sequence_copy__large, &copy, 0);
 	if (copy.failed)
 		goto fault;
 	event__submit(e, &r->hit, c.size);
