@@ -432,7 +432,7 @@ static const struct {
 		add_model },
 	[TRACE_SEQUENCE] = { "sequence", NULL,
 		FIELDS(FIELD(sequence, sequence, NUMBER), FIELD(sequence, context, NUMBER),
-		       FIELD(sequence, slot, NUMBER), FIELD(sequence, epoch, NUMBER), ), NULL },
+		       FIELD(sequence, slot, MAYBE), FIELD(sequence, epoch, NUMBER), ), NULL },
 	[TRACE_BIND] = { "bind", NULL,
 		FIELDS(FIELD(bind, sequence, NUMBER), FIELD(bind, request, NUMBER),
 		       FIELD(bind, position, NUMBER), ENUM(bind, certainty, certainty), ), NULL },
