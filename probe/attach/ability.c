@@ -1,6 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What this kernel and these rights allow. Questions to the kernel are asked with requests that
- * must fail for another reason, or with objects that are closed at once. */
+/*
+ * What this kernel and these rights allow. Questions to the kernel are asked with requests that
+ * must fail for another reason, or with objects that are closed at once.
+ *
+ * Which rights attaching to another user's process takes, measured by dropping each in turn
+ * (kernel 6.18, a process without any other right):
+ *
+ *   CAP_BPF                 load programs, create maps
+ *   CAP_PERFMON             load programs of type kprobe, link them with uprobe_multi
+ *   CAP_SYS_PTRACE          /proc/PID/{map_files,root,ns}
+ *   CAP_DAC_READ_SEARCH     /proc/PID/{map_files,fd}, files of mode 0600
+ *   CAP_CHECKPOINT_RESTORE  /proc/PID/map_files: deleted files, other mount namespaces
+ *
+ * Each is needed and the five are enough. CAP_SYS_ADMIN stands in for CAP_BPF, CAP_PERFMON and
+ * CAP_CHECKPOINT_RESTORE, not for the two others. Single links (no uprobe_multi) take
+ * CAP_SYS_ADMIN itself: the uprobe event type asks for it where CAP_PERFMON might be expected.
+ */
 #include "probe/attach/ability.h"
 
 #include <errno.h>
@@ -34,10 +49,9 @@
 
 struct question {
 	bool required;
-	bool is_right; /* missing: ask for permission, not for another kernel */
 	void (*probe)(struct ability *a, int argument);
 	int argument;
-	const char *remedy; /* NULL: the command that grants the rights */
+	const char *remedy; /* where rights would not help */
 };
 
 static void found(struct ability *a, enum ability_state state, const char *fmt, ...)
@@ -53,16 +67,18 @@ static void found(struct ability *a, enum ability_state state, const char *fmt, 
 	va_end(args);
 }
 
-/* @err as a short word; a refusal for lack of rights leaves the question open. */
+/* @err in words; a refusal for lack of rights leaves the question open. */
 static void found_error(struct ability *a, int err)
 {
-	if (err == -EPERM || err == -EACCES)
+	if (err == -EPERM || err == -EACCES) {
+		a->by_rights = 1;
 		found(a, ABILITY_UNKNOWN, "not permitted to ask");
-	else
+	} else {
 		found(a, ABILITY_MISSING, "%s", strerror(-err));
+	}
 }
 
-/* CAP_SYS_ADMIN counts where the kernel lets it stand in (@alone: it does not). */
+/* CAP_SYS_ADMIN counts, except for those in @alone. */
 static void probe_capability(struct ability *a, int which)
 {
 	static const cap_value_t alone[] = { CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH };
@@ -85,6 +101,7 @@ static void probe_capability(struct ability *a, int which)
 		found(a, ABILITY_THERE, "by CAP_SYS_ADMIN");
 	else
 		found(a, ABILITY_MISSING, "not effective");
+	a->by_rights = a->state == ABILITY_MISSING;
 out:
 	cap_free(mine);
 }
@@ -176,10 +193,14 @@ static void probe_uprobe(struct ability *a, int unused)
 	fd = (int)syscall(__NR_perf_event_open, &event, getpid(), -1, -1, PERF_FLAG_FD_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
-	if (fd >= 0 || errno == EINVAL)
+	if (fd >= 0 || errno == EINVAL) {
 		found(a, ABILITY_THERE, "event type %d", type);
-	else
+	} else if (errno == EACCES || errno == EPERM) {
+		a->by_rights = 1;
+		found(a, ABILITY_MISSING, "not permitted: takes CAP_SYS_ADMIN");
+	} else {
 		found_error(a, -errno);
+	}
 }
 
 /*
@@ -229,16 +250,15 @@ static void probe_multi(struct ability *a, int unused)
 		close(pid);
 }
 
-#define RIGHT(which, needed) \
-	[ABILITY_##which] = { .required = needed, .is_right = true, .probe = probe_capability, \
-			      .argument = which }
+#define RIGHT(which) \
+	[ABILITY_##which] = { .required = true, .probe = probe_capability, .argument = which }
 
 static const struct question questions[ABILITY_COUNT] = {
-	RIGHT(CAP_BPF, true),
-	RIGHT(CAP_PERFMON, true),
-	RIGHT(CAP_SYS_PTRACE, true),
-	RIGHT(CAP_DAC_READ_SEARCH, true),
-	RIGHT(CAP_CHECKPOINT_RESTORE, true),
+	RIGHT(CAP_BPF),
+	RIGHT(CAP_PERFMON),
+	RIGHT(CAP_SYS_PTRACE),
+	RIGHT(CAP_DAC_READ_SEARCH),
+	RIGHT(CAP_CHECKPOINT_RESTORE),
 	[ABILITY_KERNEL_VERSION] = { .required = true, .probe = probe_kernel,
 				     .remedy = KERNEL_REMEDY },
 	[ABILITY_BPF_SYSCALL] = { .required = true, .probe = probe_syscall,
@@ -259,37 +279,41 @@ static const struct question questions[ABILITY_COUNT] = {
 					     "6.10 or later detaches faster" },
 };
 
-/* The command that gives this very program its rights. */
-static void grant(char *text, size_t size)
+/* How this very program gets its rights. */
+static void grant(char *text, size_t size, bool single_links)
 {
-	char self[256];
+	char self[224];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	self[n < 0 ? 0 : n] = 0;
 	if (n <= 0 || (size_t)n >= sizeof(self) - 1)
 		snprintf(text, size, "run it with sudo");
 	else
-		snprintf(text, size, "run it with sudo, or: sudo setcap %s+ep %s", CAPABILITIES,
-			 self);
+		snprintf(text, size, "run it with sudo, or: sudo setcap %s%s+ep %s", CAPABILITIES,
+			 single_links ? ",cap_sys_admin" : "", self);
 }
 
 void ability__probe_all(struct ability *out)
 {
 	libbpf_print_fn_t before = libbpf_set_print(NULL);
+	bool single_links;
 	size_t i;
 
 	memset(out, 0, ABILITY_COUNT * sizeof(*out));
 	for (i = 0; i < ABILITY_COUNT; i++) {
-		const struct question *q = &questions[i];
-
-		out[i].required = q->required;
-		q->probe(&out[i], q->argument);
+		out[i].required = questions[i].required;
+		questions[i].probe(&out[i], questions[i].argument);
+	}
+	single_links = out[ABILITY_UPROBE_MULTI].state == ABILITY_MISSING;
+	out[ABILITY_UPROBE].required = single_links;
+	for (i = 0; i < ABILITY_COUNT; i++) {
 		if (out[i].state == ABILITY_THERE)
 			continue;
-		if (q->is_right)
-			grant(out[i].remedy, sizeof(out[i].remedy));
+		if (out[i].by_rights)
+			grant(out[i].remedy, sizeof(out[i].remedy), single_links);
 		else
-			snprintf(out[i].remedy, sizeof(out[i].remedy), "%s", q->remedy);
+			snprintf(out[i].remedy, sizeof(out[i].remedy), "%s",
+				 questions[i].remedy ? questions[i].remedy : "");
 	}
 	libbpf_set_print(before);
 }
@@ -307,29 +331,27 @@ const char *ability__name(enum ability_id id)
 
 int ability__require(const struct ability *all, struct error *e)
 {
+	const struct ability *first = NULL;
 	bool rights = false;
 	char list[256] = "";
 	size_t i, n = 0;
-	int first = -1;
 
 	/* Rights first: without them the other answers are not to be had. */
-	for (i = 0; i < ABILITY_COUNT; i++) {
-		if (all[i].required && all[i].state == ABILITY_MISSING && questions[i].is_right)
-			rights = true;
-	}
+	for (i = 0; i < ABILITY_COUNT; i++)
+		rights |= all[i].required && all[i].state == ABILITY_MISSING && all[i].by_rights;
 	for (i = 0; i < ABILITY_COUNT; i++) {
 		if (!all[i].required || all[i].state != ABILITY_MISSING ||
-		    questions[i].is_right != rights)
+		    (rights && !all[i].by_rights))
 			continue;
-		if (first < 0)
-			first = (int)i;
+		if (!first)
+			first = &all[i];
 		if (n < sizeof(list))
 			n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", n ? ", " : "",
 					      ability__name((enum ability_id)i));
 	}
-	if (first < 0)
+	if (!first)
 		return 0;
 	return error__set(e, rights ? EXIT_PERMISSION : EXIT_UNSUPPORTED,
-			  rights ? EPERM : EOPNOTSUPP, all[first].remedy,
+			  rights ? EPERM : EOPNOTSUPP, first->remedy,
 			  "ability: failed to attach: missing %s", list);
 }

@@ -37,8 +37,9 @@ enum ability_state { ABILITY_THERE, ABILITY_MISSING, ABILITY_UNKNOWN };
 
 struct ability {
 	enum ability_state state;
-	int required;      /* attach cannot do without it */
-	char found[96];    /* what was found ("6.18.44", "EPERM") */
+	int required;      /* attach cannot do without it, as things are here */
+	int by_rights;     /* missing for lack of rights: another kernel would not help */
+	char found[96];    /* what was found ("6.18.44", "not permitted") */
 	char remedy[384];  /* what to do when it is missing, "" if nothing helps */
 };
 
