@@ -11,14 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from lib.client import Ask, Crowd, TEXT
+from lib.client import TEXT, Ask, Crowd
 from lib.exact import await_attached
+from lib.library import without_names
 from lib.models import EXACT, model
-from lib.moeprobe import (BUILD, COLLECTOR, Finished, children_of, existing, kernel_objects,
-                          moeprobe, recording, running_pids, wait_until)
+from lib.moeprobe import (
+    BUILD,
+    COLLECTOR,
+    Finished,
+    children_of,
+    existing,
+    kernel_objects,
+    moeprobe,
+    recording,
+    running_pids,
+    wait_until,
+)
 from lib.recording import STOPS, read
 from lib.server import Options, Server, running
-from lib.library import without_names
 
 pytestmark = pytest.mark.root
 

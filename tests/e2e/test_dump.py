@@ -38,7 +38,7 @@ def of(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def check_routes(objects: list[dict[str, Any]], recorded: Recording) -> None:
     routes = of(objects, "route")
     assert len(routes) == len(recorded.of("route"))
-    for one, record in zip(routes, recorded.of("route")):
+    for one, record in zip(routes, recorded.of("route"), strict=True):
         assert (one["step"], one["layer"]) == (record.fields["step"], record.fields["layer"])
         assert one["rows"] == record.columns["row"].tolist()
         assert one["experts"] == record.columns["ids"].tolist()
@@ -51,13 +51,13 @@ def test_dump_says_what_the_file_says(file: Path) -> None:
     assert len(objects) == len(recorded.records)
     assert objects[-1]["type"] == "end" and objects[-1]["stop"] == "asked"
     check_routes(objects, recorded)
-    for one, record in zip(of(objects, "step"), recorded.of("step")):
+    for one, record in zip(of(objects, "step"), recorded.of("step"), strict=True):
         assert [row["position"] for row in one["rows"]] == record.columns["position"].tolist()
         assert [row["token"] for row in one["rows"]] == record.columns["token"].tolist()
         assert [row["request"] for row in one["rows"]] == [
             None if number == UNKNOWN else number for number in record.columns["request"].tolist()]
     begins = [one for one in of(objects, "request") if one["event"] == "begin"]
-    for one, record in zip(begins, recorded.of("request_begin")):
+    for one, record in zip(begins, recorded.of("request_begin"), strict=True):
         assert one["client_id"] in (record.columns["client_id"], None)
         assert one["slot"] == record.fields["slot"]
     for one in of(objects, "coverage"):

@@ -57,7 +57,7 @@ def story_of(oracle: Oracle) -> Story:
     output = [row for row in range(len(rows)) if rows[row] >= len(PROMPT) - 1]
     return {"tokens": tokens, "positions": rows, "output": output, "slot": 3, "cached": CACHED,
             "client": CLIENT, "prompt": list(PROMPT),
-            "routes": [{"row": list(output) if number == oracle.layers - 1 else list(range(len(rows))),
+            "routes": [{"row": list(output if number == oracle.layers - 1 else range(len(rows))),
                         "ids": layer.ids.copy(), "weights": layer.weights.copy()}
                        for number, layer in enumerate(layers)],
             "coverage": [[len(tokens), len(rows), CACHED, 0, 0, 0, 0, 0]

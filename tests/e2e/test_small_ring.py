@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.client import Answer, Ask, Crowd, NATIVE, TEXT, text_of
+from lib.client import NATIVE, TEXT, Answer, Ask, Crowd, text_of
 from lib.exact import await_attached
 from lib.moeprobe import children_of, recording
 from lib.recording import Picture, Request, read

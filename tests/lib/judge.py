@@ -103,7 +103,7 @@ def check_rows(answer: Answer, request: Request, verdict: Verdict) -> None:
     verdict.check(f"{name}: positions", request.position,
                   list(range(cached, cached + request.rows)))
     known = answer.tokens
-    for position, token in zip(request.position, request.token):
+    for position, token in zip(request.position, request.token, strict=True):
         if position < len(known) and token != known[position]:
             verdict.fault(f"{name}: token {token} at {position}, not {known[position]}")
     verdict.check(f"{name}: phases", request.phase,

@@ -52,7 +52,8 @@ class Oracle:
 
     def rms_norm(self, values: Array, name: str) -> Array:
         scale = np.sqrt(np.mean(values * values, axis=-1, keepdims=True) + self.epsilon)
-        return values / scale * self.tensors[name]
+        result: Array = values / scale * self.tensors[name]
+        return result
 
     def rotate(self, values: Array) -> Array:
         """Rotary positions on [tokens, heads, size]: "llama" turns neighbouring pairs, the

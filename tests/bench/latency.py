@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How soon the first record comes, how soon the probes are gone, what the collector needs."""
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.moeprobe import MOEPROBE, children_of, recording, wait_until
+from lib.recording import block_at, check_file_header, read
+
+
+def first_route(pid: int) -> float:
+    """Seconds from the command to the first router result on its standard output."""
+    begin = time.monotonic()
+    process = subprocess.Popen([str(MOEPROBE), "record", str(pid), "-o", "-", "--detail",
+                                "tokens"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    data, place = b"", 0
+    try:
+        while time.monotonic() < begin + 20:
+            part = os.read(process.stdout.fileno(), 1 << 20)
+            if not part:
+                raise RuntimeError("moeprobe ended")
+            data += part
+            if not place and len(data) >= 32:
+                place = check_file_header(data)
+            while place and (block := block_at(data, place)):
+                if any(record.type == "route" for record in block[0]):
+                    return time.monotonic() - begin
+                place = block[1]
+        raise TimeoutError("no router result")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.stdout.close()
+        process.wait(20)
+
+
+def detach(pid: int, directory: Path) -> float:
+    """Seconds from Ctrl-C to the end of moeprobe and of its collector."""
+    with recording(pid, directory / "detach.moeprobe") as capture:
+        wait_until(capture.attached, "not attached")
+        time.sleep(0.3)
+        begin = time.monotonic()
+        capture.process.send_signal(signal.SIGINT)
+        capture.process.wait(20)
+        return time.monotonic() - begin
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A capture at the server's full speed."""
+
+    seconds: float
+    decisions: int
+    lost: int
+    resident: int  # bytes, largest sum over the collector's processes
+
+
+def full_speed(pid: int, directory: Path, seconds: float) -> Speed:
+    resident = 0
+    with recording(pid, directory / "speed.moeprobe") as capture:
+        wait_until(capture.attached, "not attached")
+        begin = time.monotonic()
+        while time.monotonic() < begin + seconds:
+            collectors = children_of(capture.process.pid)[1:]
+            resident = max(resident, sum(resident_bytes(one) for one in collectors))
+            time.sleep(0.1)
+        length = time.monotonic() - begin
+        capture.stop()
+    recorded = read(directory / "speed.moeprobe")
+    return Speed(length, recorded.one("end").fields["decisions"], recorded.lost, resident)
+
+
+def resident_bytes(pid: int) -> int:
+    with suppress(OSError):
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return 1024 * int(found[1]) if found else 0
+    return 0
+
+
+def spread(seconds: list[float], bound: float) -> str:
+    ordered = sorted(seconds)
+    verdict = "ok" if ordered[-1] < bound else "TOO SLOW"
+    return (f"{1e3 * ordered[0]:.0f} to {1e3 * ordered[-1]:.0f} ms, median "
+            f"{1e3 * ordered[len(ordered) // 2]:.0f} ms, {len(ordered)} times (bound "
+            f"{1e3 * bound:.0f} ms): {verdict}")
