@@ -16,6 +16,17 @@ const struct arch_ops *arch__find(uint16_t machine)
 	return NULL;
 }
 
+const struct arch_ops *arch__own(void)
+{
+	size_t i;
+
+	for (i = 0; architectures[i]; i++) {
+		if (architectures[i]->sample_emulated && architectures[i]->sample_stepped)
+			return architectures[i];
+	}
+	return NULL;
+}
+
 uint32_t arch__running_kernel(void)
 {
 	unsigned major, minor;

@@ -57,6 +57,10 @@ struct arch_ops {
 	/* The same as text, cut to fit; "?" if it is no instruction. */
 	void (*format)(char *text, size_t text_size, const uint8_t *bytes, size_t size,
 		       uint64_t address);
+	/* Functions to calibrate with: their first instruction is emulated by every kernel, or
+	 * by none. NULL in a build for another CPU. */
+	void (*sample_emulated)(void);
+	void (*sample_stepped)(void);
 };
 
 extern const struct arch_ops arch_x86_64;
@@ -65,6 +69,8 @@ extern const struct arch_ops *const architectures[];
 
 /* The one for ELF machine @machine, or NULL. */
 const struct arch_ops *arch__find(uint16_t machine);
+/* The one that this program is built for, or NULL. */
+const struct arch_ops *arch__own(void);
 /* The running kernel as ARCH_KERNEL(); 0 if it cannot be told. */
 uint32_t arch__running_kernel(void);
 

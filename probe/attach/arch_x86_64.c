@@ -205,9 +205,37 @@ static void x86_64_format(char *text, size_t text_size, const uint8_t *bytes, si
 	snprintf(text, text_size, "%s", line[0] ? line : "?");
 }
 
+#ifdef __x86_64__
+void arch_x86_64__sample_emulated(void);
+void arch_x86_64__sample_stepped(void);
+/* By hand, since a compiler (or a sanitizer) may begin a function with anything. */
+__asm__(".pushsection .text\n"
+	".p2align 4\n"
+	".type arch_x86_64__sample_emulated, @function\n"
+	"arch_x86_64__sample_emulated:\n"
+	"	push %rbp\n"
+	"	pop %rbp\n"
+	"	ret\n"
+	".size arch_x86_64__sample_emulated, . - arch_x86_64__sample_emulated\n"
+	".p2align 4\n"
+	".type arch_x86_64__sample_stepped, @function\n"
+	"arch_x86_64__sample_stepped:\n"
+	"	lea 8(%rsp), %r10\n"
+	"	push %rbp\n"
+	"	pop %rbp\n"
+	"	ret\n"
+	".size arch_x86_64__sample_stepped, . - arch_x86_64__sample_stepped\n"
+	".popsection\n");
+#else
+#define arch_x86_64__sample_emulated NULL
+#define arch_x86_64__sample_stepped NULL
+#endif
+
 const struct arch_ops arch_x86_64 = {
 	.machine = EM_X86_64,
 	.name = "x86-64",
 	.decode = x86_64_decode,
 	.format = x86_64_format,
+	.sample_emulated = arch_x86_64__sample_emulated,
+	.sample_stepped = arch_x86_64__sample_stepped,
 };

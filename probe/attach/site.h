@@ -17,6 +17,7 @@ struct error;
 enum site_class {
 	SITE_EMULATED, /* push, nop, jump, call: about 1 us on a virtual machine */
 	SITE_STEPPED,  /* single-stepped out of line: about 15 times that */
+	SITE_CLASSES,
 };
 
 struct site {

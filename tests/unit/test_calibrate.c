@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The predicted time of a hit against the one measured on another program. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "probe/attach/ability.h"
+#include "probe/attach/calibrate.h"
+#include "probe/attach/link.h"
+#include "probe/attach/uprobe_abi.h"
+#include "probe/base/error.h"
+
+static struct ability abilities[ABILITY_COUNT];
+
+struct holder {
+	struct uprobe_links *links;
+	int program;
+	int linked, unlinked;
+	double link_ms, unlink_ms;
+	struct calibrate_target target; /* without offsets */
+	uint64_t offset[2];
+};
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static int do_link(void *ctx, const struct calibrate_target *t, struct error *e)
+{
+	static const struct bpf_insn code[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	bool multi = abilities[ABILITY_UPROBE_MULTI].state == ABILITY_THERE;
+	LIBBPF_OPTS(bpf_prog_load_opts, options,
+		    .expected_attach_type = multi ? UPROBE_MULTI_ATTACH_TYPE : 0);
+	const uint64_t cookies[2] = { 0, 0 };
+	struct holder *h = ctx;
+	double start = now_ms();
+	int err, file;
+
+	h->linked++;
+	h->target = *t;
+	memcpy(h->offset, t->offsets, sizeof(h->offset));
+	h->program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "mp_test", "GPL", code, 2, &options);
+	assert_true(h->program >= 0);
+	file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	struct link_request r = { .program_fd = h->program, .file_fd = file, .pid = t->pid,
+				  .count = t->count, .offsets = t->offsets, .cookies = cookies,
+				  .multi = multi };
+	err = uprobe_links__open(&h->links, &r, e);
+	close(file);
+	h->link_ms = now_ms() - start;
+	return err;
+}
+
+static void do_unlink(void *ctx)
+{
+	struct holder *h = ctx;
+	double start = now_ms();
+
+	h->unlinked++;
+	uprobe_links__close(h->links);
+	h->unlink_ms = now_ms() - start;
+	close(h->program);
+}
+
+static void need_rights(void)
+{
+	struct error e = { 0 };
+
+	if (!ability__require(abilities, &e))
+		return;
+	print_message("skipped: %s\n", e.what);
+	skip();
+}
+
+static void no_child_left(void)
+{
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+}
+
+/* Two measurements by the same means agree within the promised factor, and stepping costs more
+ * than emulating. */
+static void classes_differ(void **state)
+{
+	struct calibration first, second;
+	struct holder h = { 0 };
+	struct calibrate_ops ops = { .link = do_link, .unlink = do_unlink, .ctx = &h };
+	struct error e = { 0 };
+	double start;
+	unsigned threads;
+
+	need_rights();
+	for (threads = 1; threads <= 2; threads++) {
+		start = now_ms();
+		assert_int_equal(calibrate__run(&first, threads, &ops, &e), 0);
+		print_message("%u threads: emulated %.0f ns, single-stepped %.0f ns; %.0f ms "
+			      "(link %.0f, unlink %.0f)\n", threads, first.hit_ns[SITE_EMULATED],
+			      first.hit_ns[SITE_STEPPED], now_ms() - start, h.link_ms,
+			      h.unlink_ms);
+		assert_int_equal(first.threads, threads);
+		assert_true(first.hit_ns[SITE_EMULATED] > 50);
+		assert_true(first.hit_ns[SITE_STEPPED] > first.hit_ns[SITE_EMULATED]);
+		assert_int_equal(calibrate__run(&second, threads, &ops, &e), 0);
+		for (int i = 0; i < SITE_CLASSES; i++) {
+			assert_true(second.hit_ns[i] < 2 * first.hit_ns[i]);
+			assert_true(first.hit_ns[i] < 2 * second.hit_ns[i]);
+		}
+		no_child_left();
+	}
+	assert_int_equal(h.linked, 4);
+	assert_int_equal(h.unlinked, 4);
+}
+
+/* What the callback is told is where the child has it mapped. */
+static int look_only(void *ctx, const struct calibrate_target *t, struct error *e)
+{
+	char path[64], line[512], range[64];
+	int *found = ctx;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", t->pid);
+	snprintf(range, sizeof(range), "%llx-%llx r-xp", (unsigned long long)t->start,
+		 (unsigned long long)t->end);
+	maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof(line), maps))
+		*found += strstr(line, range) != NULL;
+	if (maps)
+		fclose(maps);
+	return error__set(e, EXIT_PERMISSION, EPERM, NULL, "test: no");
+}
+
+static void never_linked(void *ctx)
+{
+	fail();
+}
+
+static void refused_link(void **state)
+{
+	int found = 0;
+	struct calibrate_ops ops = { .link = look_only, .unlink = never_linked, .ctx = &found };
+	struct calibration c;
+	struct error e = { 0 };
+
+	assert_int_equal(calibrate__run(&c, 1, &ops, &e), -EPERM);
+	assert_int_equal(e.exit, EXIT_PERMISSION);
+	assert_string_equal(e.what, "test: no");
+	assert_int_equal(found, 1);
+	assert_true(c.hit_ns[SITE_EMULATED] < 0 && c.hit_ns[SITE_STEPPED] < 0);
+	no_child_left();
+}
+
+static int pretend(void *ctx, const struct calibrate_target *t, struct error *e)
+{
+	return 0;
+}
+
+static void pretend_unlink(void *ctx)
+{
+}
+
+/* A probe that does not fire is an error, not a hit for nothing. */
+static void silent_probe(void **state)
+{
+	struct calibrate_ops ops = { .link = pretend, .unlink = pretend_unlink };
+	struct calibration c;
+	struct error e = { 0 };
+
+	assert_int_equal(calibrate__run(&c, 1000, &ops, &e), -ENODATA);
+	assert_int_equal(e.exit, EXIT_FAILED);
+	assert_int_equal(c.threads, CALIBRATE_THREADS_MAX);
+	assert_true(c.hit_ns[SITE_EMULATED] < 0);
+	no_child_left();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(classes_differ),
+		cmocka_unit_test(refused_link),
+		cmocka_unit_test(silent_probe),
+	};
+
+	ability__probe_all(abilities);
+	return cmocka_run_group_tests_name("calibrate", tests, NULL, NULL);
+}
