@@ -86,17 +86,21 @@ static __always_inline void site__none(struct pt_regs *ctx)
 	bpf_tail_call(ctx, &no_programs, 0);
 }
 
-/* Process id of the caller as the reader sees it; 0 if it is in no namespace of the reader. */
-static __always_inline __u32 caller__tgid(void)
+/* Ids of the caller: the thread's as the host sees it, the process's as the reader does; that is
+ * 0 if it is in no namespace of the reader. */
+static __always_inline void caller__identify(__u32 *tgid, __u32 *tid)
 {
+	__u64 both = bpf_get_current_pid_tgid();
 	struct bpf_pidns_info info = {};
 
+	*tid = (__u32)both;
+	*tgid = both >> 32;
 	if (!config.pid_namespace_dev)
-		return bpf_get_current_pid_tgid() >> 32;
-	if (bpf_get_ns_current_pid_tgid(config.pid_namespace_dev, config.pid_namespace_inode, &info,
-					sizeof(info)))
-		return 0;
-	return info.tgid;
+		return;
+	*tgid = 0;
+	if (!bpf_get_ns_current_pid_tgid(config.pid_namespace_dev, config.pid_namespace_inode,
+					 &info, sizeof(info)))
+		*tgid = info.tgid;
 }
 
 /* Find the row of this hit and count it. 0, or -1: not ours, do nothing. */
@@ -113,7 +117,7 @@ static __always_inline int hit__begin(struct hit *h, struct pt_regs *ctx)
 	if (!h->site->enabled)
 		return -1;
 	h->row = row;
-	h->tgid = caller__tgid();
+	caller__identify(&h->tgid, &h->tid);
 	if (h->tgid != h->site->tgid) {
 		COUNT(h, foreign, 1);
 		return -1;
@@ -128,7 +132,6 @@ static __always_inline void hit__match(struct hit *h, struct pt_regs *ctx)
 	COUNT(h, matched, 1);
 	h->time_ns = bpf_ktime_get_ns();
 	h->object = PT_REGS_PARM1(ctx);
-	h->tid = (__u32)bpf_get_current_pid_tgid();
 }
 
 /* A capture with @rows rows or tokens does not fit into the ring. */
@@ -216,8 +219,10 @@ static __always_inline int text__begins(const char *text, const char *prefix)
 /* Room for @bytes that leaves a quarter of the ring to events that cannot be missed. */
 static __always_inline int ring__has_room(__u64 bytes)
 {
-	__u64 size = bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE);
+	__u64 size = config.ring_bytes;
 
+	if (!size)
+		size = bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE);
 	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) + bytes <= size - size / 4;
 }
 

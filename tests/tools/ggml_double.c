@@ -95,6 +95,15 @@ static void graph__init(struct graph *g, uint32_t seed, int64_t k, int64_t rows,
 	};
 }
 
+static void tensor__copy_fields(struct double_tensor *t)
+{
+	t->like_ggml.type = t->type;
+	memcpy(t->like_ggml.ne, t->ne, sizeof(t->ne));
+	memcpy(t->like_ggml.nb, t->nb, sizeof(t->nb));
+	t->like_ggml.data = t->data;
+	memcpy(t->like_ggml.name, t->name, sizeof(t->name));
+}
+
 static void graph__fill(struct graph *g, uint32_t seed, uint32_t k, uint32_t rows, uint32_t experts,
 			uint32_t stride)
 {
@@ -113,6 +122,8 @@ static void graph__fill(struct graph *g, uint32_t seed, uint32_t k, uint32_t row
 	}
 	g->ids.data = ids;
 	g->weights.data = weights;
+	tensor__copy_fields(&g->ids);
+	tensor__copy_fields(&g->weights);
 }
 
 static void graph__free(struct graph *g)
@@ -259,6 +270,8 @@ static void do_bad(const char *name)
 		g.ids.data = before_a_hole(300 * 32);
 		g.weights.data = before_a_hole(2048 * 32);
 	}
+	tensor__copy_fields(&g.ids);
+	tensor__copy_fields(&g.weights);
 	double_mul(strcmp(name, "params-null") ? &p : NULL, &g.dst);
 	graph__free(&held);
 }

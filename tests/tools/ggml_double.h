@@ -25,6 +25,16 @@ struct double_tensor {
 	void *data;
 	struct double_tensor *src[4];
 	uint32_t type;
+	/* The same once more, in ggml's order. */
+	struct {
+		uint32_t type;
+		uint32_t between[3];
+		int64_t ne[4];
+		uint64_t nb[4];
+		char between_too[40];
+		void *data;
+		char name[64];
+	} like_ggml;
 };
 
 struct double_batch {

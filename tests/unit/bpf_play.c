@@ -186,6 +186,18 @@ void assert_counters_equal(const struct mp_counters *is, const struct mp_counter
 
 #define DST(field) offsetof(struct double_tensor, field)
 
+struct mp_tensor_layout play__layout(bool like_ggml)
+{
+#define LAYOUT(in) \
+	(struct mp_tensor_layout) \
+	{ \
+		.type = DST(in type), .ne = DST(in ne), .nb = DST(in nb), .src = DST(src), \
+		.data = DST(in data), .name = DST(in name), .type_ids = DOUBLE_TYPE_IDS, \
+		.type_weights = DOUBLE_TYPE_WEIGHTS, \
+	}
+	return like_ggml ? LAYOUT(like_ggml.) : LAYOUT();
+}
+
 static struct mp_site route_row(bool guard_behind)
 {
 	struct mp_site s = { .program = MP_PROGRAM_ROUTE, .tgid = play.pid, .enabled = 1 };
@@ -195,16 +207,7 @@ static struct mp_site route_row(bool guard_behind)
 	s.route.ids = (struct mp_path){ 1, 2, { DST(src[0]), DST(src[2]) }, {} };
 	s.route.weights = (struct mp_path){ 1, 1, { DST(src[1]) }, {} };
 	strcpy(s.route.prefix, "ffn_moe_topk-");
-	s.route.tensor = (struct mp_tensor_layout){
-		.type = DST(type),
-		.ne = DST(ne),
-		.nb = DST(nb),
-		.src = DST(src),
-		.data = DST(data),
-		.name = DST(name),
-		.type_ids = DOUBLE_TYPE_IDS,
-		.type_weights = DOUBLE_TYPE_WEIGHTS,
-	};
+	s.route.tensor = play__layout(false);
 	return s;
 }
 

@@ -47,6 +47,9 @@ void play__begin(struct play *p, const char *format, ...) __attribute__((format(
 /* True once the command of play__begin() is done; waits @ms for it. */
 bool play__done(struct play *p, int ms);
 
+/* The double's tensors have two layouts: one of their own (at first), one in ggml's order. */
+struct mp_tensor_layout play__layout(bool like_ggml);
+
 /* Group fixtures: load with a ring of 16 MiB or 64 KiB, start `play`, link every row. */
 int play__start_large(void **state);
 int play__start_tiny(void **state);
