@@ -223,7 +223,7 @@ static void routes_name_their_computation(void **state)
 	assert_int_equal(h.event[0]->kind, MP_EVENT_ROWS);
 	assert_int_equal(h.event[4]->kind, MP_EVENT_ROWS);
 	for (size_t i = 0; i < h.count; i++) {
-		assert_int_equal(h.event[i]->tid, play.pid);
+		assert_int_equal(h.event[i]->tid, h.event[0]->tid);
 		assert_int_equal(computation_of(h.event[i]), i < 4 ? 1 : 4);
 	}
 	assert_counted(SET_INPUTS, .hits = 4, .matched = 4, .shape = 1, .fault = 1, .events = 2,
