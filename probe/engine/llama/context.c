@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "probe/engine/llama/context.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONTEXTS_MAX 32
+
+struct llama_contexts {
+	const struct llama_models *models;
+	pid_t pid;
+	uint32_t next_id;
+	uint64_t calls;
+	size_t count;
+	bool file_confirmed; /* some context's routes are those of a model file */
+	struct engine_context from_file;
+	struct llama_context item[CONTEXTS_MAX];
+};
+
+static void describe_model(struct engine_context *out, const struct llama_model *m)
+{
+	const struct gguf_model *g = &m->gguf;
+
+	out->architecture = g->architecture;
+	out->name = g->name;
+	out->path = m->path;
+	out->quantisation = g->quantisation;
+	out->layers = g->moe_layers;
+	out->layer_ids = g->layer_ids;
+	out->experts = g->experts;
+	out->k = g->experts_used;
+	out->shared_experts = g->experts_shared;
+	out->vocabulary = g->vocabulary;
+	out->blocks = g->blocks;
+	out->normalised = g->weights_normalised;
+	out->from_file = true;
+}
+
+static void describe_context(struct engine_context *out, const struct llama_context *c)
+{
+	out->architecture = out->name = out->path = out->quantisation = "";
+	out->layers = c->layers;
+	out->layer_ids = c->layer_ids;
+	out->experts = c->experts;
+	out->k = c->k;
+	out->shared_experts = out->vocabulary = out->blocks = out->normalised = ENGINE_UNKNOWN;
+	out->from_file = false;
+}
+
+int llama_contexts__new(struct llama_contexts **out, const struct llama_models *models, pid_t pid)
+{
+	struct llama_contexts *s = calloc(1, sizeof(*s));
+
+	*out = s;
+	if (!s)
+		return -ENOMEM;
+	s->models = models;
+	s->pid = pid;
+	if (models->count == 1) {
+		describe_model(&s->from_file, &models->item[0]);
+		s->from_file.pid = pid;
+	}
+	return 0;
+}
+
+void llama_contexts__free(struct llama_contexts *s)
+{
+	free(s);
+}
+
+const struct engine_context *llama_contexts__from_file(const struct llama_contexts *s)
+{
+	return s->models->count == 1 ? &s->from_file : NULL;
+}
+
+struct llama_context *llama_contexts__get(struct llama_contexts *s, uint64_t object)
+{
+	struct llama_context *oldest = &s->item[0];
+
+	s->calls++;
+	for (size_t i = 0; i < s->count; i++) {
+		struct llama_context *c = &s->item[i];
+
+		if (c->object == object) {
+			c->used = s->calls;
+			return c;
+		}
+		if (c->used < oldest->used)
+			oldest = c;
+	}
+	if (s->count < CONTEXTS_MAX)
+		oldest = &s->item[s->count++];
+	memset(oldest, 0, sizeof(*oldest));
+	oldest->object = object;
+	oldest->used = s->calls;
+	oldest->last_layer = ENGINE_UNKNOWN;
+	return oldest;
+}
+
+static bool has_layer(const struct llama_context *c, uint32_t layer)
+{
+	for (uint32_t i = 0; i < c->layers; i++)
+		if (c->layer_ids[i] == layer)
+			return true;
+	return false;
+}
+
+/* Ascending. false: more layers than any model has. */
+static bool add_layer(struct llama_context *c, uint32_t layer)
+{
+	uint32_t i = c->layers;
+
+	if (c->layers == GGUF_LAYERS_MAX)
+		return false;
+	for (; i && c->layer_ids[i - 1] > layer; i--)
+		c->layer_ids[i] = c->layer_ids[i - 1];
+	c->layer_ids[i] = (uint16_t)layer;
+	c->layers++;
+	c->changed = true;
+	return true;
+}
+
+static bool is_warm_up(const struct llama_contexts *s, const struct llama_route_head *h)
+{
+	if (h->k != h->stride)
+		return false;
+	/* Ids that lie densely have stride k too: then only a model with k experts is warmed up. */
+	if (!s->models->count)
+		return true;
+	for (size_t i = 0; i < s->models->count; i++) {
+		const struct gguf_model *g = &s->models->item[i].gguf;
+
+		if (g->experts == h->k && g->experts_used != h->k)
+			return true;
+	}
+	return false;
+}
+
+/* The first route of @c: which model is it? */
+static enum llama_fit settle(struct llama_contexts *s, struct llama_context *c,
+			     const struct llama_route_head *h)
+{
+	const struct llama_model *m = llama_models__find(s->models, h->stride, h->k, h->layer);
+
+	/* With a file, a geometry that is not the file's is a layout misread, unless the layout has
+	 * already proved right: then it is a model whose file we do not know. */
+	if (!m && s->models->count == 1 && !s->file_confirmed)
+		return LLAMA_FIT_MISMATCH;
+	c->id = ++s->next_id;
+	c->changed = true;
+	c->k = h->k;
+	if (!m) {
+		c->experts = h->stride;
+		add_layer(c, h->layer);
+		return LLAMA_FIT_OK;
+	}
+	s->file_confirmed = true;
+	c->model = m;
+	c->experts = m->gguf.experts;
+	c->layers = m->gguf.moe_layers;
+	memcpy(c->layer_ids, m->gguf.layer_ids, sizeof(c->layer_ids));
+	c->last_layer = c->layer_ids[c->layers - 1];
+	return LLAMA_FIT_OK;
+}
+
+enum llama_fit llama_contexts__fit(struct llama_contexts *s, struct llama_context *c,
+				   const struct llama_route_head *h)
+{
+	if (is_warm_up(s, h))
+		return LLAMA_FIT_WARM_UP;
+	if (!c->id)
+		return settle(s, c, h);
+	if (h->k != c->k || (h->stride != c->experts && h->stride != h->k))
+		return LLAMA_FIT_MISMATCH;
+	if (has_layer(c, h->layer))
+		return LLAMA_FIT_OK;
+	return !c->model && add_layer(c, h->layer) ? LLAMA_FIT_OK : LLAMA_FIT_MISMATCH;
+}
+
+int llama_contexts__say(struct llama_contexts *s, struct llama_context *c,
+			const struct engine_sink *sink)
+{
+	struct engine_context out = { 0 };
+
+	if (!c->changed)
+		return 0;
+	c->changed = false;
+	if (c->model)
+		describe_model(&out, c->model);
+	else
+		describe_context(&out, c);
+	out.context = c->id;
+	out.pid = s->pid;
+	out.key = c->object;
+	return sink->context(sink->ctx, &out);
+}
