@@ -52,12 +52,12 @@ static void build_command_line(struct command_line *c, enum collector_task task,
 		c->argv[c->count++] = "--list";
 	if (task == COLLECTOR_DOCTOR)
 		c->argv[c->count++] = "--doctor";
-	if (o->duration_s > 0) {
+	if (task == COLLECTOR_ATTACH && o->duration_s > 0) {
 		snprintf(c->duration, sizeof(c->duration), "%.3f", o->duration_s);
 		c->argv[c->count++] = "-d";
 		c->argv[c->count++] = c->duration;
 	}
-	if (o->ring_bytes) {
+	if (task == COLLECTOR_ATTACH && o->ring_bytes) {
 		snprintf(c->ring, sizeof(c->ring), "%llu", (unsigned long long)o->ring_bytes);
 		c->argv[c->count++] = "--ring";
 		c->argv[c->count++] = c->ring;

@@ -219,10 +219,14 @@ static void print_facts(const struct table *t, FILE *out)
 
 		width = own > width ? own : width;
 	}
-	for (size_t i = 0; i < t->columns; i++) {
+	for (size_t i = 0; i < t->rows * t->columns; i++) {
+		const struct table_column *c = &t->column[i % t->columns];
+
+		if (i && i % t->columns == 0)
+			fputc('\n', out);
 		fputs("  ", out);
-		print_padded(out, t->column[i].title, width, false, false);
-		fprintf(out, "  %s\n", cell_text(&t->column[i], &t->cell[i], text, sizeof(text)));
+		print_padded(out, c->title, width, false, false);
+		fprintf(out, "  %s\n", cell_text(c, &t->cell[i], text, sizeof(text)));
 	}
 }
 
@@ -231,7 +235,7 @@ void table__print(const struct table *t, FILE *out)
 	fprintf(out, "%s\n", t->title);
 	if (!t->rows)
 		fputs("  none\n", out);
-	else if (t->shape == TABLE_FACTS)
+	else if (t->shape != TABLE_ROWS)
 		print_facts(t, out);
 	else
 		print_rows(t, out);

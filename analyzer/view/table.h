@@ -30,6 +30,7 @@ struct table_column {
 enum table_shape {
 	TABLE_ROWS,  /* a line a row; an array of objects in JSON */
 	TABLE_FACTS, /* one row, a line a column; one object in JSON */
+	TABLE_CARDS, /* rows, each a line a column; an array of objects in JSON */
 };
 
 /* Strings of the header are borrowed and must outlive the table. */

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* moeprobe attach: watch a running server; without one, list the candidates. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "analyzer/command.h"
+#include "analyzer/interrupt.h"
+#include "analyzer/launch.h"
+#include "analyzer/options.h"
+#include "analyzer/session.h"
+#include "analyzer/view/findings.h"
+#include "analyzer/view/table.h"
+#include "analyzer/watch.h"
+#include "probe/base/error.h"
+
+static const struct options_spec spec = {
+	.program = "moeprobe attach",
+	.usage = "[PID]",
+	.help = "Examples:\n"
+		"  moeprobe attach                  list the servers that can be attached to\n"
+		"  sudo moeprobe attach 1234        watch process 1234\n"
+		"  sudo moeprobe attach --port 8080 watch the server on port 8080\n"
+		"  sudo moeprobe attach 1234 --no-tui -d 10 | grep decisions=\n\n"
+		"Shows which experts of a running server fire, live. The server is neither stopped nor "
+		"changed; ending moeprobe, in whatever way, detaches.\n",
+	.operand = OPERAND_PID,
+	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_DURATION, OPTION_NO_TUI,
+			       OPTION_MAX_LOSS, OPTION_RING, OPTION_USER, 0 },
+};
+
+static int print_candidates(struct findings *f, struct error *e)
+{
+	struct table *table;
+
+	if (findings__candidate_table(&table, f)) {
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return EXIT_FAILED;
+	}
+	if (table__rows(table)) {
+		table__note(table, "choose one: sudo moeprobe attach PID (or --name NAME, --port PORT)");
+		table__print(table, stdout);
+	}
+	table__free(table);
+	return EXIT_OK;
+}
+
+static int list(struct options *o, struct error *e)
+{
+	struct session_sink sink = { .take = findings__take };
+	struct findings *findings = NULL;
+	struct session *session = NULL;
+	struct launch l;
+	int code = EXIT_FAILED;
+
+	if (launch__collector(&l, COLLECTOR_LIST, o, e))
+		return code;
+	if (findings__new(&findings)) {
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		goto out;
+	}
+	sink.ctx = findings;
+	if (session__open(&session, l.collector, -1, "the list of servers", &sink, e))
+		goto out;
+	session__run(session, e);
+	code = session__finish(session, e);
+	if (code == EXIT_OK || code == EXIT_NO_TARGET)
+		print_candidates(findings, e);
+out:
+	session__free(session);
+	findings__free(findings);
+	launch__free(&l);
+	return code;
+}
+
+int cmd_attach(int argc, char **argv, struct error *e)
+{
+	struct watch w = { .summary = stdout };
+	struct options o;
+	struct launch l;
+	char source[64];
+	int code;
+
+	if (options__parse(&spec, argc, argv, &o))
+		return EXIT_USAGE;
+	if (o.help)
+		return EXIT_OK;
+	interrupt__catch();
+	if (!o.pid && !o.name && !o.port)
+		return list(&o, e);
+	if (launch__collector(&l, COLLECTOR_ATTACH, &o, e))
+		return EXIT_FAILED;
+	snprintf(source, sizeof(source), "process %d", (int)o.pid);
+	w.options = &o;
+	w.launch = &l;
+	w.source = source;
+	w.view = watch__choose_view(&o);
+	code = watch__run(&w, e);
+	launch__free(&l);
+	return code;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* moeprobe doctor: what works on this machine and on a server, and what to do if not. */
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdio.h>
+
+#include "analyzer/command.h"
+#include "analyzer/interrupt.h"
+#include "analyzer/launch.h"
+#include "analyzer/options.h"
+#include "analyzer/session.h"
+#include "analyzer/view/findings.h"
+#include "analyzer/view/table.h"
+#include "probe/base/error.h"
+
+static const struct options_spec spec = {
+	.program = "moeprobe doctor",
+	.usage = "[PID]",
+	.help = "Examples:\n"
+		"  sudo moeprobe doctor             rights and kernel\n"
+		"  sudo moeprobe doctor 1234        and the probe places and their cost on process 1234\n"
+		"  sudo moeprobe doctor 1234 --json\n\n"
+		"Says what works and what does not, and what to do about it. Nothing is attached. Exit "
+		"code 0 if `moeprobe attach` would work.\n",
+	.operand = OPERAND_PID,
+	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_JSON, OPTION_USER, 0 },
+};
+
+static int print(const struct findings *f, bool as_json, int code, struct error *e)
+{
+	struct json_object *o = NULL, *rows;
+	struct table *table = NULL;
+
+	if (findings__doctor_table(&table, f))
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+	if (!as_json) {
+		table__print(table, stdout);
+	} else {
+		o = json_object_new_object();
+		rows = table__json(table);
+		json_object_object_add(o, "exit_code", json_object_new_int(code));
+		json_object_object_add(o, table__name(table), rows);
+		printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
+								 JSON_C_TO_STRING_NOSLASHESCAPE));
+	}
+	json_object_put(o);
+	table__free(table);
+	return 0;
+}
+
+static int examine(const struct options *o, const struct launch *l, struct error *e)
+{
+	struct session_sink sink = { .take = findings__take };
+	struct findings *findings = NULL;
+	struct session *session = NULL;
+	int code = EXIT_FAILED;
+
+	if (findings__new(&findings)) {
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return code;
+	}
+	sink.ctx = findings;
+	if (session__open(&session, l->collector, -1, "the collector", &sink, e))
+		goto out;
+	session__run(session, e);
+	code = session__finish(session, e);
+	if (print(findings, o->json, code, e))
+		code = EXIT_FAILED;
+out:
+	session__free(session);
+	findings__free(findings);
+	return code;
+}
+
+int cmd_doctor(int argc, char **argv, struct error *e)
+{
+	struct options o;
+	struct launch l;
+	int code;
+
+	if (options__parse(&spec, argc, argv, &o))
+		return EXIT_USAGE;
+	if (o.help)
+		return EXIT_OK;
+	interrupt__catch();
+	if (launch__collector(&l, COLLECTOR_DOCTOR, &o, e))
+		return EXIT_FAILED;
+	code = examine(&o, &l, e);
+	launch__free(&l);
+	return code;
+}

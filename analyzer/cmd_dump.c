@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* moeprobe dump: every record of a recording, a line each. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "analyzer/command.h"
+#include "analyzer/launch.h"
+#include "analyzer/options.h"
+#include "analyzer/session.h"
+#include "analyzer/view/json.h"
+#include "probe/base/error.h"
+
+static const struct options_spec spec = {
+	.program = "moeprobe dump",
+	.usage = "FILE",
+	.help = "Examples:\n"
+		"  moeprobe dump a.moe | head\n"
+		"  moeprobe dump a.moe --json | jq 'select(.type == \"route\")'\n\n"
+		"Prints every record of a recording (or of a stream on standard input, if FILE is -), "
+		"one a line; --json is a documented contract.\n",
+	.operand = OPERAND_FILE,
+	.operand_required = true,
+	.keys = (const int[]){ OPTION_JSON, OPTION_USER, 0 },
+};
+
+struct dump {
+	bool json;
+	struct json_context *context;
+};
+
+static int take(void *ctx, const struct trace_item *item, struct error *e)
+{
+	struct dump *d = ctx;
+	int err;
+
+	errno = 0;
+	err = d->json ? json_view__print(stdout, item, d->context)
+		      : text_view__print(stdout, item, d->context);
+	if (!err)
+		return 0;
+	if (err == -EIO && errno)
+		err = -errno;
+	return error__set(e, EXIT_FAILED, -err, NULL, "dump: failed to write 'standard output': %s",
+			  strerror(-err));
+}
+
+static int dump(const struct options *o, const struct launch *l, struct error *e)
+{
+	struct dump d = { .json = o->json, .context = json_context__new() };
+	struct session_sink sink = { .take = take, .ctx = &d };
+	struct session *session = NULL;
+	int code = EXIT_FAILED;
+
+	if (!d.context)
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+	else if (!session__open(&session, NULL, l->input, o->input, &sink, e)) {
+		session__run(session, e);
+		code = session__finish(session, e);
+	}
+	session__free(session);
+	json_context__free(d.context);
+	return code;
+}
+
+int cmd_dump(int argc, char **argv, struct error *e)
+{
+	struct options o;
+	struct launch l;
+	int code;
+
+	if (options__parse(&spec, argc, argv, &o))
+		return EXIT_USAGE;
+	if (o.help)
+		return EXIT_OK;
+	if (launch__input(&l, &o, e))
+		return EXIT_FAILED;
+	code = dump(&o, &l, e);
+	launch__free(&l);
+	return code;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* moeprobe report: sum a recording up. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "analyzer/command.h"
+#include "analyzer/launch.h"
+#include "analyzer/options.h"
+#include "analyzer/session.h"
+#include "analyzer/state/state.h"
+#include "analyzer/view/report.h"
+#include "probe/base/error.h"
+
+static const struct options_spec spec = {
+	.program = "moeprobe report",
+	.usage = "FILE",
+	.help = "Examples:\n"
+		"  moeprobe report a.moe\n"
+		"  moeprobe report a.moe --json | jq '.layers[] | {layer, max_over_mean}'\n"
+		"  moeprobe report a.moe --max-loss 1 || echo lossy\n\n"
+		"Sums a recording (or a stream on standard input, if FILE is -) up: the model, how "
+		"evenly its experts are used, every request, and what is missing and why.\n",
+	.operand = OPERAND_FILE,
+	.operand_required = true,
+	.keys = (const int[]){ OPTION_JSON, OPTION_MAX_LOSS, OPTION_USER, 0 },
+};
+
+static int take(void *ctx, const struct trace_item *item, struct error *e)
+{
+	if (!state__apply(ctx, item))
+		return 0;
+	return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+}
+
+static int print(const struct state *s, const struct options *o, struct error *e)
+{
+	struct report *report;
+	int err = report__build(&report, s, o->input);
+
+	if (!err && o->json)
+		err = report__print_json(report, stdout);
+	else if (!err)
+		report__print(report, stdout);
+	report__free(report);
+	if (!err && fflush(stdout))
+		err = -errno;
+	return err ? error__set(e, EXIT_FAILED, -err, NULL, "report: failed to print") : 0;
+}
+
+static int check_loss(const struct state *s, const struct options *o, struct error *e)
+{
+	double lost = 100 * state__lost_share(s);
+
+	if (o->max_loss_percent < 0 || lost <= o->max_loss_percent)
+		return EXIT_OK;
+	error__set(e, EXIT_LOSS, EOVERFLOW, "record again with a larger --ring",
+		   "report: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss", lost,
+		   o->max_loss_percent);
+	return EXIT_LOSS;
+}
+
+/* What precedes a damage is good data: it is reported, then the damage is. */
+static int report(const struct options *o, const struct launch *l, struct error *e)
+{
+	struct session_sink sink = { .take = take };
+	struct session *session = NULL;
+	struct state *state = NULL;
+	int code = EXIT_FAILED;
+
+	if (state__new(&state)) {
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return code;
+	}
+	sink.ctx = state;
+	if (session__open(&session, NULL, l->input, o->input, &sink, e))
+		goto out;
+	session__run(session, e);
+	code = session__finish(session, e);
+	if (state__summary(state)->records && print(state, o, e))
+		code = EXIT_FAILED;
+	if (code == EXIT_OK)
+		code = check_loss(state, o, e);
+out:
+	session__free(session);
+	state__free(state);
+	return code;
+}
+
+int cmd_report(int argc, char **argv, struct error *e)
+{
+	struct options o;
+	struct launch l;
+	int code;
+
+	if (options__parse(&spec, argc, argv, &o))
+		return EXIT_USAGE;
+	if (o.help)
+		return EXIT_OK;
+	if (launch__input(&l, &o, e))
+		return EXIT_FAILED;
+	code = report(&o, &l, e);
+	launch__free(&l);
+	return code;
+}

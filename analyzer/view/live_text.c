@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The live views without a screen: a few lines a second, or only what must be said. */
+#include "analyzer/view/live_view.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "analyzer/metric/utilisation.h"
+#include "analyzer/state/state.h"
+#include "analyzer/view/format.h"
+#include "analyzer/view/status.h"
+#include "probe/base/error.h"
+
+#define REQUEST_LINES 4
+#define LAYER_LINES 4
+
+struct text {
+	bool said_waiting, said_attached;
+};
+
+static int text_open(void **ctx, struct error *e)
+{
+	*ctx = calloc(1, sizeof(struct text));
+	return *ctx ? 0 : error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+}
+
+static void print_model(const struct state *s, FILE *out)
+{
+	char layers[FORMAT_SIZE], experts[FORMAT_SIZE], k[FORMAT_SIZE];
+
+	for (uint32_t i = 0; i < state__contexts(s); i++) {
+		const struct state_context *c = state__context(s, i);
+		const struct state_process *p = state__process(s, c->process);
+
+		fprintf(out, "model: %s%s%s %s, %s MoE layers x %s experts, %s chosen\n",
+			p && *p->engine ? p->engine : "", p && *p->engine ? ", " : "",
+			*c->architecture ? c->architecture : "-", *c->name ? c->name : "-",
+			format__known(layers, sizeof(layers), c->layers),
+			format__known(experts, sizeof(experts), c->experts),
+			format__known(k, sizeof(k), c->k));
+	}
+}
+
+/* "Attached" is said once data flows, never before. */
+static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
+{
+	if (t->said_attached)
+		return;
+	if (state__summary(f->state)->decisions) {
+		t->said_attached = true;
+		if (!f->replay)
+			fprintf(out, "attached to %s: data flows\n", f->source);
+		print_model(f->state, out);
+	} else if (!t->said_waiting && !f->replay) {
+		t->said_waiting = true;
+		fprintf(out, "waiting for the first route of %s (an idle server has none)\n",
+			f->source);
+	}
+}
+
+static void print_requests(const struct state *s, FILE *out)
+{
+	const struct request_table *requests = state__requests(s);
+	const struct state_request *r = NULL;
+	char position[FORMAT_SIZE], cached[FORMAT_SIZE], prompt[FORMAT_SIZE], slot[FORMAT_SIZE];
+	int lines = 0;
+
+	while ((r = request_table__older(requests, r)) && lines < REQUEST_LINES) {
+		if (r->ended)
+			continue;
+		lines++;
+		fprintf(out, "  request %u: slot %s, %s, position %s, prompt %s, cached %s, client %s\n",
+			r->request, format__known(slot, sizeof(slot), r->slot),
+			state_phase__name(r->phase),
+			format__known(position, sizeof(position), r->position),
+			format__known(prompt, sizeof(prompt), r->prompt),
+			format__known(cached, sizeof(cached), r->cached),
+			*r->client_id ? r->client_id : "-");
+	}
+}
+
+/* The most uneven layers of the last 10 s. */
+static void print_layers(const struct state_context *c, FILE *out)
+{
+	struct {
+		uint32_t layer;
+		struct utilisation u;
+	} top[LAYER_LINES] = { { 0 } };
+	int used = 0;
+
+	for (uint32_t l = 0; c->grid && l < grid__layers(c->grid); l++) {
+		struct utilisation u =
+			utilisation__of(c->grid, STATE_WINDOW_10S, STATE_BOTH, l);
+		int at = used;
+
+		if (!u.total)
+			continue;
+		while (at && top[at - 1].u.max_over_mean < u.max_over_mean)
+			at--;
+		if (at == LAYER_LINES)
+			continue;
+		used += used < LAYER_LINES;
+		for (int i = used - 1; i > at; i--)
+			top[i] = top[i - 1];
+		top[at].layer = c->layer_ids[l];
+		top[at].u = u;
+	}
+	for (int i = 0; i < used; i++) {
+		fprintf(out, "  layer %2u: max/mean %.2f, busiest", top[i].layer,
+			top[i].u.max_over_mean);
+		for (uint32_t b = 0; b < top[i].u.busy; b++)
+			fprintf(out, " %u (%.1f%%)", top[i].u.busiest[b].expert,
+				100 * top[i].u.busiest[b].share);
+		fprintf(out, ", never %u of %u\n", top[i].u.never, top[i].u.experts);
+	}
+}
+
+static void text_draw(void *ctx, const struct live_frame *f)
+{
+	say_progress(ctx, f, stdout);
+	status__print_line(f->state, stdout);
+	print_requests(f->state, stdout);
+	for (uint32_t i = 0; i < state__contexts(f->state); i++)
+		print_layers(state__context(f->state, i), stdout);
+	fflush(stdout);
+}
+
+static void text_message(void *ctx, const char *line)
+{
+	fprintf(stderr, "%s\n", line);
+}
+
+static void progress_draw(void *ctx, const struct live_frame *f)
+{
+	say_progress(ctx, f, stderr);
+}
+
+const struct live_view live_text = {
+	.name = "text",
+	.interval_ms = 1000,
+	.open = text_open,
+	.draw = text_draw,
+	.message = text_message,
+	.close = free,
+};
+
+const struct live_view live_progress = {
+	.name = "progress",
+	.interval_ms = 100,
+	.open = text_open,
+	.draw = progress_draw,
+	.message = text_message,
+	.close = free,
+};

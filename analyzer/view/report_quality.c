@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The tables about how far the numbers can be trusted: coverage, loss, invalid, cost, and what
+ * was not recorded. */
+#include "analyzer/view/report_tables.h"
+
+#include <stddef.h>
+
+#include "analyzer/state/state.h"
+#include "analyzer/view/table.h"
+
+/* Cause, count, and for some a second number. */
+enum { CAUSE, CAUSE_COUNT, CAUSE_MORE, CAUSE_COLUMNS };
+
+static void add_cause(struct table *t, const char *cause, uint64_t count)
+{
+	table__row(t);
+	table__text(t, CAUSE, cause);
+	table__count(t, CAUSE_COUNT, count);
+}
+
+int report__coverage(struct table **out, const struct state *s, const char *source)
+{
+	static const struct table_column column[CAUSE_COLUMNS] = {
+		[CAUSE] = { "part", "rows x layers", TABLE_TEXT, 0 },
+		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0 },
+		[CAUSE_MORE] = { "share", "share", TABLE_SHARE, 0 },
+	};
+	const struct state_coverage *c = &state__summary(s)->coverage;
+	double expected = (double)c->expected;
+
+	if (table__new(out, "coverage", "Coverage of ended requests", TABLE_ROWS, column,
+		       CAUSE_COLUMNS))
+		return -1;
+	if (!state__summary(s)->has_coverage)
+		return 0;
+	add_cause(*out, "expected", c->expected);
+	add_cause(*out, "seen", c->seen);
+	if (c->expected)
+		table__real(*out, CAUSE_MORE, (double)c->seen / expected);
+#define X(id, name, text)                                                                          \
+	add_cause(*out, text, c->missing[(id) - 1]);                                               \
+	if (c->expected)                                                                           \
+		table__real(*out, CAUSE_MORE, (double)c->missing[(id) - 1] / expected);
+	TRACE_MISSING(X)
+#undef X
+	return 0;
+}
+
+int report__loss(struct table **out, const struct state *s, const char *source)
+{
+	static const struct table_column column[CAUSE_COLUMNS] = {
+		[CAUSE] = { "cause", "cause", TABLE_TEXT, 0 },
+		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0 },
+		[CAUSE_MORE] = { "rows", "rows", TABLE_COUNT, 0 },
+	};
+	const struct state_summary *m = state__summary(s);
+
+	if (table__new(out, "loss", "Loss", TABLE_ROWS, column, CAUSE_COLUMNS))
+		return -1;
+#define X(id, name, text)                                                                          \
+	add_cause(*out, text, m->loss[id].count);                                                  \
+	table__count(*out, CAUSE_MORE, m->loss[id].rows);
+	TRACE_LOSSES(X)
+#undef X
+	if (m->loss[0].count)
+		add_cause(*out, "other causes", m->loss[0].count);
+	return 0;
+}
+
+int report__invalid(struct table **out, const struct state *s, const char *source)
+{
+	static const struct table_column column[] = {
+		[CAUSE] = { "cause", "cause", TABLE_TEXT, 0 },
+		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0 },
+	};
+	const struct state_summary *m = state__summary(s);
+
+	if (table__new(out, "invalid", "Invalid (read, but failed its check)", TABLE_ROWS, column,
+		       2))
+		return -1;
+#define X(id, name, text) add_cause(*out, text, m->invalid_by[id]);
+	TRACE_INVALIDS(X)
+#undef X
+	if (m->invalid_by[0])
+		add_cause(*out, "other causes", m->invalid_by[0]);
+	add_cause(*out, "recording: ids or rows outside their model or step", m->out_of_range);
+	add_cause(*out, "recording: results before their model was described", m->no_model);
+	return 0;
+}
+
+int report__cost(struct table **out, const struct state *s, const char *source)
+{
+	enum { HITS, HIT_NS, THREAD_SHARE, SLOWDOWN, CPU, MEMORY, COUNT };
+	static const struct table_column column[COUNT] = {
+		[HITS] = { "hits", "probe hits", TABLE_COUNT, 0 },
+		[HIT_NS] = { "hit_ns", "time a hit, ns (calibrated)", TABLE_REAL, 0 },
+		[THREAD_SHARE] = { "thread_share", "of one thread of the server", TABLE_SHARE, 0 },
+		[SLOWDOWN] = { "slowdown", "slowdown, estimated", TABLE_SHARE, 0 },
+		[CPU] = { "collector_cpu", "collector, of one CPU", TABLE_SHARE, 0 },
+		[MEMORY] = { "collector_bytes", "collector, resident bytes", TABLE_COUNT, 0 },
+	};
+	const struct state_cost *c = &state__summary(s)->cost;
+	double interval = (double)c->interval_ns, share;
+
+	if (table__new(out, "cost", "Cost", TABLE_FACTS, column, COUNT))
+		return -1;
+	table__row(*out);
+	if (!c->known)
+		return 0;
+	table__count(*out, HITS, c->hits);
+	if (c->hits)
+		table__real(*out, HIT_NS, (double)c->hit_ns / (double)c->hits);
+	if (c->resident_bytes)
+		table__count(*out, MEMORY, c->resident_bytes);
+	if (!c->interval_ns)
+		return 0;
+	share = (double)c->hit_ns / interval;
+	table__real(*out, THREAD_SHARE, share);
+	if (c->threads && c->threads != TRACE_UNKNOWN)
+		table__real(*out, SLOWDOWN, share / c->threads);
+	table__real(*out, CPU, (double)c->collector_cpu_ns / interval);
+	return 0;
+}
+
+int report__unanswered(struct table **out, const struct state *s, const char *source)
+{
+	static const struct table_column column[] = {
+		{ "question", "question", TABLE_TEXT, 0 },
+		{ "needs", "needs", TABLE_TEXT, 0 },
+	};
+	static const struct {
+		const char *question, *needs;
+	} lines[] = {
+		{ "which token chose which experts", "--detail routes" },
+		{ "steps, and which requests shared one", "--detail routes" },
+		{ "what the tokens were", "--detail tokens" },
+	};
+	const struct state_summary *m = state__summary(s);
+	size_t first = m->has_tokens ? 3 : m->has_routes ? 2 : 0;
+
+	if (table__new(out, "unanswered", "What this recording cannot answer", TABLE_ROWS, column,
+		       2))
+		return -1;
+	for (size_t i = first; i < sizeof(lines) / sizeof(*lines); i++) {
+		table__row(*out);
+		table__text(*out, 0, lines[i].question);
+		table__text(*out, 1, lines[i].needs);
+	}
+	return 0;
+}

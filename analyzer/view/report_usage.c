@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The tables about what was seen: capture, models, layers, requests. */
+#include "analyzer/view/report_tables.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analyzer/metric/utilisation.h"
+#include "analyzer/state/state.h"
+#include "analyzer/view/format.h"
+#include "analyzer/view/table.h"
+
+#define COLUMNS(array) (sizeof(array) / sizeof(*(array)))
+
+static const char *stop_text(uint32_t stop)
+{
+	switch (stop) {
+#define X(id, name, text)                                                                          \
+	case id:                                                                                   \
+		return text;
+		TRACE_STOPS(X)
+#undef X
+	}
+	return "unknown";
+}
+
+static const char *ending_text(const struct state_request *r)
+{
+	if (!r->ended)
+		return "not ended";
+	switch (r->ending) {
+#define X(id, name, text)                                                                          \
+	case id:                                                                                   \
+		return text;
+		TRACE_ENDINGS(X)
+#undef X
+	}
+	return "unknown";
+}
+
+static const char *detail_text(const struct state_summary *m)
+{
+	if (m->has_tokens)
+		return "tokens";
+	if (m->has_routes)
+		return "routes";
+	return m->has_counts ? "requests" : "";
+}
+
+int report__capture(struct table **out, const struct state *s, const char *source)
+{
+	enum { SOURCE, DURATION, ENDED, DETAIL, STEPS, PREFILL, DECODE, OTHER, DECISIONS, FINISHED,
+	       LIVE, FORGOTTEN, COUNT };
+	static const struct table_column column[COUNT] = {
+		[SOURCE] = { "source", "source", TABLE_TEXT, 0 },
+		[DURATION] = { "seconds", "duration, s", TABLE_REAL, 1 },
+		[ENDED] = { "ended", "ended", TABLE_TEXT, 0 },
+		[DETAIL] = { "detail", "detail", TABLE_TEXT, 0 },
+		[STEPS] = { "steps", "steps", TABLE_COUNT, 0 },
+		[PREFILL] = { "rows_prefill", "rows, prefill", TABLE_COUNT, 0 },
+		[DECODE] = { "rows_decode", "rows, decode", TABLE_COUNT, 0 },
+		[OTHER] = { "rows_unknown", "rows, phase unknown", TABLE_COUNT, 0 },
+		[DECISIONS] = { "decisions", "decisions (rows x layers)", TABLE_COUNT, 0 },
+		[FINISHED] = { "requests_finished", "requests, finished", TABLE_COUNT, 0 },
+		[LIVE] = { "requests_live", "requests, not finished", TABLE_COUNT, 0 },
+		[FORGOTTEN] = { "requests_not_listed", "requests, not listed", TABLE_COUNT, 0 },
+	};
+	const struct state_summary *m = state__summary(s);
+	const struct request_table *requests = state__requests(s);
+
+	if (table__new(out, "capture", "Capture", TABLE_FACTS, column, COUNT))
+		return -1;
+	table__row(*out);
+	table__text(*out, SOURCE, source);
+	table__real(*out, DURATION, (double)(m->last_ns - m->first_ns) / 1e9);
+	table__text(*out, ENDED, m->ended ? stop_text(m->end.stop) : "cut off: the end is missing");
+	table__text(*out, DETAIL, detail_text(m));
+	if (m->has_routes)
+		table__count(*out, STEPS, m->steps);
+	else if (m->ended)
+		table__count(*out, STEPS, m->end.steps);
+	table__count(*out, PREFILL, m->rows[STATE_PREFILL]);
+	table__count(*out, DECODE, m->rows[STATE_DECODE]);
+	table__count(*out, OTHER, m->rows[STATE_OTHER]);
+	table__count(*out, DECISIONS, m->decisions);
+	table__count(*out, FINISHED, request_table__finished(requests));
+	table__count(*out, LIVE, request_table__live(requests));
+	table__count(*out, FORGOTTEN, request_table__evicted(requests));
+	return 0;
+}
+
+enum { MODEL_CONTEXT, MODEL_PID, MODEL_ENGINE, MODEL_VERSION, MODEL_NAME, MODEL_PATH,
+       MODEL_ARCHITECTURE, MODEL_LAYERS, MODEL_BLOCKS, MODEL_EXPERTS, MODEL_K, MODEL_SHARED,
+       MODEL_NORMALISED, MODEL_VOCABULARY, MODEL_QUANTISATION, MODEL_COLUMNS };
+
+static const struct table_column model_column[MODEL_COLUMNS] = {
+	[MODEL_CONTEXT] = { "context", "context", TABLE_COUNT, 0 },
+	[MODEL_PID] = { "pid", "process", TABLE_COUNT, 0 },
+	[MODEL_ENGINE] = { "engine", "engine", TABLE_TEXT, 0 },
+	[MODEL_VERSION] = { "version", "version", TABLE_TEXT, 0 },
+	[MODEL_NAME] = { "name", "name", TABLE_TEXT, 0 },
+	[MODEL_PATH] = { "path", "file", TABLE_TEXT, 0 },
+	[MODEL_ARCHITECTURE] = { "architecture", "architecture", TABLE_TEXT, 0 },
+	[MODEL_LAYERS] = { "layers", "MoE layers", TABLE_COUNT, 0 },
+	[MODEL_BLOCKS] = { "blocks", "layers in all", TABLE_COUNT, 0 },
+	[MODEL_EXPERTS] = { "experts", "experts a layer", TABLE_COUNT, 0 },
+	[MODEL_K] = { "k", "chosen a token", TABLE_COUNT, 0 },
+	[MODEL_SHARED] = { "shared_experts", "shared experts", TABLE_COUNT, 0 },
+	[MODEL_NORMALISED] = { "normalised", "weights add up to 1", TABLE_TEXT, 0 },
+	[MODEL_VOCABULARY] = { "vocabulary", "vocabulary", TABLE_COUNT, 0 },
+	[MODEL_QUANTISATION] = { "quantisation", "quantisation", TABLE_TEXT, 0 },
+};
+
+int report__models(struct table **out, const struct state *s, const char *source)
+{
+	const struct state_context *c;
+
+	if (table__new(out, "models", "Model", TABLE_CARDS, model_column, MODEL_COLUMNS))
+		return -1;
+	for (uint32_t i = 0; i < state__contexts(s); i++) {
+		const struct state_process *p;
+
+		c = state__context(s, i);
+		p = state__process(s, c->process);
+		table__row(*out);
+		table__count(*out, MODEL_CONTEXT, c->context);
+		if (p) {
+			table__count(*out, MODEL_PID, p->pid);
+			table__text(*out, MODEL_ENGINE, p->engine);
+			table__text(*out, MODEL_VERSION, p->version);
+		}
+		table__text(*out, MODEL_NAME, c->name);
+		table__text(*out, MODEL_PATH, c->path);
+		table__text(*out, MODEL_ARCHITECTURE, c->architecture);
+		table__known(*out, MODEL_LAYERS, c->layers);
+		table__known(*out, MODEL_BLOCKS, c->blocks);
+		table__known(*out, MODEL_EXPERTS, c->experts);
+		table__known(*out, MODEL_K, c->k);
+		table__known(*out, MODEL_SHARED, c->shared_experts);
+		if (c->normalised != TRACE_UNKNOWN)
+			table__text(*out, MODEL_NORMALISED, c->normalised ? "yes" : "no");
+		table__known(*out, MODEL_VOCABULARY, c->vocabulary);
+		table__text(*out, MODEL_QUANTISATION, c->quantisation);
+	}
+	return 0;
+}
+
+enum { LAYER_CONTEXT, LAYER_LAYER, LAYER_CHOICES, LAYER_BUSIEST, LAYER_BUSIEST_SHARE, LAYER_NEXT,
+       LAYER_NEVER, LAYER_IMBALANCE, LAYER_IMBALANCE_PREFILL, LAYER_IMBALANCE_DECODE,
+       LAYER_ENTROPY, LAYER_EVENNESS, LAYER_COVERAGE, LAYER_COLUMNS };
+
+static const struct table_column layer_column[LAYER_COLUMNS] = {
+	[LAYER_CONTEXT] = { "context", "context", TABLE_COUNT, 0 },
+	[LAYER_LAYER] = { "layer", "layer", TABLE_COUNT, 0 },
+	[LAYER_CHOICES] = { "choices", "choices", TABLE_COUNT, 0 },
+	[LAYER_BUSIEST] = { "busiest", "busiest", TABLE_COUNT, 0 },
+	[LAYER_BUSIEST_SHARE] = { "busiest_share", "share", TABLE_SHARE, 0 },
+	[LAYER_NEXT] = { "next", "then", TABLE_TEXT, 0 },
+	[LAYER_NEVER] = { "never", "never", TABLE_COUNT, 0 },
+	[LAYER_IMBALANCE] = { "max_over_mean", "max/mean", TABLE_REAL, 2 },
+	[LAYER_IMBALANCE_PREFILL] = { "max_over_mean_prefill", "prefill", TABLE_REAL, 2 },
+	[LAYER_IMBALANCE_DECODE] = { "max_over_mean_decode", "decode", TABLE_REAL, 2 },
+	[LAYER_ENTROPY] = { "entropy_bits", "entropy, bits", TABLE_REAL, 2 },
+	[LAYER_EVENNESS] = { "evenness", "evenness", TABLE_SHARE, 0 },
+	[LAYER_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0 },
+};
+
+static double imbalance(const struct utilisation *u)
+{
+	return u->total ? u->max_over_mean : -1;
+}
+
+static void add_layer(struct table *t, const struct state_context *c, uint32_t layer)
+{
+	struct utilisation u = utilisation__of(c->grid, STATE_WINDOW_WHOLE, STATE_BOTH, layer);
+	struct utilisation prefill =
+		utilisation__of(c->grid, STATE_WINDOW_WHOLE, STATE_PREFILL, layer);
+	struct utilisation decode =
+		utilisation__of(c->grid, STATE_WINDOW_WHOLE, STATE_DECODE, layer);
+	const struct state_coverage *coverage = &c->coverage[layer];
+	char next[64] = "";
+	size_t used = 0;
+
+	table__row(t);
+	table__count(t, LAYER_CONTEXT, c->context);
+	table__count(t, LAYER_LAYER, c->layer_ids[layer]);
+	table__count(t, LAYER_CHOICES, u.total);
+	if (coverage->expected)
+		table__real(t, LAYER_COVERAGE, (double)coverage->seen / (double)coverage->expected);
+	if (!u.total)
+		return;
+	table__count(t, LAYER_BUSIEST, u.busiest[0].expert);
+	table__real(t, LAYER_BUSIEST_SHARE, u.busiest[0].share);
+	for (uint32_t i = 1; i < u.busy; i++)
+		used += (size_t)snprintf(next + used, sizeof(next) - used, "%s%u",
+					 used ? " " : "", u.busiest[i].expert);
+	table__text(t, LAYER_NEXT, next);
+	table__count(t, LAYER_NEVER, u.never);
+	table__real(t, LAYER_IMBALANCE, imbalance(&u));
+	table__real(t, LAYER_IMBALANCE_PREFILL, imbalance(&prefill));
+	table__real(t, LAYER_IMBALANCE_DECODE, imbalance(&decode));
+	table__real(t, LAYER_ENTROPY, u.entropy_bits);
+	table__real(t, LAYER_EVENNESS, u.evenness);
+}
+
+int report__layers(struct table **out, const struct state *s, const char *source)
+{
+	if (table__new(out, "layers", "Use of the experts", TABLE_ROWS, layer_column,
+		       LAYER_COLUMNS))
+		return -1;
+	for (uint32_t i = 0; i < state__contexts(s); i++) {
+		const struct state_context *c = state__context(s, i);
+
+		for (uint32_t l = 0; c->grid && l < grid__layers(c->grid); l++)
+			add_layer(*out, c, l);
+	}
+	table__note(*out, "max/mean: 1 is even. never: experts not chosen once. evenness: entropy "
+			  "over that of an even spread.");
+	return 0;
+}
+
+enum { REQUEST_ID, REQUEST_CONTEXT, REQUEST_SLOT, REQUEST_TASK, REQUEST_PROMPT, REQUEST_CACHED,
+       REQUEST_PREFILL, REQUEST_DECODE, REQUEST_SECONDS, REQUEST_COVERAGE, REQUEST_JOINED,
+       REQUEST_ENDING, REQUEST_CLIENT, REQUEST_COLUMNS };
+
+static const struct table_column request_column[REQUEST_COLUMNS] = {
+	[REQUEST_ID] = { "request", "request", TABLE_COUNT, 0 },
+	[REQUEST_CONTEXT] = { "context", "context", TABLE_COUNT, 0 },
+	[REQUEST_SLOT] = { "slot", "slot", TABLE_COUNT, 0 },
+	[REQUEST_TASK] = { "task", "task", TABLE_COUNT, 0 },
+	[REQUEST_PROMPT] = { "prompt", "prompt", TABLE_COUNT, 0 },
+	[REQUEST_CACHED] = { "cached", "cached", TABLE_COUNT, 0 },
+	[REQUEST_PREFILL] = { "rows_prefill", "prefill", TABLE_COUNT, 0 },
+	[REQUEST_DECODE] = { "rows_decode", "decode", TABLE_COUNT, 0 },
+	[REQUEST_SECONDS] = { "seconds", "seconds", TABLE_REAL, 2 },
+	[REQUEST_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0 },
+	[REQUEST_JOINED] = { "joined", "joined", TABLE_TEXT, 0 },
+	[REQUEST_ENDING] = { "ending", "ending", TABLE_TEXT, 0 },
+	[REQUEST_CLIENT] = { "client_id", "client's id", TABLE_TEXT, 0 },
+};
+
+static void add_request(struct table *t, const struct state_request *r)
+{
+	uint64_t begin = r->begin_ns != UINT64_MAX ? r->begin_ns : r->first_row_ns;
+	uint64_t end = r->ended ? r->end_ns : r->last_row_ns;
+
+	table__row(t);
+	table__count(t, REQUEST_ID, r->request);
+	table__known(t, REQUEST_CONTEXT, r->context);
+	table__known(t, REQUEST_SLOT, r->slot);
+	table__known(t, REQUEST_TASK, r->task);
+	table__known(t, REQUEST_PROMPT, r->prompt);
+	table__known(t, REQUEST_CACHED, r->cached);
+	table__count(t, REQUEST_PREFILL, r->rows[STATE_PREFILL]);
+	table__count(t, REQUEST_DECODE, r->rows[STATE_DECODE]);
+	if (begin != UINT64_MAX && end != UINT64_MAX && end >= begin && !r->before_attach)
+		table__real(t, REQUEST_SECONDS, (double)(end - begin) / 1e9);
+	if (r->coverage.expected)
+		table__real(t, REQUEST_COVERAGE,
+			    (double)r->coverage.seen / (double)r->coverage.expected);
+	table__text(t, REQUEST_JOINED, r->before_attach ? "began before us"
+				       : r->inferred	? "inferred"
+							: "exact");
+	table__text(t, REQUEST_ENDING, ending_text(r));
+	table__text(t, REQUEST_CLIENT, r->client_id);
+}
+
+int report__requests(struct table **out, const struct state *s, const char *source)
+{
+	const struct request_table *requests = state__requests(s);
+	const struct state_request *r = NULL;
+	const struct state_request **newest;
+	size_t n = 0;
+
+	if (table__new(out, "requests", "Requests", TABLE_ROWS, request_column, REQUEST_COLUMNS))
+		return -1;
+	newest = calloc(STATE_REQUESTS_MAX, sizeof(*newest));
+	if (!newest)
+		return -1;
+	while (n < STATE_REQUESTS_MAX && (r = request_table__older(requests, r)))
+		newest[n++] = r;
+	while (n)
+		add_request(*out, newest[--n]);
+	free(newest);
+	if (request_table__evicted(requests))
+		table__note(*out, "only the last %u requests are listed", STATE_REQUESTS_MAX);
+	return 0;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "analyzer/view/status.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "analyzer/state/state.h"
+#include "analyzer/view/format.h"
+
+const char *missing__short_name(unsigned cause_index)
+{
+	static const char *const name[TRACE_MISSING_COUNT] = {
+		[TRACE_MISSING_CACHED - 1] = "cached",
+		[TRACE_MISSING_NOT_COMPUTED - 1] = "not computed",
+		[TRACE_MISSING_LOST - 1] = "lost",
+		[TRACE_MISSING_INVALID - 1] = "invalid",
+		[TRACE_MISSING_BEFORE_ATTACH - 1] = "before attach",
+		[TRACE_MISSING_NOT_ROUTED - 1] = "not routed",
+	};
+
+	return cause_index < TRACE_MISSING_COUNT ? name[cause_index] : "-";
+}
+
+double status__coverage(const struct state *s)
+{
+	const struct state_coverage *c = &state__summary(s)->coverage;
+
+	return c->expected ? (double)c->seen / (double)c->expected : -1;
+}
+
+/* The share and the largest missing part; the report has all of them. */
+static void describe_coverage(struct status *out, const struct state *s)
+{
+	const struct state_coverage *c = &state__summary(s)->coverage;
+	char part[FORMAT_SIZE];
+	unsigned largest = 0;
+
+	format__share(out->coverage, sizeof(out->coverage), status__coverage(s));
+	for (unsigned i = 1; i < TRACE_MISSING_COUNT; i++)
+		if (c->missing[i] > c->missing[largest])
+			largest = i;
+	if (!c->expected || !c->missing[largest])
+		return;
+	format__share(part, sizeof(part), (double)c->missing[largest] / (double)c->expected);
+	snprintf(out->missing, sizeof(out->missing), "%s %s", missing__short_name(largest), part);
+}
+
+static double ppm_share(uint32_t ppm)
+{
+	return ppm == TRACE_UNKNOWN ? -1 : ppm / 1e6;
+}
+
+void status__of(struct status *out, const struct state *s)
+{
+	const struct state_summary *m = state__summary(s);
+	char lost[FORMAT_SIZE], share[FORMAT_SIZE];
+
+	memset(out, 0, sizeof(*out));
+	out->any_loss = m->lost > 0;
+	out->any_invalid = m->invalid > 0;
+	describe_coverage(out, s);
+	format__count(lost, sizeof(lost), m->lost);
+	format__share(share, sizeof(share), state__lost_share(s));
+	if (m->lost)
+		snprintf(out->loss, sizeof(out->loss), "%s (%s)", lost, share);
+	else
+		snprintf(out->loss, sizeof(out->loss), "%s", lost);
+	format__count(out->invalid, sizeof(out->invalid), m->invalid);
+	format__share(out->slowdown, sizeof(out->slowdown), ppm_share(m->cost.slowdown_ppm));
+	format__share(out->collector, sizeof(out->collector), ppm_share(m->cost.collector_ppm));
+}
+
+void status__print_summary(const struct state *s, FILE *out)
+{
+	const struct state_summary *m = state__summary(s);
+	char duration[FORMAT_SIZE], steps[FORMAT_SIZE], decisions[FORMAT_SIZE];
+	char finished[FORMAT_SIZE], live[FORMAT_SIZE];
+	struct status status;
+
+	status__of(&status, s);
+	format__duration(duration, sizeof(duration), m->last_ns - m->first_ns);
+	format__count(steps, sizeof(steps), m->steps);
+	format__count(decisions, sizeof(decisions), m->decisions);
+	format__count(finished, sizeof(finished), request_table__finished(state__requests(s)));
+	format__count(live, sizeof(live), request_table__live(state__requests(s)));
+	fprintf(out, "%s: %s decisions in %s steps; requests: %s finished, %s not\n", duration,
+		decisions, m->has_routes ? steps : "-", finished, live);
+	fprintf(out, "coverage %s%s%s%s   loss %s   invalid %s   slowdown %s   collector %s of a CPU\n",
+		status.coverage, *status.missing ? " (" : "", status.missing,
+		*status.missing ? ")" : "", status.loss, status.invalid, status.slowdown,
+		status.collector);
+}
+
+/* " key=12.3%" or " key=-". */
+static void print_share(FILE *out, const char *key, double share)
+{
+	if (share < 0)
+		fprintf(out, " %s=-", key);
+	else
+		fprintf(out, " %s=%.2f%%", key, 100 * share);
+}
+
+void status__print_line(const struct state *s, FILE *out)
+{
+	const struct state_summary *m = state__summary(s);
+	uint64_t rows = 0;
+	double rate = state__steps_per_second(s);
+
+	for (int p = 0; p < STATE_BOTH; p++)
+		rows += m->rows[p];
+	fprintf(out, "t=%.1fs", (double)(m->last_ns - m->first_ns) / 1e9);
+	if (m->has_routes)
+		fprintf(out, " steps=%" PRIu64, m->steps);
+	else
+		fputs(" steps=-", out);
+	if (rate >= 0)
+		fprintf(out, " steps/s=%.1f", rate);
+	else
+		fputs(" steps/s=-", out);
+	fprintf(out, " rows=%" PRIu64 " decisions=%" PRIu64 " live=%u finished=%" PRIu64, rows,
+		m->decisions, request_table__live(state__requests(s)),
+		request_table__finished(state__requests(s)));
+	print_share(out, "coverage", status__coverage(s));
+	fprintf(out, " loss=%" PRIu64 " invalid=%" PRIu64, m->lost, m->invalid);
+	print_share(out, "slowdown", ppm_share(m->cost.slowdown_ppm));
+	print_share(out, "collector_cpu", ppm_share(m->cost.collector_ppm));
+	fputc('\n', out);
+}

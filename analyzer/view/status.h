@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What stands beside every number, also when it is zero: coverage, loss, invalid, cost. */
+#ifndef MP_VIEW_STATUS_H
+#define MP_VIEW_STATUS_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct state;
+
+/* As text for people; "-" where it is not known. */
+struct status {
+	char coverage[32];  /* "98.2 %": seen of expected rows x layers of ended requests */
+	char missing[64];   /* "cached 1.2 %": the largest part of what is missing; "" if none */
+	char loss[80];      /* "0" or "12 (0.3 %)" */
+	char invalid[32];   /* "0" */
+	char slowdown[32];  /* of the server, estimated for the last interval */
+	char collector[32]; /* its share of a CPU in the last interval */
+	bool any_loss, any_invalid;
+};
+
+void status__of(struct status *out, const struct state *s);
+
+/* The lines that end a capture: how long, how much, and the status. */
+void status__print_summary(const struct state *s, FILE *out);
+
+/* One line of key=value, for programs that read the plain text view. */
+void status__print_line(const struct state *s, FILE *out);
+
+/* Share of expected rows x layers that were seen, 0 .. 1; negative: no request ended yet. */
+double status__coverage(const struct state *s);
+
+/* "cached prefix", "lost", ...: short names of the causes of enum trace_missing. */
+const char *missing__short_name(unsigned cause_index);
+
+#endif

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The live view that takes the whole screen: its keys, its frame, its bottom lines. */
+#include "analyzer/view/terminal_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analyzer/view/format.h"
+#include "analyzer/view/status.h"
+#include "probe/base/error.h"
+
+#define INTERVAL_MS 200
+#define MESSAGE_DRAWS 50 /* ten seconds */
+#define REQUEST_LINES_MIN 3
+/* Title, rates, blank, axis; legend, blank, header of the requests; blank, status, keys. */
+#define LINES_ABOVE 4
+#define LINES_BETWEEN 3
+#define LINES_BELOW 3
+
+bool live_terminal__available(void)
+{
+	return screen__available();
+}
+
+/* The requests get what they need up to a third; the map the rest, two lines a layer if it can. */
+struct page page__divide(int height, uint32_t layers, uint32_t requests)
+{
+	int room = height - LINES_ABOVE - LINES_BETWEEN - LINES_BELOW;
+	struct page p = { .lines_per_row = 1 };
+	int wanted = requests > (uint32_t)room ? room : (int)requests;
+
+	if (wanted > room / 3)
+		wanted = room / 3;
+	if (wanted < REQUEST_LINES_MIN)
+		wanted = REQUEST_LINES_MIN;
+	p.heat.first = LINES_ABOVE;
+	p.heat.lines = room - wanted;
+	if (layers && layers * 2 <= (uint32_t)p.heat.lines)
+		p.lines_per_row = 2;
+	if (layers && layers * (uint32_t)p.lines_per_row < (uint32_t)p.heat.lines)
+		p.heat.lines = (int)layers * p.lines_per_row;
+	p.requests.first = LINES_ABOVE + p.heat.lines + LINES_BETWEEN;
+	p.requests.lines = height - LINES_BELOW - p.requests.first;
+	return p;
+}
+
+static int terminal_open(void **ctx, struct error *e)
+{
+	struct terminal *t = calloc(1, sizeof(*t));
+	int err;
+
+	*ctx = NULL;
+	if (!t)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+	t->phase = STATE_BOTH;
+	err = screen__open(&t->screen, e);
+	if (err)
+		free(t);
+	else
+		*ctx = t;
+	return err;
+}
+
+static int terminal_key_fd(void *ctx)
+{
+	struct terminal *t = ctx;
+
+	return screen__key_fd(t->screen);
+}
+
+static bool terminal_paused(void *ctx)
+{
+	struct terminal *t = ctx;
+
+	return t->paused;
+}
+
+static enum state_phase next_phase(enum state_phase p)
+{
+	return p == STATE_BOTH ? STATE_PREFILL : p == STATE_PREFILL ? STATE_DECODE : STATE_BOTH;
+}
+
+/* Scrolling stops at zero here and at the far end when the map is laid out. */
+static void scroll(uint32_t *at, int by)
+{
+	*at = by < 0 && *at < (uint32_t)-by ? 0 : *at + (uint32_t)by;
+}
+
+static enum live_command on_key(struct terminal *t, int key)
+{
+	switch (key) {
+	case 'q':
+		return LIVE_QUIT;
+	case 'p':
+		t->paused = !t->paused;
+		break;
+	case '?':
+	case 'h':
+		t->help = !t->help;
+		break;
+	case 'w':
+		t->window = (t->window + 1) % STATE_WINDOW_COUNT;
+		break;
+	case '\t':
+		t->phase = next_phase(t->phase);
+		break;
+	case 'z':
+		t->zoomed = !t->zoomed;
+		break;
+	case 'm':
+		t->model++;
+		break;
+	case SCREEN_LEFT:
+	case SCREEN_RIGHT:
+		scroll(&t->first_expert, key == SCREEN_LEFT ? -8 : 8);
+		break;
+	case SCREEN_UP:
+	case SCREEN_DOWN:
+		scroll(&t->first_layer, key == SCREEN_UP ? -1 : 1);
+		break;
+	case SCREEN_PAGE_UP:
+	case SCREEN_PAGE_DOWN:
+		scroll(&t->first_layer, key == SCREEN_PAGE_UP ? -10 : 10);
+		break;
+	default:
+		break;
+	}
+	return LIVE_REDRAW;
+}
+
+static enum live_command terminal_key(void *ctx)
+{
+	enum live_command command = LIVE_NONE, next;
+	struct terminal *t = ctx;
+	int key;
+
+	while ((key = screen__key(t->screen)) != SCREEN_NO_KEY) {
+		next = on_key(t, key);
+		if (next > command)
+			command = next;
+	}
+	return command;
+}
+
+static void draw_title(struct terminal *t, const struct live_frame *f,
+		       const struct state_context *c)
+{
+	const struct state_process *p = c ? state__process(f->state, c->process) : NULL;
+	const char *dot = screen__glyph(t->screen, " · ", " - ");
+	const struct state_summary *m = state__summary(f->state);
+	char layers[FORMAT_SIZE], experts[FORMAT_SIZE], k[FORMAT_SIZE], time[FORMAT_SIZE];
+	int width = screen__width(t->screen), x;
+
+	screen__fill(t->screen, 0, 0, SCREEN_TITLE);
+	format__duration(time, sizeof(time), m->last_ns - m->first_ns);
+	x = screen__put(t->screen, 0, 1, width - 14, SCREEN_TITLE, "moeprobe%s%s", dot, f->source);
+	if (p && *p->engine)
+		x += screen__put(t->screen, 0, 1 + x, width - 14 - x, SCREEN_TITLE, "%s%s%s%s", dot,
+				 p->engine, *p->version ? " " : "", p->version);
+	if (c)
+		screen__put(t->screen, 0, 1 + x, width - 14 - x, SCREEN_TITLE,
+			    "%s%s%s%s layers %s %s experts, %s chosen", dot,
+			    *c->name ? c->name : c->architecture, dot,
+			    format__known(layers, sizeof(layers), c->layers),
+			    screen__glyph(t->screen, "×", "x"),
+			    format__known(experts, sizeof(experts), c->experts),
+			    format__known(k, sizeof(k), c->k));
+	screen__put_right(t->screen, 0, width - 1, SCREEN_TITLE, time);
+}
+
+static int put_pair(struct terminal *t, int y, int x, const char *label, const char *value,
+		    enum screen_style style)
+{
+	x += screen__put(t->screen, y, x, 40, SCREEN_LABEL, "%s ", label);
+	x += screen__put(t->screen, y, x, 40, style, "%s", value);
+	return x + 3;
+}
+
+static void draw_rates(struct terminal *t, const struct live_frame *f)
+{
+	const struct request_table *requests = state__requests(f->state);
+	char a[FORMAT_SIZE], chosen[96];
+	int x = 1, y = 1;
+
+	format__rate(a, sizeof(a), state__steps_per_second(f->state));
+	x = put_pair(t, y, x, "steps/s", a, SCREEN_STRONG);
+	format__rate(a, sizeof(a), state__rows_per_second(f->state, STATE_PREFILL));
+	x = put_pair(t, y, x, "prefill/s", a, SCREEN_STRONG);
+	format__rate(a, sizeof(a), state__rows_per_second(f->state, STATE_DECODE));
+	x = put_pair(t, y, x, "decode/s", a, SCREEN_STRONG);
+	format__count(a, sizeof(a), request_table__live(requests));
+	x = put_pair(t, y, x, "live", a, SCREEN_STRONG);
+	snprintf(chosen, sizeof(chosen), "%s%s%s%s", t->paused ? "PAUSED  " : "",
+		 state_window__name(t->window), screen__glyph(t->screen, " · ", ", "),
+		 t->phase == STATE_BOTH ? "prefill and decode" : state_phase__name(t->phase));
+	screen__put_right(t->screen, y, screen__width(t->screen) - 1,
+			  t->paused ? SCREEN_WARNING : SCREEN_PLAIN, chosen);
+}
+
+static void draw_status(struct terminal *t, const struct live_frame *f, int y)
+{
+	bool wide = screen__width(t->screen) >= 110;
+	char coverage[112];
+	struct status s;
+	int x = 1;
+
+	status__of(&s, f->state);
+	snprintf(coverage, sizeof(coverage), "%s%s%s%s", s.coverage,
+		 wide && *s.missing ? " (" : "", wide ? s.missing : "",
+		 wide && *s.missing ? ")" : "");
+	x = put_pair(t, y, x, "coverage", coverage, SCREEN_STRONG);
+	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
+	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);
+	x = put_pair(t, y, x, "cost: slowdown", s.slowdown, SCREEN_STRONG);
+	put_pair(t, y, x, "collector", s.collector, SCREEN_STRONG);
+}
+
+static void draw_keys(struct terminal *t, const struct live_frame *f, int y)
+{
+	if (t->messages && t->message_draws > 0) {
+		t->message_draws--;
+		screen__put(t->screen, y, 1, 400, SCREEN_WARNING, "%s",
+			    t->message[t->messages - 1]);
+		return;
+	}
+	screen__put(t->screen, y, 1, 400, SCREEN_LABEL,
+		    "q quit   p pause   w window   tab phase   z zoom   arrows scroll   ? help%s",
+		    f->ended ? "   (end of the recording)" : "");
+}
+
+static const struct state_context *shown_context(struct terminal *t, const struct state *s)
+{
+	uint32_t contexts = state__contexts(s);
+
+	if (!contexts)
+		return NULL;
+	t->model %= contexts;
+	return state__context(s, t->model);
+}
+
+static void terminal_draw(void *ctx, const struct live_frame *f)
+{
+	struct terminal *t = ctx;
+	int width = screen__width(t->screen), height = screen__height(t->screen);
+	const struct state_context *c = shown_context(t, f->state);
+	const struct request_table *requests = state__requests(f->state);
+	struct page page;
+
+	screen__clear(t->screen);
+	if (width < TERMINAL_WIDTH_MIN || height < TERMINAL_HEIGHT_MIN) {
+		screen__put(t->screen, 0, 0, width, SCREEN_PLAIN, "needs %dx%d, has %dx%d: enlarge, or q",
+			    TERMINAL_WIDTH_MIN, TERMINAL_HEIGHT_MIN, width, height);
+		screen__show(t->screen);
+		return;
+	}
+	page = page__divide(height, c && c->grid ? grid__layers(c->grid) : 0,
+			    request_table__live(requests) + 3);
+	draw_title(t, f, c);
+	draw_rates(t, f);
+	if (t->help) {
+		terminal__draw_help(t);
+	} else {
+		terminal__draw_heat(t, f, c, &page);
+		terminal__draw_requests(t, f, page.requests);
+	}
+	draw_status(t, f, height - 2);
+	draw_keys(t, f, height - 1);
+	screen__show(t->screen);
+}
+
+/* The oldest is forgotten if there are too many: the last ones say why it ended. */
+static void terminal_message(void *ctx, const char *line)
+{
+	struct terminal *t = ctx;
+
+	if (t->messages == MESSAGES_MAX) {
+		free(t->message[0]);
+		memmove(t->message, t->message + 1, (MESSAGES_MAX - 1) * sizeof(*t->message));
+		t->messages--;
+	}
+	t->message[t->messages] = strdup(line);
+	if (t->message[t->messages])
+		t->messages++;
+	t->message_draws = MESSAGE_DRAWS;
+}
+
+static void terminal_close(void *ctx)
+{
+	struct terminal *t = ctx;
+
+	if (!t)
+		return;
+	screen__free(t->screen);
+	for (int i = 0; i < t->messages; i++) {
+		fprintf(stderr, "%s\n", t->message[i]);
+		free(t->message[i]);
+	}
+	free(t);
+}
+
+const struct live_view live_terminal = {
+	.name = "terminal",
+	.interval_ms = INTERVAL_MS,
+	.stays = true,
+	.open = terminal_open,
+	.key_fd = terminal_key_fd,
+	.key = terminal_key,
+	.paused = terminal_paused,
+	.draw = terminal_draw,
+	.message = terminal_message,
+	.close = terminal_close,
+};

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "analyzer/watch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "analyzer/interrupt.h"
+#include "analyzer/launch.h"
+#include "analyzer/live.h"
+#include "analyzer/options.h"
+#include "analyzer/reduce.h"
+#include "analyzer/session.h"
+#include "analyzer/state/state.h"
+#include "analyzer/view/format.h"
+#include "analyzer/view/live_view.h"
+#include "analyzer/view/status.h"
+#include "probe/base/error.h"
+
+/* The sink: state first, so that the summary counts what the file could not take. */
+struct sinks {
+	struct state *state;
+	struct reducer *reducer;
+};
+
+static int take(void *ctx, const struct trace_item *item, struct error *e)
+{
+	struct sinks *s = ctx;
+
+	if (state__apply(s->state, item))
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+	return s->reducer ? reducer__apply(s->reducer, item, e) : 0;
+}
+
+const struct live_view *watch__choose_view(const struct options *o)
+{
+	return !o->no_tui && live_terminal__available() ? &live_terminal : &live_text;
+}
+
+static int check_loss(const struct watch *w, const struct state *s, struct error *e)
+{
+	double lost = 100 * state__lost_share(s), most = w->options->max_loss_percent;
+
+	if (most < 0 || lost <= most)
+		return EXIT_OK;
+	error__set(e, EXIT_LOSS, EOVERFLOW, "enlarge the ring with --ring, or free a CPU for the "
+					    "collector",
+		   "%s: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss",
+		   w->source, lost, most);
+	return EXIT_LOSS;
+}
+
+/* The reducer writes what it still holds even if the stream failed: partial data survive. */
+static void finish_file(const struct watch *w, struct error *e)
+{
+	if (w->reducer && !error__is_set(e))
+		reducer__finish(w->reducer, e);
+	else if (w->reducer)
+		reducer__finish(w->reducer, NULL);
+}
+
+static void summarise(const struct watch *w, const struct state *s)
+{
+	const struct state_summary *m = state__summary(s);
+
+	if (!m->records)
+		return;
+	status__print_summary(s, w->summary);
+	if (m->no_model + m->out_of_range)
+		fprintf(w->summary, "not shown: %" PRIu64 " results before their model was described, %" PRIu64
+			" out of its range\n", m->no_model, m->out_of_range);
+}
+
+static int run(const struct watch *w, struct state *state, struct session *session,
+	       struct error *e)
+{
+	struct live_options live = {
+		.view = w->view,
+		.session = session,
+		.collector = w->launch->collector,
+		.state = state,
+		.source = w->source,
+		.replay = w->replay,
+		.speed = w->options->speed,
+	};
+	int err = live__run(&live, e), code;
+
+	if (err == -EINTR && !error__is_set(e))
+		return EXIT_FAILED; /* the second Ctrl-C: at once */
+	finish_file(w, e);
+	code = session__finish(session, e);
+	summarise(w, state);
+	return code == EXIT_OK ? check_loss(w, state, e) : code;
+}
+
+int watch__run(const struct watch *w, struct error *e)
+{
+	struct sinks sinks = { .reducer = w->reducer };
+	struct session_sink sink = { .take = take, .ctx = &sinks };
+	struct session *session = NULL;
+	int code = EXIT_FAILED;
+
+	if (state__new(&sinks.state)) {
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return code;
+	}
+	if (!session__open(&session, w->launch->collector, w->launch->input, w->source, &sink, e))
+		code = run(w, sinks.state, session, e);
+	session__free(session);
+	state__free(sinks.state);
+	return code;
+}
