@@ -337,7 +337,8 @@ static int start(uint32_t ring_bytes, bool by_namespace)
 		memset(before, 0, sizeof(before));
 		err = link_places();
 	}
-	if (err == -EPERM || err == -EACCES)
+	/* Not EACCES: so says the verifier, and that is a failure. */
+	if (err == -EPERM)
 		skip_reason = "no right to load kernel programs or to place uprobes";
 	else if (err)
 		print_error("start: %s\n", strerror(-err));
