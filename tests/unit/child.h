@@ -4,6 +4,7 @@
 #define MP_TESTS_UNIT_CHILD_H
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +16,16 @@ static inline void need_root(void)
 	skip();
 }
 
+/* Forget no child: a test that fails leaves its function early. */
+static inline pid_t fork_mortal(void)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
+}
+
 /* A child that runs @body and then waits to be killed; returns when it has come so far. */
 static inline pid_t spawn(void (*body)(void))
 {
@@ -23,7 +34,7 @@ static inline pid_t spawn(void (*body)(void))
 	pid_t pid;
 
 	assert_int_equal(pipe(ends), 0);
-	pid = fork();
+	pid = fork_mortal();
 	assert_true(pid >= 0);
 	if (!pid) {
 		if (body)

@@ -145,7 +145,7 @@ static void refuses_a_zombie(void **state)
 {
 	struct error e;
 	siginfo_t info;
-	pid_t pid = fork();
+	pid_t pid = fork_mortal();
 
 	assert_true(pid >= 0);
 	if (!pid)
@@ -283,7 +283,7 @@ static void notices_exec(void **state)
 	pid_t pid;
 
 	assert_int_equal(pipe(to) | pipe(from), 0);
-	pid = fork();
+	pid = fork_mortal();
 	if (!pid) {
 		dup2(to[0], STDIN_FILENO);
 		dup2(from[1], STDOUT_FILENO);
