@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "collector/assembly.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/coverage.h"
+#include "collector/loss.h"
+#include "collector/stream_sink.h"
+#include "collector/trace/writer.h"
+#include "probe/abi/event.h"
+#include "probe/base/error.h"
+#include "probe/engine/engine.h"
+#include "probe/engine/sink.h"
+
+struct assembly {
+	struct assembly_options o;
+	struct mp_site rows[MP_SITES];
+	struct coverage *coverage;
+	struct loss loss;
+	struct stream_sink *sink;
+	struct engine_sink callbacks;
+};
+
+/* Name what went wrong: the engine's word, the writer's, or the number. */
+static int failed(struct assembly *a, int err, struct error *e)
+{
+	if (!err)
+		return 0;
+	if (err == -EPROTO && a->o.ops->failure) {
+		const struct error *why = a->o.ops->failure(a->o.engine);
+
+		if (error__is_set(why) && e && !error__is_set(e))
+			*e = *why;
+	}
+	/* A failed write is remembered by the writer, which alone can name it. */
+	if (!error__is_set(e))
+		trace_writer__flush(a->o.writer, e);
+	return error__set(e, EXIT_FAILED, -err, NULL, "collector: failed to go on: %s",
+			  strerror(-err));
+}
+
+int assembly__open(struct assembly **out, const struct assembly_options *o, struct error *e)
+{
+	struct assembly *a = calloc(1, sizeof(*a));
+	struct stream_sink_options sink;
+	const struct engine_context *model;
+	int err = -ENOMEM;
+
+	*out = NULL;
+	if (!a)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
+	a->o = *o;
+	memcpy(a->rows, o->rows, o->sites * sizeof(*o->rows));
+	a->coverage = coverage__new();
+	sink = (struct stream_sink_options){
+		.writer = o->writer,
+		.coverage = a->coverage,
+		.loss = &a->loss,
+		.source = o->source,
+		.process = o->process,
+		.refresh = o->refresh,
+		.ctx = o->ctx,
+	};
+	a->sink = stream_sink__new(&sink);
+	if (a->coverage && a->sink) {
+		a->loss.since_ns = o->attached_ns;
+		coverage__attached(a->coverage, o->attached_ns);
+		stream_sink__set_time(a->sink, o->attached_ns);
+		a->callbacks = stream_sink__callbacks(a->sink);
+		model = o->ops->model ? o->ops->model(o->engine) : NULL;
+		err = model ? a->callbacks.context(a->callbacks.ctx, model) : 0;
+	}
+	if (err) {
+		failed(a, err, e);
+		assembly__free(a);
+		return err;
+	}
+	*out = a;
+	return 0;
+}
+
+void assembly__free(struct assembly *a)
+{
+	if (!a)
+		return;
+	stream_sink__free(a->sink);
+	coverage__free(a->coverage);
+	free(a);
+}
+
+int assembly__event(struct assembly *a, const void *event, size_t size, struct error *e)
+{
+	const struct mp_event *ev = event;
+
+	if (size < sizeof(*ev) || ev->size < sizeof(*ev) || ev->size > size)
+		return error__set(e, EXIT_FAILED, EPROTO, NULL,
+				  "collector: failed to take an event: %zu bytes announce %u", size,
+				  size < sizeof(*ev) ? 0 : ev->size);
+	return failed(a, a->o.ops->event(a->o.engine, ev, ev->size, &a->callbacks), e);
+}
+
+void assembly__counters(struct assembly *a, const struct mp_counters *now)
+{
+	struct loss_news news = loss__take(&a->loss, now, a->rows, a->o.sites);
+
+	coverage__lost_routes(a->coverage, news.route_rows);
+	coverage__lost_steps(a->coverage, news.steps);
+	coverage__invalid_routes(a->coverage, news.invalid_captures);
+}
+
+int assembly__tick(struct assembly *a, uint64_t now_ns, struct error *e)
+{
+	stream_sink__set_time(a->sink, now_ns);
+	if (!a->o.ops->tick)
+		return 0;
+	return failed(a, a->o.ops->tick(a->o.engine, now_ns, &a->callbacks), e);
+}
+
+int assembly__report(struct assembly *a, uint64_t now_ns, struct error *e)
+{
+	return failed(a, loss__write(&a->loss, a->o.writer, a->o.source, now_ns), e);
+}
+
+int assembly__finish(struct assembly *a, enum trace_stop stop, uint64_t now_ns, struct error *e)
+{
+	uint32_t ending = stop == TRACE_STOP_TARGET_EXIT || stop == TRACE_STOP_TARGET_EXEC
+				  ? ENGINE_ENDING_TARGET_GONE
+				  : ENGINE_ENDING_CAPTURE_END;
+	int err;
+
+	stream_sink__set_time(a->sink, now_ns);
+	err = a->o.ops->finish(a->o.engine, now_ns, ending, &a->callbacks);
+	/* END even so: whoever reads shall know that this is all. */
+	if (!stream_sink__end(a->sink, stop, now_ns) && !err)
+		return 0;
+	return failed(a, err ? err : -EIO, e);
+}
+
+uint64_t assembly__steps(const struct assembly *a)
+{
+	return stream_sink__steps(a->sink);
+}
+
+uint64_t assembly__routes(const struct assembly *a)
+{
+	return stream_sink__routes(a->sink);
+}

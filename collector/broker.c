@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "collector/broker.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "collector/broker_protocol.h"
+#include "collector/calibrator.h"
+#include "probe/attach/link.h"
+#include "probe/base/error.h"
+#include "probe/target/opener.h"
+/* Generated; needs probe/abi. */
+#include "probe/bpf/probe.skel.h"
+
+#define ANCESTORS_MAX 32
+#define ATTACH_TYPE_UPROBE_MULTI 48 /* newer than libbpf's header */
+#define INITIAL_PID_NAMESPACE 0xEFFFFFFCu /* its inode, fixed in the kernel */
+
+struct broker {
+	struct broker_options options;
+	int pidfd; /* of options.pid: a number that was given to another process is refused */
+	struct probe *programs;
+	struct uprobe_links *link[BROKER_LINKS_MAX];
+	struct calibrator calibrator;
+	bool multi;
+	int socket; /* -1 while not serving */
+};
+
+/* --- who ------------------------------------------------------------------------------------ */
+
+/* The parent of @pid by the kernel's word, or 0. The command's name may hold anything, so what
+ * counts is behind the last parenthesis. */
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], text[1024], *at;
+	ssize_t n;
+	int fd, parent;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	at = strrchr(text, ')');
+	return at && sscanf(at + 1, " %*c %d", &parent) == 1 ? parent : 0;
+}
+
+/* 0 if @pid is the process of the command line or descends from it; else -EACCES, or -ESRCH once
+ * that one is gone. */
+static int check_pid(const struct broker *b, pid_t pid)
+{
+	struct pollfd gone = { .fd = b->pidfd, .events = POLLIN };
+
+	if (pid <= 0 || b->pidfd < 0)
+		return -EACCES;
+	if (poll(&gone, 1, 0) > 0)
+		return -ESRCH;
+	for (int i = 0; i < ANCESTORS_MAX && pid > 0; i++) {
+		if (pid == b->options.pid)
+			return 0;
+		pid = parent_of(pid);
+	}
+	return -EACCES;
+}
+
+/* May files of @pid be opened? */
+static int check_open(const struct broker *b, pid_t pid)
+{
+	if (b->options.any_pid)
+		return pid > 0 ? 0 : -EINVAL;
+	return check_pid(b, pid);
+}
+
+/* --- files ---------------------------------------------------------------------------------- */
+
+static int open_file(const struct broker *b, const struct broker_request *r)
+{
+	const struct opener *o = &opener_direct;
+	int err = check_open(b, r->pid);
+
+	if (err)
+		return err;
+	switch (r->operation) {
+	case BROKER_OPEN_PROC:
+		if (r->file >= PROC_FILE_COUNT)
+			return -EINVAL;
+		return o->open_proc(o->ctx, r->pid, r->file);
+	case BROKER_OPEN_MAPPED:
+		return o->open_mapped(o->ctx, r->pid, r->start, r->end);
+	default:
+		if (!memchr(r->path, '\0', sizeof(r->path)))
+			return -EINVAL;
+		return o->open_path(o->ctx, r->pid, r->path);
+	}
+}
+
+static int read_fd_link(const struct broker *b, const struct broker_request *r, char *text)
+{
+	int err = check_open(b, r->pid);
+
+	if (err)
+		return err;
+	return opener_direct.read_fd_link(opener_direct.ctx, r->pid, r->fd, text,
+					  BROKER_TEXT_SIZE);
+}
+
+/* --- kernel programs ------------------------------------------------------------------------ */
+
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+{
+	return level == LIBBPF_DEBUG ? 0 : vfprintf(stderr, format, args);
+}
+
+/* Where process ids are to be counted from, if not from the machine's first namespace. */
+static void set_pid_namespace(struct mp_config *config)
+{
+	struct stat st;
+
+	if (stat("/proc/self/ns/pid", &st) || st.st_ino == INITIAL_PID_NAMESPACE)
+		return;
+	config->pid_namespace_dev = (uint64_t)major(st.st_dev) << 20 | minor(st.st_dev);
+	config->pid_namespace_inode = st.st_ino;
+}
+
+static struct bpf_program *program_of(const struct broker *b, uint32_t id)
+{
+	switch (id) {
+#define X(number, name, function)                                                                  \
+	case MP_PROGRAM_##name:                                                                    \
+		return b->programs->progs.function;
+	MP_PROGRAMS(X)
+#undef X
+	default:
+		return NULL;
+	}
+}
+
+static int prepare_programs(struct broker *b, uint32_t ring_bytes)
+{
+	int err;
+
+	b->programs = probe__open();
+	if (!b->programs)
+		return errno ? -errno : -ENOMEM;
+	b->programs->rodata->config.ring_bytes = ring_bytes;
+	set_pid_namespace(&b->programs->rodata->config);
+	err = bpf_map__set_max_entries(b->programs->maps.ring, ring_bytes);
+	for (uint32_t i = 0; i < MP_PROGRAM_COUNT && !err && b->multi; i++)
+		err = bpf_program__set_expected_attach_type(
+			program_of(b, i), (enum bpf_attach_type)ATTACH_TYPE_UPROBE_MULTI);
+	return err ? err : probe__load(b->programs);
+}
+
+static int load(struct broker *b, const struct broker_request *r, struct broker_response *response)
+{
+	uint32_t bytes = r->ring_bytes;
+	int err;
+
+	if (b->programs)
+		return -EBUSY;
+	if (bytes < BROKER_RING_MIN || bytes > BROKER_RING_MAX || bytes & (bytes - 1))
+		return -EINVAL;
+	libbpf_set_print(b->options.verbose ? print_libbpf : NULL);
+	err = prepare_programs(b, bytes);
+	if (!err)
+		return 0;
+	probe__destroy(b->programs);
+	b->programs = NULL;
+	if (err == -EPERM || err == -EACCES)
+		return error__set(&response->error, EXIT_PERMISSION, -err,
+				  "run as root, or see `moeprobe doctor` for the capabilities",
+				  "collector: failed to load the kernel programs: not permitted");
+	return error__set(&response->error, EXIT_UNSUPPORTED, -err,
+			  "see `moeprobe doctor`; -v shows the kernel's own words",
+			  "collector: failed to load the kernel programs: %s", strerror(-err));
+}
+
+/* --- probes --------------------------------------------------------------------------------- */
+
+static int place(struct broker *b, const struct broker_request *r,
+		 struct broker_response *response, uint32_t slot)
+{
+	struct link_request request = {
+		.pid = r->pid,
+		.count = r->places.count,
+		.offsets = r->places.offset,
+		.cookies = r->places.cookie,
+		.multi = b->multi,
+	};
+	int err;
+
+	request.file_fd = opener_direct.open_mapped(opener_direct.ctx, r->pid, r->start, r->end);
+	if (request.file_fd < 0)
+		return error__set(&response->error, EXIT_NO_TARGET, -request.file_fd, NULL,
+				  "collector: failed to open the file that process %d has mapped at "
+				  "%#llx: %s", r->pid, (unsigned long long)r->start,
+				  strerror(-request.file_fd));
+	request.program_fd = bpf_program__fd(program_of(b, r->places.program));
+	err = uprobe_links__open(&b->link[slot], &request, &response->error);
+	close(request.file_fd);
+	return err;
+}
+
+static int link_places(struct broker *b, const struct broker_request *r,
+		       struct broker_response *response)
+{
+	uint32_t slot = 0;
+	int err;
+
+	if (!b->programs || r->places.program >= MP_PROGRAM_COUNT || r->places.count < 1 ||
+	    r->places.count > LINK_PLACES_MAX)
+		return -EINVAL;
+	for (uint32_t i = 0; i < r->places.count; i++)
+		if (r->places.cookie[i] >= MP_SITES)
+			return -EINVAL;
+	err = check_pid(b, r->pid);
+	if (err == -ESRCH)
+		return error__set(&response->error, EXIT_NO_TARGET, ESRCH, NULL,
+				  "collector: failed to probe process %d: it is gone", r->pid);
+	if (err)
+		return err;
+	while (slot < BROKER_LINKS_MAX && b->link[slot])
+		slot++;
+	if (slot == BROKER_LINKS_MAX)
+		return -ENOSPC;
+	response->link = slot;
+	return place(b, r, response, slot);
+}
+
+static int unlink_places(struct broker *b, uint32_t id)
+{
+	if (id != BROKER_ALL_LINKS && (id >= BROKER_LINKS_MAX || !b->link[id]))
+		return -ENOENT;
+	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++) {
+		if (id != BROKER_ALL_LINKS && id != i)
+			continue;
+		uprobe_links__close(b->link[i]);
+		b->link[i] = NULL;
+	}
+	return 0;
+}
+
+/* The calibrator must not hold what ends with us. */
+static void let_go(void *ctx)
+{
+	struct broker *b = ctx;
+
+	unlink_places(b, BROKER_ALL_LINKS);
+	if (b->socket >= 0)
+		close(b->socket);
+}
+
+static int calibrate(struct broker *b, const struct broker_request *r)
+{
+	struct calibrator_options o = {
+		.threads = r->threads,
+		.multi = b->multi,
+		.let_go = let_go,
+		.ctx = b,
+	};
+
+	if (!b->programs)
+		return -EINVAL;
+	o.program_fd = bpf_program__fd(program_of(b, MP_PROGRAM_EMPTY));
+	return calibrator__start(&b->calibrator, &o);
+}
+
+/* --- the conversation ----------------------------------------------------------------------- */
+
+/* A descriptor that the reader gets, or the errno it gets instead. */
+static unsigned give(struct broker_response *response, int *fds, int fd)
+{
+	response->result = fd < 0 ? fd : 0;
+	fds[0] = fd;
+	return fd >= 0;
+}
+
+/* The maps' descriptors stay ours: what is handed out are copies. */
+static unsigned give_maps(const struct broker *b, struct broker_response *response, int *fds)
+{
+	const struct bpf_map *maps[BROKER_FDS_MAX] = {
+		[BROKER_FD_RING] = b->programs->maps.ring,
+		[BROKER_FD_SITES] = b->programs->maps.sites,
+		[BROKER_FD_COUNTERS] = b->programs->maps.counters,
+	};
+
+	for (unsigned i = 0; i < BROKER_FDS_MAX; i++) {
+		fds[i] = fcntl(bpf_map__fd(maps[i]), F_DUPFD_CLOEXEC, 0);
+		if (fds[i] >= 0)
+			continue;
+		response->result = -errno;
+		while (i)
+			close(fds[--i]);
+		return 0;
+	}
+	return BROKER_FDS_MAX;
+}
+
+unsigned broker__answer(struct broker *b, const struct broker_request *request,
+			struct broker_response *response, int *fds)
+{
+	struct timespec cpu;
+
+	memset(response, 0, sizeof(*response));
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	response->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
+	calibrator__poll(&b->calibrator);
+	memcpy(response->hit_ns, b->calibrator.hit_ns, sizeof(response->hit_ns));
+	switch (request->operation) {
+	case BROKER_OPEN_PROC:
+	case BROKER_OPEN_MAPPED:
+	case BROKER_OPEN_PATH:
+		return give(response, fds, open_file(b, request));
+	case BROKER_READ_FD_LINK:
+		response->result = read_fd_link(b, request, response->text);
+		return 0;
+	case BROKER_LOAD:
+		response->result = load(b, request, response);
+		return response->result ? 0 : give_maps(b, response, fds);
+	case BROKER_LINK:
+		response->result = link_places(b, request, response);
+		return 0;
+	case BROKER_UNLINK:
+		response->result = unlink_places(b, request->link);
+		return 0;
+	case BROKER_CALIBRATE:
+		response->result = calibrate(b, request);
+		return 0;
+	default:
+		response->result = -EINVAL;
+		return 0;
+	}
+}
+
+/* 0 or -errno. */
+static int respond(int fd, const struct broker_response *response, const int *fds, unsigned count)
+{
+	union {
+		char bytes[CMSG_SPACE(BROKER_FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct iovec part = { (void *)response, sizeof(*response) };
+	struct msghdr m = { .msg_iov = &part, .msg_iovlen = 1 };
+	struct cmsghdr *c;
+	ssize_t n;
+
+	if (count) {
+		m.msg_control = control.bytes;
+		m.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+	}
+	do {
+		n = sendmsg(fd, &m, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+int broker__serve(struct broker *b, int fd)
+{
+	struct broker_request request;
+	struct broker_response response;
+	int fds[BROKER_FDS_MAX], err = 0;
+	unsigned count;
+	ssize_t n;
+
+	b->socket = fd;
+	while (!err) {
+		n = recv(fd, &request, sizeof(request), 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 && errno != ECONNRESET ? -errno : 0;
+		if (n != sizeof(request))
+			request.operation = BROKER_OPERATION_COUNT;
+		count = broker__answer(b, &request, &response, fds);
+		err = respond(fd, &response, fds, count);
+		while (count)
+			close(fds[--count]);
+	}
+	return err == -EPIPE || err == -ECONNRESET ? 0 : err;
+}
+
+int broker__new(struct broker **out, const struct broker_options *o, struct error *e)
+{
+	struct broker *b;
+	int err;
+
+	*out = NULL;
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
+	b->options = *o;
+	b->pidfd = -1;
+	b->socket = -1;
+	if (o->pid) {
+		b->pidfd = (int)syscall(SYS_pidfd_open, o->pid, 0);
+		if (b->pidfd < 0) {
+			err = -errno;
+			free(b);
+			return error__set(e, EXIT_NO_TARGET, -err,
+					  "moeprobe attach, without a process id, lists candidates",
+					  "collector: failed to open process %d: %s", (int)o->pid,
+					  err == -ESRCH ? "no such process" : strerror(-err));
+		}
+	}
+	*out = b;
+	return 0;
+}
+
+void broker__set_multi(struct broker *b, bool multi)
+{
+	b->multi = multi;
+}
+
+void broker__free(struct broker *b)
+{
+	if (!b)
+		return;
+	unlink_places(b, BROKER_ALL_LINKS);
+	calibrator__stop(&b->calibrator);
+	probe__destroy(b->programs);
+	if (b->pidfd >= 0)
+		close(b->pidfd);
+	free(b);
+}

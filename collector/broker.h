@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The broker: the process that keeps the rights. It opens files of the target read-only, loads
+ * our kernel programs, places probes, and passes descriptors to the reader. It parses nothing
+ * that comes from the target, and refuses what is outside broker_protocol.h's bounds.
+ */
+#ifndef MP_COLLECTOR_BROKER_H
+#define MP_COLLECTOR_BROKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct broker;
+struct broker_request;
+struct broker_response;
+struct error;
+
+struct broker_options {
+	pid_t pid;     /* whose files may be opened and who may be probed, with descendants; 0: none */
+	bool any_pid;  /* open (not probe) files of every process: for the list of candidates */
+	bool verbose;  /* say what libbpf says */
+};
+
+/* Errors: the process does not exist (EXIT_NO_TARGET). The caller frees. */
+int broker__new(struct broker **out, const struct broker_options *o, struct error *e);
+/* Takes all probes away. Accepts NULL. */
+void broker__free(struct broker *b);
+
+/* Place probes by multi-uprobe links, which this kernel has. Before LOAD. */
+void broker__set_multi(struct broker *b, bool multi);
+
+/* Answer one request: fills @response; the number of descriptors put into @fds, which the caller
+ * closes. Never fails otherwise. */
+unsigned broker__answer(struct broker *b, const struct broker_request *request,
+			struct broker_response *response, int *fds);
+
+/* Answer requests on @fd until its other end is closed. 0 or -errno. */
+int broker__serve(struct broker *b, int fd);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The reader's side of the broker: an opener, kernel programs, links. */
+#ifndef MP_COLLECTOR_BROKER_CLIENT_H
+#define MP_COLLECTOR_BROKER_CLIENT_H
+
+#include <stdint.h>
+
+#include "collector/broker_protocol.h"
+#include "probe/target/opener.h"
+
+struct error;
+
+/* Plain data; @fd is borrowed. Zeroed but for @fd before use. */
+struct broker_client {
+	int fd;
+	uint64_t cpu_ns;    /* of the broker, as of the last answer */
+	uint64_t hit_ns[SITE_CLASSES]; /* 0: not measured (yet) */
+};
+
+/* What probe/target wants, answered by the broker. @c must outlive it. -EPIPE from any callback:
+ * the broker is gone. */
+struct opener broker_client__opener(struct broker_client *c);
+
+/* Load the kernel programs; @fds[BROKER_FDS_MAX] are the caller's to close. */
+int broker_client__load(struct broker_client *c, uint32_t ring_bytes, int *fds, struct error *e);
+
+/* Place @count (1 .. LINK_PLACES_MAX) probes of @program in the file that @pid has mapped at
+ * [start, end); @link: its id. */
+struct broker_places {
+	pid_t pid;
+	uint64_t start, end;
+	enum mp_program program;
+	uint32_t count;
+	uint64_t offset[LINK_PLACES_MAX], cookie[LINK_PLACES_MAX];
+};
+int broker_client__link(struct broker_client *c, const struct broker_places *p, uint32_t *link,
+			struct error *e);
+/* Take away one link, or BROKER_ALL_LINKS. 0 or -errno. */
+int broker_client__unlink(struct broker_client *c, uint32_t link);
+
+/* Have the time of a hit measured in the background, with @threads that hit at the same time. */
+int broker_client__calibrate(struct broker_client *c, uint32_t threads);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "collector/cost.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "collector/trace/records.h"
+#include "collector/trace/writer.h"
+#include "probe/engine/engine.h"
+#include "probe/engine/sink.h"
+
+_Static_assert(sizeof(((struct cost *)0)->hits) / sizeof(uint64_t) >= ENGINE_SITES_MAX, "sites");
+
+static uint64_t own_cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t resident_bytes(void)
+{
+	FILE *in = fopen("/proc/self/statm", "re");
+	unsigned long pages = 0;
+	int got;
+
+	if (!in)
+		return UINT64_MAX;
+	got = fscanf(in, "%*u %lu", &pages);
+	fclose(in);
+	return got == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : UINT64_MAX;
+}
+
+/* Hits of the interval; @hit_ns becomes UINT64_MAX where a site's class was not measured. */
+static uint64_t take_hits(struct cost *c, const struct cost_facts *f, uint64_t *hit_ns)
+{
+	uint64_t hits = 0;
+
+	*hit_ns = 0;
+	for (size_t i = 0; i < f->plan->sites; i++) {
+		uint64_t all = f->counters[i].hits + f->counters[i].foreign;
+		uint64_t fresh = all - c->hits[i];
+		uint64_t each = f->hit_ns[f->plan->site[i].place.class];
+
+		hits += fresh;
+		if (!each && fresh)
+			*hit_ns = UINT64_MAX;
+		else if (*hit_ns != UINT64_MAX)
+			*hit_ns += fresh * each;
+		c->hits[i] = all;
+	}
+	return hits;
+}
+
+int cost__write(struct cost *c, struct trace_writer *w, const struct cost_facts *f)
+{
+	uint64_t cpu = own_cpu_ns() + f->broker_cpu_ns;
+	struct trace_cost r = {
+		.head = { .time_ns = f->now_ns, .source = f->source },
+		.interval_ns = f->now_ns - c->since_ns,
+		.collector_cpu_ns = cpu - c->cpu_ns,
+		.resident_bytes = resident_bytes(),
+		.threads = f->plan->threads,
+		.slowdown_ppm = TRACE_UNKNOWN,
+	};
+
+	r.hits = take_hits(c, f, &r.hit_ns);
+	if (r.hit_ns != UINT64_MAX && r.threads && r.threads != ENGINE_UNKNOWN && r.interval_ns)
+		r.slowdown_ppm = (uint32_t)((double)r.hit_ns * 1e6 / (double)r.interval_ns /
+					    r.threads);
+	c->since_ns = f->now_ns;
+	c->cpu_ns = cpu;
+	return trace_writer__append(w, TRACE_COST, &r, sizeof(r), NULL, 0);
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "collector/inspect.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "collector/broker_client.h"
+#include "collector/model_record.h"
+#include "collector/stream.h"
+#include "collector/trace/writer.h"
+#include "probe/attach/ability.h"
+#include "probe/base/error.h"
+#include "probe/engine/engine.h"
+#include "probe/engine/sink.h"
+#include "probe/target/target.h"
+
+#define PORTS_MAX 8
+#define CALIBRATE_TRIES 40
+#define CALIBRATE_WAIT_NS 50000000
+
+/* One process as far as we got with it. */
+struct look {
+	const struct inspect_options *o;
+	struct stream *stream;
+	struct opener opener;
+	struct target *target;
+	const struct engine_ops *ops;
+	struct engine *engine;
+	struct engine_plan plan;
+	uint32_t id; /* of PROCESS and CONTEXT */
+};
+
+static struct trace_record head_now(void)
+{
+	return (struct trace_record){ .time_ns = stream__now_ns(), .source = STREAM_SOURCE };
+}
+
+static void forget(struct look *l)
+{
+	if (l->ops)
+		l->ops->free(l->engine);
+	target__free(l->target);
+	l->ops = NULL;
+	l->engine = NULL;
+	l->target = NULL;
+}
+
+static uint32_t pid_of(const struct look *l)
+{
+	return (uint32_t)target__info(l->target)->pid;
+}
+
+/* --- one process ---------------------------------------------------------------------------- */
+
+static int write_process(struct look *l)
+{
+	struct stream_process p = {
+		.process = l->id,
+		.info = target__info(l->target),
+		.engine = l->ops->name,
+		.version = l->plan.version,
+		.build_id = l->plan.build_id,
+	};
+	int err = stream__process(l->stream, &p);
+
+	if (!err)
+		err = stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "command",
+				      NULL, "%s", p.info->command);
+	if (!err)
+		err = stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "engine",
+				      NULL, "%s%s%s", p.engine, *p.version ? " " : "", p.version);
+	return err;
+}
+
+static const char *number(char *text, size_t size, uint32_t n)
+{
+	snprintf(text, size, n == ENGINE_UNKNOWN ? "?" : "%u", n);
+	return text;
+}
+
+static int write_model(struct look *l)
+{
+	const struct engine_context *c = l->ops->model ? l->ops->model(l->engine) : NULL;
+	struct trace_writer *w = stream__writer(l->stream);
+	char experts[16], k[16];
+	int err;
+
+	if (!c)
+		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process",
+				       "model", "", "not known before its first token");
+	err = model_record__context(w, head_now(), l->id, l->id, c->key);
+	if (!err)
+		err = model_record__model(w, head_now(), l->id, c);
+	if (err)
+		return err;
+	return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "model", NULL,
+			       "%s%s%s, %u MoE layers, %s experts, k %s%s%s",
+			       c->name[0] ? c->name : c->architecture, c->name[0] ? ", " : "",
+			       c->name[0] ? c->architecture : "", c->layers,
+			       number(experts, sizeof(experts), c->experts),
+			       number(k, sizeof(k), c->k), c->quantisation[0] ? ", " : "",
+			       c->quantisation);
+}
+
+static int write_ports(struct look *l)
+{
+	uint16_t ports[PORTS_MAX];
+	char text[PORTS_MAX * 8] = "";
+	size_t at = 0;
+	int count = target__listening_ports((pid_t)pid_of(l), &l->opener, ports, PORTS_MAX);
+
+	if (count < 0)
+		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process", "port",
+				       NULL, "not readable: %s", strerror(-count));
+	for (int i = 0; i < count; i++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%u", i ? ", " : "",
+				       ports[i]);
+	return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "port", NULL, "%s",
+			       count ? text : "none");
+}
+
+/* Thread time a step at the site that the most threads pass, from measured hits. */
+static int write_cost(struct look *l, const char *area)
+{
+	const uint64_t *hit_ns = l->o->broker->hit_ns;
+	enum site_class class = SITE_EMULATED;
+	double hits = l->plan.hits_per_step, each = l->plan.hits_per_step_thread;
+
+	for (size_t i = 0; i < l->plan.sites; i++)
+		if (l->plan.site[i].row.program == MP_PROGRAM_ROUTE)
+			class = l->plan.site[i].place.class;
+	if (hits < 0 || each < 0)
+		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), area,
+				       "predicted cost", NULL, "unknown");
+	if (!hit_ns[class])
+		return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), area,
+				       "predicted cost", NULL, "%.0f hits a step, %s", hits,
+				       site_class__name(class));
+	return stream__finding(l->stream, class == SITE_EMULATED ? TRACE_STATUS_OK : TRACE_STATUS_WARN,
+			       pid_of(l), area, "predicted cost", NULL,
+			       "%.0f us a step and thread (%.0f hits of %.2f us)",
+			       each * (double)hit_ns[class] / 1000, each,
+			       (double)hit_ns[class] / 1000);
+}
+
+/* --- the list of candidates ----------------------------------------------------------------- */
+
+/* 0: said, or nothing to say. Errors are the stream's. */
+static int list_one(struct look *l, pid_t pid)
+{
+	struct error why = { 0 };
+	int err;
+
+	memset(&l->plan, 0, sizeof(l->plan));
+	if (target__open(&l->target, pid, &l->opener, NULL) ||
+	    engine__find(&l->ops, l->target, NULL)) {
+		l->ops = NULL;
+		return 0;
+	}
+	l->id++;
+	err = l->ops->open(&l->engine, l->target, &l->plan, &why);
+	if (err) {
+		err = write_process(l);
+		if (!err)
+			err = write_ports(l);
+		return err ? err
+			   : stream__finding(l->stream, TRACE_STATUS_MISSING, pid_of(l), "process",
+					     "not attachable", why.remedy, "%s", why.what);
+	}
+	err = write_process(l);
+	if (!err)
+		err = write_model(l);
+	if (!err)
+		err = write_ports(l);
+	return err ? err : write_cost(l, "process");
+}
+
+static int failed(const struct look *l, int err, struct error *e)
+{
+	if (l->stream)
+		trace_writer__flush(stream__writer(l->stream), e);
+	return error__set(e, EXIT_FAILED, -err, NULL, "collector: failed to look around: %s",
+			  strerror(-err));
+}
+
+int inspect__list(const struct inspect_options *o, struct error *e)
+{
+	struct look l = { .o = o, .opener = broker_client__opener(o->broker) };
+	pid_t *pids = NULL;
+	size_t count = 0;
+	int err;
+
+	err = stream__open(&l.stream, o->out, 0, e);
+	if (!err)
+		err = target__list_pids(&pids, &count, &l.opener);
+	for (size_t i = 0; i < count && !err; i++) {
+		if (pids[i] == getpid() || pids[i] == getppid())
+			continue;
+		err = list_one(&l, pids[i]);
+		forget(&l);
+	}
+	err = err ? failed(&l, err, e) : stream__close(l.stream, TRACE_STOP_UNKNOWN, e);
+	free(pids);
+	stream__free(l.stream);
+	return err;
+}
+
+/* --- doctor --------------------------------------------------------------------------------- */
+
+static int write_abilities(struct look *l)
+{
+	int err = 0;
+
+	for (int i = 0; i < ABILITY_COUNT && !err; i++) {
+		const struct ability *a = &l->o->abilities[i];
+		enum trace_status status = TRACE_STATUS_OK;
+
+		if (a->state == ABILITY_UNKNOWN)
+			status = TRACE_STATUS_UNKNOWN;
+		else if (a->state == ABILITY_MISSING)
+			status = a->required ? TRACE_STATUS_MISSING : TRACE_STATUS_WARN;
+		err = stream__finding(l->stream, status, 0, "machine",
+				      ability__name((enum ability_id)i),
+				      status == TRACE_STATUS_OK ? NULL : a->remedy, "%s", a->found);
+	}
+	return err;
+}
+
+static int write_site(struct look *l, const struct engine_site *site)
+{
+	uint64_t ns = l->o->broker->hit_ns[site->place.class];
+	bool slow = site->place.class != SITE_EMULATED;
+	const char *remedy = slow ? "no better place was found in this build" : NULL;
+	char cost[48] = "cost of a hit unknown";
+
+	if (ns)
+		snprintf(cost, sizeof(cost), "%.2f us a hit", (double)ns / 1000);
+	return stream__finding(l->stream, slow && site->required ? TRACE_STATUS_WARN : TRACE_STATUS_OK,
+			       pid_of(l), "site", site->purpose, remedy, "%s+%u: %s (%s, %s)",
+			       site->place.symbol, site->place.entry_bytes, site->place.instruction,
+			       site_class__name(site->place.class), cost);
+}
+
+/* Load the programs to see whether the kernel takes them, and have a hit measured. */
+static int measure(struct look *l)
+{
+	const struct timespec wait = { .tv_nsec = CALIBRATE_WAIT_NS };
+	struct error why = { 0 };
+	int fds[BROKER_FDS_MAX];
+	char text[8];
+
+	if (broker_client__load(l->o->broker, l->o->ring_bytes, fds, &why))
+		return stream__finding(l->stream, TRACE_STATUS_MISSING, 0, "machine",
+				       "kernel programs", why.remedy, "%s", why.what);
+	for (int i = 0; i < BROKER_FDS_MAX; i++)
+		close(fds[i]);
+	broker_client__calibrate(l->o->broker, l->plan.threads == ENGINE_UNKNOWN || !l->plan.threads
+						       ? 1 : l->plan.threads);
+	/* Any question brings the result once it is there; this one is always refused. */
+	for (int i = 0; i < CALIBRATE_TRIES && !l->o->broker->hit_ns[SITE_EMULATED]; i++) {
+		nanosleep(&wait, NULL);
+		l->opener.read_fd_link(l->opener.ctx, 0, 0, text, sizeof(text));
+	}
+	return stream__finding(l->stream, TRACE_STATUS_OK, 0, "machine", "kernel programs", NULL,
+			       "loaded");
+}
+
+static int write_hit_costs(struct look *l)
+{
+	int err = 0;
+
+	for (int i = 0; i < SITE_CLASSES && !err; i++) {
+		const char *name = i == SITE_EMULATED ? "emulated hit" : "single-stepped hit";
+		uint64_t ns = l->o->broker->hit_ns[i];
+
+		if (ns)
+			err = stream__finding(l->stream, TRACE_STATUS_OK, 0, "machine", name, NULL,
+					      "%.2f us", (double)ns / 1000);
+		else
+			err = stream__finding(l->stream, TRACE_STATUS_UNKNOWN, 0, "machine", name,
+					      NULL, "not measured");
+	}
+	return err;
+}
+
+/* Look at the process; what stands in the way is a finding and also the error. */
+static int open_process(struct look *l, struct error *e)
+{
+	struct error why = { 0 };
+	int err, said;
+
+	l->id = 1;
+	err = target__open(&l->target, l->o->pid, &l->opener, &why);
+	if (!err)
+		err = engine__find(&l->ops, l->target, &why);
+	if (err)
+		l->ops = NULL;
+	else
+		err = l->ops->open(&l->engine, l->target, &l->plan, &why);
+	if (!err)
+		return 0;
+	said = l->ops ? write_process(l) : 0;
+	if (!said)
+		said = stream__finding(l->stream, TRACE_STATUS_MISSING, (uint32_t)l->o->pid,
+				       "process", "not attachable", why.remedy, "%s", why.what);
+	*e = why;
+	return said ? said : error__set(e, EXIT_FAILED, -err, NULL,
+					"collector: failed to look at process %d: %s",
+					(int)l->o->pid, strerror(-err));
+}
+
+static int write_found(struct look *l)
+{
+	int err = write_process(l);
+
+	if (!err)
+		err = write_model(l);
+	if (!err)
+		err = write_ports(l);
+	for (size_t i = 0; i < l->plan.sites && !err; i++)
+		err = write_site(l, &l->plan.site[i]);
+	return err ? err : write_cost(l, "process");
+}
+
+int inspect__doctor(const struct inspect_options *o, struct error *e)
+{
+	struct look l = { .o = o, .opener = broker_client__opener(o->broker) };
+	struct error process = { 0 };
+	int err;
+
+	err = stream__open(&l.stream, o->out, 0, e);
+	if (!err)
+		err = write_abilities(&l);
+	if (!err && o->pid)
+		open_process(&l, &process);
+	if (!err)
+		err = measure(&l);
+	if (!err)
+		err = write_hit_costs(&l);
+	if (!err && l.engine)
+		err = write_found(&l);
+	err = err ? failed(&l, err, e) : stream__close(l.stream, TRACE_STOP_UNKNOWN, e);
+	forget(&l);
+	stream__free(l.stream);
+	if (!err && process.errnum) {
+		*e = process;
+		err = -process.errnum;
+	}
+	return err;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Loss and invalid captures by cause, from the kernel's counters and from the engine: what came
+ * since the last record, and in all. */
+#ifndef MP_COLLECTOR_LOSS_H
+#define MP_COLLECTOR_LOSS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "collector/trace/records.h"
+#include "probe/abi/site.h"
+
+struct trace_writer;
+
+/* Causes are few and their ids small: tables by id, entry 0 unused. X-macro sums give the sizes. */
+enum {
+#define X(id, name, text) +1
+	LOSS_CAUSES = 1 TRACE_LOSSES(X),
+	LOSS_INVALIDS = 1 TRACE_INVALIDS(X),
+#undef X
+};
+
+/* Zeroed before use; @since_ns is set by whoever begins. */
+struct loss {
+	uint64_t count[LOSS_CAUSES], rows[LOSS_CAUSES]; /* since the last record */
+	uint64_t invalid[LOSS_INVALIDS];                /* likewise */
+	uint64_t since_ns;
+	uint64_t total, total_invalid;  /* things, from the beginning */
+	struct mp_counters seen[MP_SITES]; /* what was taken into account */
+};
+
+/* New in one look at the counters, by what it means to coverage. */
+struct loss_news {
+	uint64_t route_rows;       /* rows of router results that found the ring full */
+	uint64_t steps;            /* step descriptions that found it full */
+	uint64_t invalid_captures; /* router results that failed a check in the kernel */
+};
+
+/* @count things with @rows rows were lost; unknown causes are ignored. */
+void loss__add(struct loss *l, uint32_t cause, uint64_t count, uint64_t rows);
+void loss__add_invalid(struct loss *l, uint32_t cause, uint64_t count);
+/* Take the counters of @count rows of the site table (@site) into account. */
+struct loss_news loss__take(struct loss *l, const struct mp_counters *now,
+			    const struct mp_site *site, size_t count);
+/* Write LOSS and INVALID records for what is new. 0, or the writer's error. */
+int loss__write(struct loss *l, struct trace_writer *w, uint32_t source, uint64_t now_ns);
+
+#endif

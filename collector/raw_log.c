@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "collector/raw_log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "probe/abi/event.h"
+#include "probe/base/buffer.h"
+#include "probe/base/error.h"
+
+struct raw_log_writer {
+	FILE *out;
+};
+
+struct raw_log_reader {
+	struct cursor at;
+	struct raw_log_header header;
+	struct mp_site *sites;
+	const uint8_t *saved;
+	struct buffer entry; /* aligned copy */
+};
+
+/* --- writing -------------------------------------------------------------------------------- */
+
+static void set_sizes(struct raw_log_header *h)
+{
+	memcpy(h->magic, RAW_LOG_MAGIC, sizeof(h->magic));
+	h->header_bytes = sizeof(*h);
+	h->event_bytes = sizeof(struct mp_event);
+	h->site_bytes = sizeof(struct mp_site);
+	h->counter_bytes = sizeof(struct mp_counters);
+}
+
+static int put(struct raw_log_writer *w, const void *bytes, size_t size)
+{
+	return fwrite(bytes, 1, size, w->out) == size ? 0 : -EIO;
+}
+
+int raw_log__create(struct raw_log_writer **out, int fd, struct raw_log_header *h,
+		    const struct mp_site *sites, const void *saved, struct error *e)
+{
+	struct raw_log_writer *w = calloc(1, sizeof(*w));
+	int own = dup(fd), err = -ENOMEM;
+
+	*out = NULL;
+	if (w && own >= 0)
+		w->out = fdopen(own, "wb");
+	if (!w || !w->out) {
+		if (own >= 0)
+			close(own);
+		free(w);
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
+	}
+	set_sizes(h);
+	err = put(w, h, sizeof(*h));
+	if (!err && h->sites)
+		err = put(w, sites, h->sites * sizeof(*sites));
+	if (!err && h->saved_bytes)
+		err = put(w, saved, h->saved_bytes);
+	if (err) {
+		raw_log__close(w, e);
+		return err;
+	}
+	*out = w;
+	return 0;
+}
+
+int raw_log__append(struct raw_log_writer *w, enum raw_log_kind kind, const void *bytes,
+		    size_t size)
+{
+	const uint32_t head[2] = { kind, (uint32_t)size };
+	int err;
+
+	if (size > RAW_LOG_ENTRY_MAX)
+		return -E2BIG;
+	err = put(w, head, sizeof(head));
+	return err ? err : put(w, bytes, size);
+}
+
+int raw_log__close(struct raw_log_writer *w, struct error *e)
+{
+	int bad, err;
+
+	if (!w)
+		return 0;
+	bad = ferror(w->out);
+	errno = 0;
+	if (fclose(w->out))
+		bad = 1;
+	err = bad ? (errno ? -errno : -EIO) : 0;
+	free(w);
+	if (err)
+		error__set(e, EXIT_FAILED, -err, "free space there, or leave --raw-log away",
+			   "collector: failed to write the raw log: %s", strerror(-err));
+	return err;
+}
+
+/* --- reading -------------------------------------------------------------------------------- */
+
+static bool is_text(const char *text, size_t size)
+{
+	return memchr(text, '\0', size) != NULL;
+}
+
+static int check_header(const struct raw_log_header *h, struct error *e)
+{
+	struct raw_log_header own = { 0 };
+
+	if (memcmp(h->magic, RAW_LOG_MAGIC, sizeof(h->magic)))
+		return error__set(e, EXIT_FAILED, EPROTO, NULL,
+				  "collector: failed to replay: this is no raw log");
+	set_sizes(&own);
+	if (h->header_bytes != own.header_bytes || h->event_bytes != own.event_bytes ||
+	    h->site_bytes != own.site_bytes || h->counter_bytes != own.counter_bytes)
+		return error__set(e, EXIT_UNSUPPORTED, EPROTONOSUPPORT,
+				  "replay it with the build that wrote it",
+				  "collector: failed to replay: the log is of another build");
+	if (h->sites > MP_SITES || h->saved_bytes > RAW_LOG_SAVED_MAX ||
+	    !is_text(h->engine, sizeof(h->engine)) || !is_text(h->version, sizeof(h->version)) ||
+	    !is_text(h->command, sizeof(h->command)))
+		return error__set(e, EXIT_FAILED, EBADMSG, NULL,
+				  "collector: failed to replay: the log's header is damaged");
+	return 0;
+}
+
+/* Sites and saved bytes. */
+static int read_tables(struct raw_log_reader *r, struct error *e)
+{
+	size_t bytes = r->header.sites * sizeof(*r->sites);
+	const uint8_t *sites = cursor__take(&r->at, bytes);
+
+	r->saved = cursor__take(&r->at, r->header.saved_bytes);
+	if (r->at.failed)
+		return error__set(e, EXIT_FAILED, EBADMSG, NULL,
+				  "collector: failed to replay: the log ends in its header");
+	r->sites = malloc(bytes ? bytes : 1);
+	if (!r->sites)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
+	memcpy(r->sites, sites, bytes);
+	return 0;
+}
+
+int raw_log__open(struct raw_log_reader **out, const void *bytes, size_t size, struct error *e)
+{
+	struct raw_log_reader *r = calloc(1, sizeof(*r));
+	const uint8_t *head;
+	int err;
+
+	*out = NULL;
+	if (!r)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
+	r->at = cursor__over(bytes, size);
+	head = cursor__take(&r->at, sizeof(r->header));
+	if (head)
+		memcpy(&r->header, head, sizeof(r->header));
+	err = check_header(&r->header, e);
+	if (!err)
+		err = read_tables(r, e);
+	if (err) {
+		raw_log__free(r);
+		return err;
+	}
+	*out = r;
+	return 0;
+}
+
+int raw_log__next(struct raw_log_reader *r, uint32_t *kind, const void **bytes, size_t *size)
+{
+	const uint8_t *payload;
+	uint32_t length;
+
+	if (!cursor__left(&r->at))
+		return 0;
+	*kind = cursor__u32(&r->at);
+	length = cursor__u32(&r->at);
+	payload = length <= RAW_LOG_ENTRY_MAX ? cursor__take(&r->at, length) : NULL;
+	if (!payload || r->at.failed)
+		return -EBADMSG;
+	r->entry.size = 0;
+	if (buffer__append(&r->entry, payload, length))
+		return -ENOMEM;
+	*bytes = r->entry.data;
+	*size = length;
+	return 1;
+}
+
+const struct raw_log_header *raw_log__header(const struct raw_log_reader *r)
+{
+	return &r->header;
+}
+
+const struct mp_site *raw_log__sites(const struct raw_log_reader *r)
+{
+	return r->sites;
+}
+
+const void *raw_log__saved(const struct raw_log_reader *r)
+{
+	return r->saved;
+}
+
+void raw_log__free(struct raw_log_reader *r)
+{
+	if (!r)
+		return;
+	buffer__free(&r->entry);
+	free(r->sites);
+	free(r);
+}

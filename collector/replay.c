@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "collector/replay.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "collector/assembly.h"
+#include "collector/raw_log.h"
+#include "collector/stream.h"
+#include "collector/trace/writer.h"
+#include "probe/base/error.h"
+#include "probe/engine/engine.h"
+#include "probe/target/target.h"
+
+struct replay {
+	struct raw_log_reader *log;
+	const struct engine_ops *ops;
+	struct engine *engine;
+	struct stream *stream;
+	struct assembly *assembly;
+	enum trace_stop stop;
+	uint64_t now_ns;
+};
+
+static int open_engine(struct replay *r, struct error *e)
+{
+	const struct raw_log_header *h = raw_log__header(r->log);
+
+	r->ops = engine__by_name(h->engine);
+	if (!r->ops || !r->ops->replay)
+		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP, NULL,
+				  "collector: failed to replay: no engine '%s' that can be replayed",
+				  h->engine);
+	return r->ops->replay(&r->engine, raw_log__saved(r->log), h->saved_bytes, e);
+}
+
+static int write_process(struct replay *r)
+{
+	const struct raw_log_header *h = raw_log__header(r->log);
+	struct target_info info = {
+		.pid = (pid_t)h->pid,
+		.parent = (pid_t)h->parent,
+		.start_ticks = h->start_ticks,
+		.pid_namespace_inode = h->pid_namespace_inode,
+	};
+	struct stream_process p = {
+		.process = STREAM_PROCESS,
+		.info = &info,
+		.engine = h->engine,
+		.version = h->version,
+		.build_id = h->build_id,
+	};
+
+	snprintf(info.command, sizeof(info.command), "%s", h->command);
+	return stream__process(r->stream, &p);
+}
+
+static int begin(struct replay *r, int out, struct error *e)
+{
+	const struct raw_log_header *h = raw_log__header(r->log);
+	struct assembly_options o = {
+		.source = STREAM_SOURCE,
+		.process = STREAM_PROCESS,
+		.rows = raw_log__sites(r->log),
+		.sites = h->sites,
+		.attached_ns = h->attached_ns,
+	};
+	int err;
+
+	err = open_engine(r, e);
+	if (!err)
+		err = stream__open(&r->stream, out, 0, e);
+	if (!err)
+		err = write_process(r);
+	if (err)
+		return err;
+	o.writer = stream__writer(r->stream);
+	o.ops = r->ops;
+	o.engine = r->engine;
+	r->now_ns = h->attached_ns;
+	return assembly__open(&r->assembly, &o, e);
+}
+
+static int take(struct replay *r, uint32_t kind, const void *bytes, size_t size, struct error *e)
+{
+	uint64_t number[2] = { 0 };
+
+	switch (kind) {
+	case RAW_LOG_EVENT:
+		return assembly__event(r->assembly, bytes, size, e);
+	case RAW_LOG_COUNTERS:
+		if (size != raw_log__header(r->log)->sites * sizeof(struct mp_counters))
+			break;
+		assembly__counters(r->assembly, bytes);
+		return 0;
+	case RAW_LOG_TICK:
+		if (size != sizeof(number[0]))
+			break;
+		memcpy(&r->now_ns, bytes, sizeof(r->now_ns));
+		return assembly__tick(r->assembly, r->now_ns, e);
+	case RAW_LOG_STOP:
+		if (size != sizeof(number))
+			break;
+		memcpy(number, bytes, sizeof(number));
+		r->now_ns = number[0];
+		r->stop = (enum trace_stop)(uint32_t)number[1];
+		return 0;
+	default:
+		break;
+	}
+	return error__set(e, EXIT_FAILED, EBADMSG, NULL,
+			  "collector: failed to replay: an entry of kind %u has %zu bytes", kind,
+			  size);
+}
+
+/* The events as far as they go; then END in every case. */
+static int run(struct replay *r, struct error *e)
+{
+	const void *bytes;
+	uint32_t kind;
+	size_t size;
+	int got, err = 0, last;
+
+	while (!err && (got = raw_log__next(r->log, &kind, &bytes, &size)) == 1)
+		err = take(r, kind, bytes, size, e);
+	if (!err && got < 0)
+		err = error__set(e, EXIT_FAILED, -got, NULL,
+				 "collector: failed to replay: the log is cut off or damaged");
+	if (err)
+		r->stop = TRACE_STOP_FAILED;
+	last = assembly__finish(r->assembly, r->stop, r->now_ns, e);
+	if (!last)
+		last = trace_writer__flush(stream__writer(r->stream), e);
+	return err ? err : last;
+}
+
+int replay__run(const void *bytes, size_t size, int out, struct error *e)
+{
+	struct replay r = { .stop = TRACE_STOP_UNKNOWN };
+	int err;
+
+	err = raw_log__open(&r.log, bytes, size, e);
+	if (!err)
+		err = begin(&r, out, e);
+	if (!err)
+		err = run(&r, e);
+	assembly__free(r.assembly);
+	if (r.ops && r.engine)
+		r.ops->free(r.engine);
+	stream__free(r.stream);
+	raw_log__free(r.log);
+	return err ? error__set(e, EXIT_FAILED, -err, NULL, "collector: failed to replay: %s",
+				strerror(-err))
+		   : 0;
+}
+
+int replay__run_file(int in, int out, struct error *e)
+{
+	struct stat st;
+	void *bytes;
+	int err;
+
+	if (fstat(in, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0)
+		return error__set(e, EXIT_FAILED, EINVAL, NULL,
+				  "collector: failed to replay: not a file, or an empty one");
+	bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, in, 0);
+	if (bytes == MAP_FAILED)
+		return error__set(e, EXIT_FAILED, errno, NULL, "collector: failed to replay: %s",
+				  strerror(errno));
+	err = replay__run(bytes, (size_t)st.st_size, out, e);
+	munmap(bytes, (size_t)st.st_size);
+	return err;
+}

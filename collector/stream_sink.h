@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What an engine says, written as records of the stream, with coverage and totals beside it. */
+#ifndef MP_COLLECTOR_STREAM_SINK_H
+#define MP_COLLECTOR_STREAM_SINK_H
+
+#include <stdint.h>
+
+struct coverage;
+struct engine_sink;
+struct loss;
+struct stream_sink;
+struct trace_writer;
+
+struct stream_sink_options {
+	struct trace_writer *writer; /* borrowed, like all of these */
+	struct coverage *coverage;
+	struct loss *loss;
+	uint32_t source, process; /* ids of SOURCE and PROCESS */
+	/* Asked before a request is settled with results missing: take what the kernel counted
+	 * into account now. May be NULL. */
+	void (*refresh)(void *ctx);
+	void *ctx;
+};
+
+/* NULL: out of memory. */
+struct stream_sink *stream_sink__new(const struct stream_sink_options *o);
+/* Accepts NULL. */
+void stream_sink__free(struct stream_sink *s);
+/* The callbacks, for an engine. Borrows @s. Errors are the writer's, and -ENOMEM. */
+struct engine_sink stream_sink__callbacks(struct stream_sink *s);
+
+/* What time it is for records that have no time of their own. */
+void stream_sink__set_time(struct stream_sink *s, uint64_t now_ns);
+
+/* Steps, and router results, that were handed over so far, whether written or dropped. */
+uint64_t stream_sink__steps(const struct stream_sink *s);
+uint64_t stream_sink__routes(const struct stream_sink *s);
+
+/* COVERAGE of the rows of no known request, then END with @stop (enum trace_stop) and totals. */
+int stream_sink__end(struct stream_sink *s, uint32_t stop, uint64_t now_ns);
+
+#endif

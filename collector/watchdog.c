@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "collector/watchdog.h"
+
+#include "collector/attachment.h"
+#include "collector/stream.h"
+#include "probe/target/target.h"
+
+#define IDLE_NS 5000000000ull
+#define SILENT_SECONDS 3
+
+int watchdog__begin(struct watchdog *w, struct stream *s, const struct attachment *a)
+{
+	uint32_t pid = (uint32_t)target__info(a->target)->pid;
+	int err = 0;
+
+	for (size_t i = 0; i < a->plan.sites && !err; i++) {
+		const struct engine_site *site = &a->plan.site[i];
+
+		if (!a->site[i].linked)
+			err = stream__finding(s, TRACE_STATUS_WARN, pid, "site", site->purpose,
+					      site->without, "not probed: %s", a->site[i].reason);
+		else if (site->place.class != SITE_EMULATED && site->required)
+			err = stream__finding(s, TRACE_STATUS_WARN, pid, "site", site->purpose,
+					      NULL, "%s probes: about 15 times the cost of others",
+					      site_class__name(site->place.class));
+	}
+	return err;
+}
+
+/* Hits of all sites with @program. */
+static uint64_t hits_of(const struct attachment *a, const struct watchdog_facts *f, uint32_t program)
+{
+	uint64_t hits = 0;
+
+	for (size_t i = 0; i < a->plan.sites; i++)
+		if (a->plan.site[i].row.program == program)
+			hits += f->counters[i].hits;
+	return hits;
+}
+
+/* One of two places that belong together fires and the other does not. */
+static int say_silent(struct watchdog *w, struct stream *s, const struct attachment *a,
+		      const struct watchdog_facts *f, uint32_t pid)
+{
+	uint64_t rows = hits_of(a, f, MP_PROGRAM_ROWS);
+	uint64_t results = hits_of(a, f, MP_PROGRAM_ROUTE);
+	bool silent = rows != w->rows_hits && f->routes == w->routes;
+
+	w->silent_seconds = silent ? w->silent_seconds + 1 : 0;
+	w->rows_hits = rows;
+	w->routes = f->routes;
+	if (w->silent_seconds < SILENT_SECONDS || w->said_silent)
+		return 0;
+	w->said_silent = true;
+	return stream__finding(s, TRACE_STATUS_WARN, pid, "capture", "router",
+			       "see `moeprobe doctor PID`",
+			       "the server computes, but no router result arrives: the router's probe "
+			       "%s", results ? "fires and finds nothing that it knows" : "never fires");
+}
+
+int watchdog__second(struct watchdog *w, struct stream *s, const struct attachment *a,
+		  const struct watchdog_facts *f)
+{
+	uint32_t pid = (uint32_t)target__info(a->target)->pid;
+
+	if (f->routes && !w->said_flowing) {
+		w->said_flowing = true;
+		return stream__finding(s, TRACE_STATUS_OK, pid, "capture", "attached", NULL,
+				       "router results arrive");
+	}
+	if (!f->routes && !w->said_idle && f->now_ns - a->attached_ns >= IDLE_NS &&
+	    !hits_of(a, f, MP_PROGRAM_ROWS)) {
+		w->said_idle = true;
+		return stream__finding(s, TRACE_STATUS_WARN, pid, "capture", "idle",
+				       "send it a request",
+				       "no router result yet: is the server idle?");
+	}
+	return say_silent(w, s, a, f, pid);
+}
