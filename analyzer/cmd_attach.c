@@ -6,8 +6,8 @@
 #include "analyzer/command.h"
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
-#include "analyzer/options.h"
-#include "analyzer/session.h"
+#include "analyzer/command_line.h"
+#include "analyzer/feed.h"
 #include "analyzer/view/findings.h"
 #include "analyzer/view/table.h"
 #include "analyzer/watch.h"
@@ -46,9 +46,9 @@ static int print_candidates(struct findings *f, struct error *e)
 
 static int list(struct options *o, struct error *e)
 {
-	struct session_sink sink = { .take = findings__take };
+	struct feed_sink sink = { .take = findings__take };
 	struct findings *findings = NULL;
-	struct session *session = NULL;
+	struct feed *feed = NULL;
 	struct launch l;
 	int code = EXIT_FAILED;
 
@@ -59,14 +59,14 @@ static int list(struct options *o, struct error *e)
 		goto out;
 	}
 	sink.ctx = findings;
-	if (session__open(&session, l.collector, -1, "the list of servers", &sink, e))
+	if (feed__open(&feed, l.collector, -1, "the list of servers", &sink, e))
 		goto out;
-	session__run(session, e);
-	code = session__finish(session, e);
+	feed__run(feed, e);
+	code = feed__finish(feed, e);
 	if (code == EXIT_OK || code == EXIT_NO_TARGET)
 		print_candidates(findings, e);
 out:
-	session__free(session);
+	feed__free(feed);
 	findings__free(findings);
 	launch__free(&l);
 	return code;
@@ -80,7 +80,7 @@ int cmd_attach(int argc, char **argv, struct error *e)
 	char source[64];
 	int code;
 
-	if (options__parse(&spec, argc, argv, &o))
+	if (command_line__parse(&spec, argc, argv, &o))
 		return EXIT_USAGE;
 	if (o.help)
 		return EXIT_OK;

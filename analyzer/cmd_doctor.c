@@ -7,8 +7,8 @@
 #include "analyzer/command.h"
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
-#include "analyzer/options.h"
-#include "analyzer/session.h"
+#include "analyzer/command_line.h"
+#include "analyzer/feed.h"
 #include "analyzer/view/findings.h"
 #include "analyzer/view/table.h"
 #include "probe/base/error.h"
@@ -50,9 +50,9 @@ static int print(const struct findings *f, bool as_json, int code, struct error 
 
 static int examine(const struct options *o, const struct launch *l, struct error *e)
 {
-	struct session_sink sink = { .take = findings__take };
+	struct feed_sink sink = { .take = findings__take };
 	struct findings *findings = NULL;
-	struct session *session = NULL;
+	struct feed *feed = NULL;
 	int code = EXIT_FAILED;
 
 	if (findings__new(&findings)) {
@@ -60,14 +60,14 @@ static int examine(const struct options *o, const struct launch *l, struct error
 		return code;
 	}
 	sink.ctx = findings;
-	if (session__open(&session, l->collector, -1, "the collector", &sink, e))
+	if (feed__open(&feed, l->collector, -1, "the collector", &sink, e))
 		goto out;
-	session__run(session, e);
-	code = session__finish(session, e);
+	feed__run(feed, e);
+	code = feed__finish(feed, e);
 	if (print(findings, o->json, code, e))
 		code = EXIT_FAILED;
 out:
-	session__free(session);
+	feed__free(feed);
 	findings__free(findings);
 	return code;
 }
@@ -78,7 +78,7 @@ int cmd_doctor(int argc, char **argv, struct error *e)
 	struct launch l;
 	int code;
 
-	if (options__parse(&spec, argc, argv, &o))
+	if (command_line__parse(&spec, argc, argv, &o))
 		return EXIT_USAGE;
 	if (o.help)
 		return EXIT_OK;

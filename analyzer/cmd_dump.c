@@ -6,8 +6,8 @@
 
 #include "analyzer/command.h"
 #include "analyzer/launch.h"
-#include "analyzer/options.h"
-#include "analyzer/session.h"
+#include "analyzer/command_line.h"
+#include "analyzer/feed.h"
 #include "analyzer/view/json.h"
 #include "probe/base/error.h"
 
@@ -48,17 +48,17 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 static int dump(const struct options *o, const struct launch *l, struct error *e)
 {
 	struct dump d = { .json = o->json, .context = json_context__new() };
-	struct session_sink sink = { .take = take, .ctx = &d };
-	struct session *session = NULL;
+	struct feed_sink sink = { .take = take, .ctx = &d };
+	struct feed *feed = NULL;
 	int code = EXIT_FAILED;
 
 	if (!d.context)
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
-	else if (!session__open(&session, NULL, l->input, o->input, &sink, e)) {
-		session__run(session, e);
-		code = session__finish(session, e);
+	else if (!feed__open(&feed, NULL, l->input, o->input, &sink, e)) {
+		feed__run(feed, e);
+		code = feed__finish(feed, e);
 	}
-	session__free(session);
+	feed__free(feed);
 	json_context__free(d.context);
 	return code;
 }
@@ -69,7 +69,7 @@ int cmd_dump(int argc, char **argv, struct error *e)
 	struct launch l;
 	int code;
 
-	if (options__parse(&spec, argc, argv, &o))
+	if (command_line__parse(&spec, argc, argv, &o))
 		return EXIT_USAGE;
 	if (o.help)
 		return EXIT_OK;

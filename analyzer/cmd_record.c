@@ -9,7 +9,7 @@
 #include "analyzer/command.h"
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
-#include "analyzer/options.h"
+#include "analyzer/command_line.h"
 #include "analyzer/reduce.h"
 #include "analyzer/view/format.h"
 #include "analyzer/view/live_view.h"
@@ -101,7 +101,7 @@ int cmd_record(int argc, char **argv, struct error *e)
 	struct launch l;
 	int code;
 
-	if (options__parse(&spec, argc, argv, &o))
+	if (command_line__parse(&spec, argc, argv, &o))
 		return EXIT_USAGE;
 	if (o.help)
 		return EXIT_OK;

@@ -5,8 +5,8 @@
 
 #include "analyzer/command.h"
 #include "analyzer/launch.h"
-#include "analyzer/options.h"
-#include "analyzer/session.h"
+#include "analyzer/command_line.h"
+#include "analyzer/feed.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/report.h"
 #include "probe/base/error.h"
@@ -62,8 +62,8 @@ static int check_loss(const struct state *s, const struct options *o, struct err
 /* What precedes a damage is good data: it is reported, then the damage is. */
 static int report(const struct options *o, const struct launch *l, struct error *e)
 {
-	struct session_sink sink = { .take = take };
-	struct session *session = NULL;
+	struct feed_sink sink = { .take = take };
+	struct feed *feed = NULL;
 	struct state *state = NULL;
 	int code = EXIT_FAILED;
 
@@ -72,16 +72,16 @@ static int report(const struct options *o, const struct launch *l, struct error 
 		return code;
 	}
 	sink.ctx = state;
-	if (session__open(&session, NULL, l->input, o->input, &sink, e))
+	if (feed__open(&feed, NULL, l->input, o->input, &sink, e))
 		goto out;
-	session__run(session, e);
-	code = session__finish(session, e);
+	feed__run(feed, e);
+	code = feed__finish(feed, e);
 	if (state__summary(state)->records && print(state, o, e))
 		code = EXIT_FAILED;
 	if (code == EXIT_OK)
 		code = check_loss(state, o, e);
 out:
-	session__free(session);
+	feed__free(feed);
 	state__free(state);
 	return code;
 }
@@ -92,7 +92,7 @@ int cmd_report(int argc, char **argv, struct error *e)
 	struct launch l;
 	int code;
 
-	if (options__parse(&spec, argc, argv, &o))
+	if (command_line__parse(&spec, argc, argv, &o))
 		return EXIT_USAGE;
 	if (o.help)
 		return EXIT_OK;

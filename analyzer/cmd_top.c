@@ -6,7 +6,7 @@
 #include "analyzer/command.h"
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
-#include "analyzer/options.h"
+#include "analyzer/command_line.h"
 #include "analyzer/watch.h"
 #include "probe/base/error.h"
 
@@ -32,7 +32,7 @@ int cmd_top(int argc, char **argv, struct error *e)
 	struct stat st;
 	int code;
 
-	if (options__parse(&spec, argc, argv, &o))
+	if (command_line__parse(&spec, argc, argv, &o))
 		return EXIT_USAGE;
 	if (o.help)
 		return EXIT_OK;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "analyzer/options.h"
+#include "analyzer/command_line.h"
 #include "analyzer/resolve.h"
 #include "probe/base/error.h"
 

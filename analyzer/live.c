@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "analyzer/interrupt.h"
-#include "analyzer/session.h"
+#include "analyzer/feed.h"
 #include "analyzer/spawn.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/live_view.h"
@@ -19,7 +19,7 @@ struct live {
 	const struct live_options *o;
 	void *view;
 	bool stopping, ended;
-	int progress;          /* enum session_progress, of the last read */
+	int progress;          /* enum feed_progress, of the last read */
 	uint64_t clock_ns;     /* stream time that a replay has reached; 0: not begun */
 	uint64_t last_read_ns; /* when it was moved on */
 	uint64_t next_draw_ns;
@@ -54,7 +54,7 @@ static bool is_paced(const struct live *l)
  * stream time, so that the lines at t are those of the live view at t. */
 static uint64_t advance_clock(struct live *l, uint64_t now)
 {
-	uint64_t pending = session__pending_ns(l->o->session);
+	uint64_t pending = feed__pending_ns(l->o->feed);
 
 	if (!l->o->replay || (!is_paced(l) && l->o->view->key))
 		return UINT64_MAX;
@@ -62,7 +62,7 @@ static uint64_t advance_clock(struct live *l, uint64_t now)
 		l->clock_ns = pending;
 	else if (is_paced(l))
 		l->clock_ns += (uint64_t)((double)(now - l->last_read_ns) * l->o->speed);
-	else if (l->progress == SESSION_LATER)
+	else if (l->progress == FEED_LATER)
 		l->clock_ns = pending > l->clock_ns + NS_PER_SECOND ? pending
 								     : l->clock_ns + NS_PER_SECOND;
 	return l->clock_ns;
@@ -79,12 +79,12 @@ static int read_stream(struct live *l, struct error *e)
 	}
 	until = advance_clock(l, now);
 	l->last_read_ns = now;
-	l->progress = session__read(l->o->session, until, e);
+	l->progress = feed__read(l->o->feed, until, e);
 	if (l->progress < 0)
 		return l->progress;
-	if (l->progress == SESSION_ENDED)
+	if (l->progress == FEED_ENDED)
 		l->ended = true;
-	if (l->progress == SESSION_LATER && l->clock_ns && l->o->replay && !is_paced(l))
+	if (l->progress == FEED_LATER && l->clock_ns && l->o->replay && !is_paced(l))
 		draw(l);
 	return 0;
 }
@@ -102,7 +102,7 @@ static int timeout_ms(const struct live *l, uint64_t now)
 {
 	bool as_lines = l->o->replay && !is_paced(l) && !l->ended;
 
-	if (!l->ended && (l->progress == SESSION_MORE || (as_lines && l->progress == SESSION_LATER)))
+	if (!l->ended && (l->progress == FEED_MORE || (as_lines && l->progress == FEED_LATER)))
 		return 0;
 	if (l->next_draw_ns <= now)
 		return 0;
@@ -113,7 +113,7 @@ static enum live_command wait_for_something(struct live *l)
 {
 	const struct live_view *view = l->o->view;
 	struct pollfd p[] = {
-		{ .fd = l->progress == SESSION_WAITING ? session__fd(l->o->session) : -1,
+		{ .fd = l->progress == FEED_WAITING ? feed__fd(l->o->feed) : -1,
 		  .events = POLLIN },
 		{ .fd = l->o->collector ? collector__message_fd(l->o->collector) : -1,
 		  .events = POLLIN },
@@ -174,7 +174,7 @@ static int loop(struct live *l, struct error *e)
 
 int live__run(const struct live_options *o, struct error *e)
 {
-	struct live l = { .o = o, .progress = SESSION_MORE };
+	struct live l = { .o = o, .progress = FEED_MORE };
 	int err = o->view->open(&l.view, e);
 
 	if (err)

@@ -8,14 +8,14 @@
 struct collector;
 struct error;
 struct live_view;
-struct session;
+struct feed;
 struct state;
 
 struct live_options {
 	const struct live_view *view;
-	struct session *session;
+	struct feed *feed;
 	struct collector *collector; /* NULL: a file or standard input */
-	const struct state *state;   /* what the session fills */
+	const struct state *state;   /* what the feed fills */
 	const char *source;          /* for the view */
 	bool replay;                 /* a file: its own time decides when a record is shown */
 	double speed;                /* of the replay; 0: as fast as it can be read */

@@ -8,9 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "analyzer/options.h"
+#include "analyzer/command_line.h"
 #include "analyzer/privilege.h"
-#include "analyzer/session.h"
+#include "analyzer/feed.h"
 #include "analyzer/spawn.h"
 #include "analyzer/view/findings.h"
 #include "probe/base/error.h"
@@ -28,10 +28,10 @@ struct answer {
 /* In the child. */
 static void find(struct answer *a, const struct identity *id, const struct options *o)
 {
-	struct session_sink sink = { .take = findings__take };
+	struct feed_sink sink = { .take = findings__take };
 	struct collector *collector = NULL;
 	struct findings *findings = NULL;
-	struct session *session = NULL;
+	struct feed *feed = NULL;
 	struct error *e = &a->error;
 	int err;
 
@@ -43,13 +43,13 @@ static void find(struct answer *a, const struct identity *id, const struct optio
 		err = findings__new(&findings);
 	sink.ctx = findings;
 	if (!err)
-		err = session__open(&session, collector, -1, "the list of servers", &sink, e);
+		err = feed__open(&feed, collector, -1, "the list of servers", &sink, e);
 	if (!err) {
-		session__run(session, e);
-		a->code = session__finish(session, e);
+		feed__run(feed, e);
+		a->code = feed__finish(feed, e);
 		a->found = findings__match(findings, o->name, o->port, a->pid, PIDS_SHOWN);
 	}
-	session__free(session);
+	feed__free(feed);
 	findings__free(findings);
 	collector__free(collector);
 }

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "analyzer/options.h"
+#include "analyzer/command_line.h"
 #include "probe/base/error.h"
 
 #define PROGRAM "moeprobe-collector"

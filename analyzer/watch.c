@@ -8,9 +8,9 @@
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
 #include "analyzer/live.h"
-#include "analyzer/options.h"
+#include "analyzer/command_line.h"
 #include "analyzer/reduce.h"
-#include "analyzer/session.h"
+#include "analyzer/feed.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
 #include "analyzer/view/live_view.h"
@@ -71,12 +71,12 @@ static void summarise(const struct watch *w, const struct state *s)
 			" out of its range\n", m->no_model, m->out_of_range);
 }
 
-static int run(const struct watch *w, struct state *state, struct session *session,
+static int run(const struct watch *w, struct state *state, struct feed *feed,
 	       struct error *e)
 {
 	struct live_options live = {
 		.view = w->view,
-		.session = session,
+		.feed = feed,
 		.collector = w->launch->collector,
 		.state = state,
 		.source = w->source,
@@ -88,7 +88,7 @@ static int run(const struct watch *w, struct state *state, struct session *sessi
 	if (err == -EINTR && !error__is_set(e))
 		return EXIT_FAILED; /* the second Ctrl-C: at once */
 	finish_file(w, e);
-	code = session__finish(session, e);
+	code = feed__finish(feed, e);
 	summarise(w, state);
 	return code == EXIT_OK ? check_loss(w, state, e) : code;
 }
@@ -96,17 +96,17 @@ static int run(const struct watch *w, struct state *state, struct session *sessi
 int watch__run(const struct watch *w, struct error *e)
 {
 	struct sinks sinks = { .reducer = w->reducer };
-	struct session_sink sink = { .take = take, .ctx = &sinks };
-	struct session *session = NULL;
+	struct feed_sink sink = { .take = take, .ctx = &sinks };
+	struct feed *feed = NULL;
 	int code = EXIT_FAILED;
 
 	if (state__new(&sinks.state)) {
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
 		return code;
 	}
-	if (!session__open(&session, w->launch->collector, w->launch->input, w->source, &sink, e))
-		code = run(w, sinks.state, session, e);
-	session__free(session);
+	if (!feed__open(&feed, w->launch->collector, w->launch->input, w->source, &sink, e))
+		code = run(w, sinks.state, feed, e);
+	feed__free(feed);
 	state__free(sinks.state);
 	return code;
 }

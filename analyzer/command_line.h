@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The command line: one table of options that the subcommands choose from, read by argp. */
-#ifndef MP_ANALYZER_OPTIONS_H
-#define MP_ANALYZER_OPTIONS_H
+#ifndef MP_ANALYZER_COMMAND_LINE_H
+#define MP_ANALYZER_COMMAND_LINE_H
 
 #include <argp.h>
 #include <stdbool.h>
@@ -41,6 +41,7 @@ enum option_key {
 	OPTION_MAX_LOSS,
 	OPTION_RING,
 	OPTION_SPEED,
+	OPTION_USAGE,
 };
 
 enum operand { OPERAND_NONE, OPERAND_PID, OPERAND_FILE };
@@ -52,14 +53,14 @@ struct options_spec {
 	const char *help;    /* examples first, then what it does */
 	enum operand operand;
 	bool operand_required;
-	const int *keys; /* enum option_key, ended by 0; help is always there */
+	const int *keys; /* enum option_key, ended by 0; help and usage are always there */
 };
 
 /*
  * Read @argv (argv[0] is skipped). 0; or -EINVAL, after the reason was said on standard error.
  * With @out->help set, the help was printed on standard output and there is nothing to do.
  */
-int options__parse(const struct options_spec *spec, int argc, char **argv, struct options *out);
+int command_line__parse(const struct options_spec *spec, int argc, char **argv, struct options *out);
 
 /* The parsers of values: 0 or -EINVAL, @out unchanged on error. */
 int parse__pid(const char *text, pid_t *out);

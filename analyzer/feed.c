@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "analyzer/session.h"
+#include "analyzer/feed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,11 +17,11 @@
 
 #define BUDGET_NS 20000000ull
 
-struct session {
+struct feed {
 	struct collector *collector;
 	int fd;
 	struct trace_reader *reader;
-	struct session_sink sink;
+	struct feed_sink sink;
 	struct trace_item item; /* waits for its time if has_item */
 	bool has_item;
 	bool ended;
@@ -29,10 +29,10 @@ struct session {
 	char name[128];
 };
 
-int session__open(struct session **out, struct collector *collector, int fd, const char *name,
-		  const struct session_sink *sink, struct error *e)
+int feed__open(struct feed **out, struct collector *collector, int fd, const char *name,
+		  const struct feed_sink *sink, struct error *e)
 {
-	struct session *s = calloc(1, sizeof(*s));
+	struct feed *s = calloc(1, sizeof(*s));
 	struct stat st;
 	int err;
 
@@ -47,7 +47,7 @@ int session__open(struct session **out, struct collector *collector, int fd, con
 		fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_NONBLOCK);
 	err = trace_reader__open(&s->reader, s->fd, s->name, e);
 	if (err)
-		session__free(s);
+		feed__free(s);
 	else
 		*out = s;
 	return err;
@@ -61,7 +61,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-int session__read(struct session *s, uint64_t until_ns, struct error *e)
+int feed__read(struct feed *s, uint64_t until_ns, struct error *e)
 {
 	uint64_t end = now_ns() + BUDGET_NS;
 	unsigned records = 0;
@@ -71,15 +71,15 @@ int session__read(struct session *s, uint64_t until_ns, struct error *e)
 		if (!s->has_item) {
 			got = trace_reader__next(s->reader, &s->item, e);
 			if (got == -EAGAIN)
-				return SESSION_WAITING;
+				return FEED_WAITING;
 			if (got <= 0) {
 				s->ended = true;
-				return got < 0 ? got : SESSION_ENDED;
+				return got < 0 ? got : FEED_ENDED;
 			}
 			s->has_item = true;
 		}
 		if (s->item.head->time_ns > until_ns)
-			return SESSION_LATER;
+			return FEED_LATER;
 		s->has_item = false;
 		got = s->sink.take(s->sink.ctx, &s->item, e);
 		if (got < 0) {
@@ -87,17 +87,17 @@ int session__read(struct session *s, uint64_t until_ns, struct error *e)
 			return got;
 		}
 		if (!(++records & 63) && now_ns() > end)
-			return SESSION_MORE;
+			return FEED_MORE;
 	}
-	return SESSION_ENDED;
+	return FEED_ENDED;
 }
 
-uint64_t session__pending_ns(const struct session *s)
+uint64_t feed__pending_ns(const struct feed *s)
 {
 	return s->has_item ? s->item.head->time_ns : 0;
 }
 
-void session__show_messages(struct session *s)
+void feed__show_messages(struct feed *s)
 {
 	const char *line;
 
@@ -105,11 +105,11 @@ void session__show_messages(struct session *s)
 		fprintf(stderr, "%s\n", line);
 }
 
-int session__run(struct session *s, struct error *e)
+int feed__run(struct feed *s, struct error *e)
 {
-	int got = SESSION_MORE;
+	int got = FEED_MORE;
 
-	while (got != SESSION_ENDED) {
+	while (got != FEED_ENDED) {
 		struct pollfd p[] = {
 			{ .fd = s->fd, .events = POLLIN },
 			{ .fd = s->collector ? collector__message_fd(s->collector) : -1,
@@ -122,10 +122,10 @@ int session__run(struct session *s, struct error *e)
 			return 0;
 		if (interrupt__count())
 			collector__stop(s->collector);
-		if (got == SESSION_WAITING)
+		if (got == FEED_WAITING)
 			interrupt__poll(p, 2, -1);
-		session__show_messages(s);
-		got = session__read(s, UINT64_MAX, e);
+		feed__show_messages(s);
+		got = feed__read(s, UINT64_MAX, e);
 		if (got < 0)
 			return got;
 	}
@@ -134,7 +134,7 @@ int session__run(struct session *s, struct error *e)
 
 /* Its end may come a moment after its stream's; what it says until then is shown. What it still
  * sends to a sink that failed is read and dropped, so that it can end in order. */
-static int wait_for_collector(struct session *s, struct error *e)
+static int wait_for_collector(struct feed *s, struct error *e)
 {
 	struct trace_item item;
 	int got;
@@ -149,7 +149,7 @@ static int wait_for_collector(struct session *s, struct error *e)
 		if (p[0].fd < 0)
 			return collector__wait(s->collector, e);
 		interrupt__poll(p, 2, -1);
-		session__show_messages(s);
+		feed__show_messages(s);
 		do
 			got = s->sink_failed ? trace_reader__next(s->reader, &item, NULL) : 0;
 		while (got > 0);
@@ -158,7 +158,7 @@ static int wait_for_collector(struct session *s, struct error *e)
 	return EXIT_FAILED;
 }
 
-int session__finish(struct session *s, struct error *e)
+int feed__finish(struct feed *s, struct error *e)
 {
 	struct error collector = { 0 };
 	bool sink_failed = s->sink_failed;
@@ -181,17 +181,17 @@ int session__finish(struct session *s, struct error *e)
 	return EXIT_FAILED;
 }
 
-int session__fd(const struct session *s)
+int feed__fd(const struct feed *s)
 {
 	return s->ended ? -1 : s->fd;
 }
 
-bool session__complete(const struct session *s)
+bool feed__complete(const struct feed *s)
 {
 	return trace_reader__complete(s->reader);
 }
 
-void session__free(struct session *s)
+void feed__free(struct feed *s)
 {
 	if (!s)
 		return;

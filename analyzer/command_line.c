@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "analyzer/options.h"
+#include "analyzer/command_line.h"
 
 #include <errno.h>
 #include <math.h>
@@ -26,6 +26,7 @@ static const struct argp_option all_options[] = {
 	{ "user", OPTION_USER, "NAME", 0,
 	  "As root, become NAME (default: the user of sudo, else nobody)", 4 },
 	{ "help", OPTION_HELP, NULL, 0, "Show this help", -1 },
+	{ "usage", OPTION_USAGE, NULL, OPTION_HIDDEN, NULL, -1 }, /* argp's messages name it */
 };
 
 #define ALL_OPTIONS (sizeof(all_options) / sizeof(*all_options))
@@ -258,6 +259,10 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 					ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC);
 		o->help = true;
 		return 0;
+	case OPTION_USAGE:
+		argp_state_help(state, stdout, ARGP_HELP_USAGE);
+		o->help = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		return parse_operand(state, arg);
 	case ARGP_KEY_END:
@@ -276,13 +281,14 @@ static void choose_options(const int *keys, struct argp_option out[ALL_OPTIONS +
 
 		while (*key && *key != all_options[i].key)
 			key++;
-		if (*key || all_options[i].key == OPTION_HELP)
+		if (*key || all_options[i].key == OPTION_HELP ||
+		    all_options[i].key == OPTION_USAGE)
 			out[used++] = all_options[i];
 	}
 	memset(&out[used], 0, sizeof(*out));
 }
 
-int options__parse(const struct options_spec *spec, int argc, char **argv, struct options *out)
+int command_line__parse(const struct options_spec *spec, int argc, char **argv, struct options *out)
 {
 	struct argp_option chosen[ALL_OPTIONS + 1];
 	struct argp argp = {
@@ -299,6 +305,7 @@ int options__parse(const struct options_spec *spec, int argc, char **argv, struc
 	out->max_loss_percent = -1;
 	out->speed = 1;
 	choose_options(spec->keys, chosen);
+	setenv("ARGP_HELP_FMT", "no-dup-args-note", 0);
 	/* argp takes the program's name for its messages from here. */
 	argv[0] = (char *)spec->program;
 	err = argp_parse(&argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_HELP, NULL, &parse);

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A small stream of known content, written by the real writer and read by the real reader. */
+#ifndef MP_TESTS_SYNTHETIC_H
+#define MP_TESTS_SYNTHETIC_H
+
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "collector/trace/reader.h"
+#include "collector/trace/writer.h"
+
+#define SECOND 1000000000ull
+
+struct synthetic {
+	int fd;
+	struct trace_writer *writer;
+	uint64_t now_ns;
+	uint64_t steps;
+	int error; /* the first one */
+};
+
+static inline struct trace_record synthetic__head(const struct synthetic *s, uint32_t flags)
+{
+	return (struct trace_record){ .time_ns = s->now_ns, .source = 1, .flags = flags };
+}
+
+static inline void synthetic__add(struct synthetic *s, enum trace_type type, void *record,
+				  size_t size, const struct trace_column *column, size_t columns)
+{
+	int err = trace_writer__append(s->writer, type, record, size, column, columns);
+
+	if (!s->error)
+		s->error = err;
+}
+
+static inline void synthetic__model(struct synthetic *s, uint32_t context, uint32_t layers,
+				    const uint16_t *ids, uint32_t experts, uint32_t k)
+{
+	static const char name[] = "tiny\033[31m";
+	struct trace_context c = { .head = synthetic__head(s, 0), .context = context, .process = 7 };
+	struct trace_model m = {
+		.head = synthetic__head(s, TRACE_MODEL_FROM_FILE),
+		.context = context,
+		.layers = layers,
+		.experts = experts,
+		.k = k,
+		.shared_experts = TRACE_UNKNOWN,
+		.vocabulary = 100,
+		.blocks = layers + 1,
+		.normalised = 1,
+		.architecture_length = 5,
+		.name_length = sizeof(name) - 1,
+		.path_length = 0,
+		.quantisation_length = 3,
+	};
+	struct trace_column column[] = { { ids, layers * sizeof(*ids) },
+					 { "olmoe", 5 },
+					 { name, sizeof(name) - 1 },
+					 { "", 0 },
+					 { "F32", 3 } };
+
+	synthetic__add(s, TRACE_CONTEXT, &c, sizeof(c), NULL, 0);
+	synthetic__add(s, TRACE_MODEL, &m, sizeof(m), column, 5);
+}
+
+/* A source, a process 7 with pid 1234 of "llama.cpp" "b1", and a model in context 1 with MoE layers
+ * 1 and 2. Stream time is 100 s. */
+static inline void synthetic__begin(struct synthetic *s, uint32_t experts, uint32_t k)
+{
+	static const uint16_t ids[] = { 1, 2 };
+	struct trace_writer_options options = { .codec = TRACE_CODEC_ZSTD };
+	struct trace_source source = { .id = 1, .tool_length = 4, .host_length = 4 };
+	struct trace_process process = {
+		.process = 7,
+		.pid = 1234,
+		.parent = TRACE_UNKNOWN,
+		.engine_length = 9,
+		.version_length = 2,
+		.command_length = 6,
+	};
+
+	memset(s, 0, sizeof(*s));
+	s->now_ns = 100 * SECOND;
+	s->fd = memfd_create("synthetic", 0);
+	s->error = trace_writer__open(&s->writer, s->fd, "synthetic", &options, NULL);
+	source.head = synthetic__head(s, 0);
+	process.head = synthetic__head(s, 0);
+	synthetic__add(s, TRACE_SOURCE, &source, sizeof(source),
+		       (struct trace_column[]){ { "test", 4 }, { "host", 4 } }, 2);
+	synthetic__add(
+		s, TRACE_PROCESS, &process, sizeof(process),
+		(struct trace_column[]){ { "llama.cpp", 9 }, { "b1", 2 }, { "server", 6 } }, 3);
+	synthetic__model(s, 1, 2, ids, experts, k);
+}
+
+static inline void synthetic__request(struct synthetic *s, uint32_t request, uint32_t slot)
+{
+	static const int32_t tokens[] = { 5, 6, 7 };
+	struct trace_request_begin b = {
+		.head = synthetic__head(s, 0),
+		.request = request,
+		.context = 1,
+		.sequence = slot,
+		.slot = slot,
+		.task = 40 + request,
+		.cached = 2,
+		.prompt = 3,
+		.prompt_known = 3,
+		.begin_ns = s->now_ns,
+		.client_id_length = 10,
+	};
+
+	synthetic__add(
+		s, TRACE_REQUEST_BEGIN, &b, sizeof(b),
+		(struct trace_column[]){ { "chatcmpl-x", 10 }, { tokens, sizeof(tokens) } }, 2);
+}
+
+/* One step of @rows rows of @request; returns its number. */
+static inline uint64_t synthetic__step(struct synthetic *s, uint32_t request, uint32_t rows,
+				       uint32_t position, uint8_t phase)
+{
+	uint32_t sequences[4096], requests[4096], positions[4096];
+	int32_t tokens[4096];
+	uint8_t phases[4096], flags[4096];
+	struct trace_step step = {
+		.head = synthetic__head(s, TRACE_STEP_TOKENS),
+		.step = ++s->steps,
+		.begin_ns = s->now_ns,
+		.end_ns = s->now_ns,
+		.context = 1,
+		.rows = rows,
+	};
+
+	for (uint32_t i = 0; i < rows; i++) {
+		sequences[i] = 3;
+		requests[i] = request;
+		positions[i] = position + i;
+		tokens[i] = 9;
+		phases[i] = phase;
+		flags[i] = TRACE_ROW_OUTPUT;
+	}
+	synthetic__add(s, TRACE_STEP, &step, sizeof(step),
+		       (struct trace_column[]){ { sequences, rows * 4 },
+						{ requests, rows * 4 },
+						{ positions, rows * 4 },
+						{ phases, rows },
+						{ flags, rows },
+						{ tokens, rows * 4 } },
+		       6);
+	return step.step;
+}
+
+/* All rows of the step choose the same @k experts with the same @weights (NULL: not known). */
+static inline void synthetic__route(struct synthetic *s, uint64_t step, uint32_t layer,
+				    uint32_t rows, uint32_t k, const uint8_t *experts,
+				    const float *weights)
+{
+	uint8_t ids[8192];
+	float gate[8192];
+	struct trace_route r = {
+		.head = synthetic__head(s, TRACE_ROUTE_ALL_ROWS | (weights ? TRACE_ROUTE_WEIGHTS : 0)),
+		.step = step,
+		.context = 1,
+		.layer = layer,
+		.rows = rows,
+		.k = k,
+	};
+
+	for (uint32_t i = 0; i < rows * k; i++) {
+		ids[i] = experts[i % k];
+		gate[i] = weights ? weights[i % k] : 0;
+	}
+	synthetic__add(s, TRACE_ROUTE, &r, sizeof(r),
+		       (struct trace_column[]){ { NULL, 0 },
+						{ ids, rows * k },
+						{ gate, weights ? rows * k * 4 : 0 } },
+		       3);
+}
+
+static inline void synthetic__finish_request(struct synthetic *s, uint32_t request, uint32_t rows)
+{
+	struct trace_request_end n = {
+		.head = synthetic__head(s, 0),
+		.request = request,
+		.ending = TRACE_ENDING_RELEASED,
+		.rows = rows,
+		.tokens = rows + 1,
+	};
+
+	synthetic__add(s, TRACE_REQUEST_END, &n, sizeof(n), NULL, 0);
+}
+
+static inline void synthetic__end(struct synthetic *s)
+{
+	struct trace_end n = { .head = synthetic__head(s, 0),
+			       .stop = TRACE_STOP_ASKED,
+			       .records = 99,
+			       .steps = s->steps };
+
+	synthetic__add(s, TRACE_END, &n, sizeof(n), NULL, 0);
+}
+
+/* Flush, rewind, free the writer: the stream can be read from fd. */
+static inline int synthetic__done(struct synthetic *s)
+{
+	int err = trace_writer__flush(s->writer, NULL);
+
+	trace_writer__free(s->writer);
+	s->writer = NULL;
+	lseek(s->fd, 0, SEEK_SET);
+	return s->error ? s->error : err;
+}
+
+/* Hand every record to @take; the number of records, or its first error. */
+static inline int synthetic__read(int fd, int (*take)(void *ctx, const struct trace_item *item),
+				  void *ctx)
+{
+	struct trace_reader *r;
+	struct trace_item item;
+	int got, records = 0, err;
+
+	if (trace_reader__open(&r, fd, "synthetic", NULL))
+		return -1;
+	while ((got = trace_reader__next(r, &item, NULL)) > 0) {
+		records++;
+		err = take(ctx, &item);
+		if (err) {
+			got = err;
+			break;
+		}
+	}
+	trace_reader__free(r);
+	return got < 0 ? got : records;
+}
+
+#endif
