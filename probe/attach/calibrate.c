@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The child is a fork that never leaves this file: it waits for orders on a socket, runs a
- * round, answers with the time a call, and ends with the socket. Time is the threads' CPU time, so that
- * a busy machine does not count as cost; a round is repeated and the fastest counts, as
+ * round, answers with the time a call, and ends with the socket. Time is the threads' CPU time,
+ * so that a busy machine does not count as cost; a round is repeated and the fastest counts, as
  * disturbance only ever adds.
  */
 #include "probe/attach/calibrate.h"
