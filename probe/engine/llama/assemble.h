@@ -14,8 +14,10 @@
 #include "probe/engine/llama/requests.h"
 #include "probe/engine/sink.h"
 
-/* A step without news for this long is complete. */
-#define LLAMA_STEP_TIMEOUT_NS 200000000ull
+/* A step without news for this long is complete. Only a bound on what is kept: one layer of a
+ * large prefill on a loaded machine takes seconds, and a step that is said too early loses what
+ * comes later. */
+#define LLAMA_STEP_TIMEOUT_NS 60000000000ull
 
 struct llama_assembly;
 
