@@ -67,10 +67,10 @@ int assembly__open(struct assembly **out, const struct assembly_options *o, stru
 	if (a->coverage && a->sink) {
 		a->loss.since_ns = o->attached_ns;
 		coverage__attached(a->coverage, o->attached_ns);
-		stream_sink__set_time(a->sink, o->attached_ns);
+		stream_sink__set_time(a->sink, o->begin_ns);
 		a->callbacks = stream_sink__callbacks(a->sink);
 		model = o->ops->model ? o->ops->model(o->engine) : NULL;
-		err = model ? a->callbacks.context(a->callbacks.ctx, model) : 0;
+		err = model ? stream_sink__preview(a->sink, model) : 0;
 	}
 	if (err) {
 		failed(a, err, e);

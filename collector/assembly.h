@@ -24,7 +24,8 @@ struct assembly_options {
 	uint32_t source, process;
 	const struct mp_site *rows; /* copied: @sites rows of the site table */
 	size_t sites;
-	uint64_t attached_ns;
+	uint64_t attached_ns; /* when all probes were there */
+	uint64_t begin_ns;    /* time of the first records */
 	/* Called when counters are wanted at once; it calls assembly__counters. May be NULL. */
 	void (*refresh)(void *ctx);
 	void *ctx;

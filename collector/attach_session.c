@@ -179,6 +179,7 @@ static int open_stream(struct attach_session *s, struct error *e)
 		.rows = rows,
 		.sites = attachment__rows(a, rows),
 		.attached_ns = a->attached_ns,
+		.begin_ns = stream__now_ns(),
 		.refresh = refresh,
 		.ctx = s,
 	};

@@ -68,6 +68,7 @@ static int begin(struct replay *r, int out, struct error *e)
 		.rows = raw_log__sites(r->log),
 		.sites = h->sites,
 		.attached_ns = h->attached_ns,
+		.begin_ns = h->attached_ns,
 	};
 	int err;
 

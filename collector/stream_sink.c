@@ -39,6 +39,7 @@ SAME(UNKNOWN);
 #undef SAME
 
 #define STRING_MAX 4096u /* bytes of a string column: names, paths */
+#define FIRST_CONTEXT 1u /* engines count from it */
 #define TOKENS_MAX (1u << 20) /* of a prompt */
 
 /* A sequence that was introduced to the reader; forgotten when its request ends. */
@@ -50,6 +51,7 @@ struct known_sequence {
 
 struct known_context {
 	uint32_t context;
+	uint64_t key; /* 0 while it is not known */
 	UT_hash_handle hh;
 };
 
@@ -81,18 +83,22 @@ static struct trace_column text_column(const char *text, uint16_t *length)
 
 /* --- models and sequences ------------------------------------------------------------------- */
 
+/* Say @context the first time, and again once its key is known. */
 static int introduce_context(struct stream_sink *s, uint32_t context, uint64_t key)
 {
 	struct known_context *known;
 
 	HASH_FIND(hh, s->contexts, &context, sizeof(context), known);
-	if (known)
+	if (known && (known->key || !key))
 		return 0;
-	known = calloc(1, sizeof(*known));
-	if (!known)
-		return -ENOMEM;
-	known->context = context;
-	HASH_ADD(hh, s->contexts, context, sizeof(known->context), known);
+	if (!known) {
+		known = calloc(1, sizeof(*known));
+		if (!known)
+			return -ENOMEM;
+		known->context = context;
+		HASH_ADD(hh, s->contexts, context, sizeof(known->context), known);
+	}
+	known->key = key;
 	return model_record__context(s->o.writer, head(s, s->now_ns, 0), context, s->o.process,
 				     key);
 }
@@ -474,6 +480,14 @@ void stream_sink__free(struct stream_sink *s)
 	}
 	buffer__free(&s->columns);
 	free(s);
+}
+
+int stream_sink__preview(struct stream_sink *s, const struct engine_context *c)
+{
+	uint32_t context = c->context ? c->context : FIRST_CONTEXT;
+	int err = introduce_context(s, context, c->key);
+
+	return err ? err : model_record__model(s->o.writer, head(s, s->now_ns, 0), context, c);
 }
 
 uint64_t stream_sink__steps(const struct stream_sink *s)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 struct coverage;
+struct engine_context;
 struct engine_sink;
 struct loss;
 struct stream_sink;
@@ -31,6 +32,10 @@ struct engine_sink stream_sink__callbacks(struct stream_sink *s);
 
 /* What time it is for records that have no time of their own. */
 void stream_sink__set_time(struct stream_sink *s, uint64_t now_ns);
+
+/* A model that is known from its file before anything ran in it. It counts for nothing until the
+ * engine says it, maybe otherwise. */
+int stream_sink__preview(struct stream_sink *s, const struct engine_context *c);
 
 /* Steps, and router results, that were handed over so far, whether written or dropped. */
 uint64_t stream_sink__steps(const struct stream_sink *s);
