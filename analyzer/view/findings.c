@@ -73,12 +73,12 @@ int findings__doctor_table(struct table **out, const struct findings *f)
 {
 	enum { AREA, NAME, STATUS, VALUE, REMEDY, PID, COUNT };
 	static const struct table_column column[COUNT] = {
-		[AREA] = { "area", "area", TABLE_TEXT, 0 },
-		[NAME] = { "name", "what", TABLE_TEXT, 0 },
-		[STATUS] = { "status", "status", TABLE_TEXT, 0 },
-		[VALUE] = { "value", "value", TABLE_TEXT, 0 },
-		[REMEDY] = { "remedy", "what to do", TABLE_TEXT, 0 },
-		[PID] = { "pid", "process", TABLE_COUNT, 0 },
+		[AREA] = { "area", "area", TABLE_TEXT, 0, TABLE_CELL },
+		[NAME] = { "name", "what", TABLE_TEXT, 0, TABLE_CELL },
+		[STATUS] = { "status", "status", TABLE_TEXT, 0, TABLE_CELL },
+		[VALUE] = { "value", "value", TABLE_TEXT, 0, TABLE_CELL },
+		[REMEDY] = { "remedy", "try", TABLE_TEXT, 0, TABLE_BELOW },
+		[PID] = { "pid", "process", TABLE_ID, 0, TABLE_JSON_ONLY },
 	};
 
 	if (table__new(out, "findings", "What works here", TABLE_ROWS, column, COUNT))
@@ -106,7 +106,7 @@ static size_t column_of(struct findings *f, const char *name)
 			return i;
 	if (f->columns == CANDIDATE_COLUMNS_MAX)
 		return 0;
-	f->column[f->columns] = (struct table_column){ name, name, TABLE_TEXT, 0 };
+	f->column[f->columns] = (struct table_column){ name, name, TABLE_TEXT, 0, TABLE_CELL };
 	return f->columns++;
 }
 
@@ -124,7 +124,7 @@ int findings__candidate_table(struct table **out, struct findings *f)
 {
 	size_t column;
 
-	f->column[0] = (struct table_column){ "pid", "pid", TABLE_COUNT, 0 };
+	f->column[0] = (struct table_column){ "pid", "pid", TABLE_ID, 0, TABLE_CELL };
 	f->columns = 1;
 	for (size_t i = 0; i < f->count; i++)
 		if (f->finding[i].pid)

@@ -6,14 +6,18 @@
 #include <stddef.h>
 
 #include "analyzer/state/state.h"
+#include "analyzer/view/format.h"
 #include "analyzer/view/table.h"
 
 /* Cause, count, and for some a second number. */
 enum { CAUSE, CAUSE_COUNT, CAUSE_MORE, CAUSE_COLUMNS };
 
+/* Causes that are zero stay out of the text, where a total stands above them. */
 static void add_cause(struct table *t, const char *cause, uint64_t count)
 {
 	table__row(t);
+	if (!count)
+		table__quiet(t);
 	table__text(t, CAUSE, cause);
 	table__count(t, CAUSE_COUNT, count);
 }
@@ -21,9 +25,9 @@ static void add_cause(struct table *t, const char *cause, uint64_t count)
 int report__coverage(struct table **out, const struct state *s, const char *source)
 {
 	static const struct table_column column[CAUSE_COLUMNS] = {
-		[CAUSE] = { "part", "rows x layers", TABLE_TEXT, 0 },
-		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0 },
-		[CAUSE_MORE] = { "share", "share", TABLE_SHARE, 0 },
+		[CAUSE] = { "part", "rows x layers", TABLE_TEXT, 0, TABLE_CELL },
+		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0, TABLE_CELL },
+		[CAUSE_MORE] = { "share", "share", TABLE_SHARE, 0, TABLE_CELL },
 	};
 	const struct state_coverage *c = &state__summary(s)->coverage;
 	double expected = (double)c->expected;
@@ -49,14 +53,18 @@ int report__coverage(struct table **out, const struct state *s, const char *sour
 int report__loss(struct table **out, const struct state *s, const char *source)
 {
 	static const struct table_column column[CAUSE_COLUMNS] = {
-		[CAUSE] = { "cause", "cause", TABLE_TEXT, 0 },
-		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0 },
-		[CAUSE_MORE] = { "rows", "rows", TABLE_COUNT, 0 },
+		[CAUSE] = { "cause", "cause", TABLE_TEXT, 0, TABLE_CELL },
+		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0, TABLE_CELL },
+		[CAUSE_MORE] = { "rows", "rows", TABLE_COUNT, 0, TABLE_CELL },
 	};
 	const struct state_summary *m = state__summary(s);
+	char total[FORMAT_SIZE], share[FORMAT_SIZE];
 
 	if (table__new(out, "loss", "Loss", TABLE_ROWS, column, CAUSE_COLUMNS))
 		return -1;
+	format__count(total, sizeof(total), m->lost);
+	format__share(share, sizeof(share), state__lost_share(s));
+	table__total(*out, "%s (%s of the decisions)", total, share);
 #define X(id, name, text)                                                                          \
 	add_cause(*out, text, m->loss[id].count);                                                  \
 	table__count(*out, CAUSE_MORE, m->loss[id].rows);
@@ -70,14 +78,16 @@ int report__loss(struct table **out, const struct state *s, const char *source)
 int report__invalid(struct table **out, const struct state *s, const char *source)
 {
 	static const struct table_column column[] = {
-		[CAUSE] = { "cause", "cause", TABLE_TEXT, 0 },
-		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0 },
+		[CAUSE] = { "cause", "cause", TABLE_TEXT, 0, TABLE_CELL },
+		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0, TABLE_CELL },
 	};
 	const struct state_summary *m = state__summary(s);
+	char total[FORMAT_SIZE];
 
-	if (table__new(out, "invalid", "Invalid (read, but failed its check)", TABLE_ROWS, column,
+	if (table__new(out, "invalid", "Invalid: read, but failed its check", TABLE_ROWS, column,
 		       2))
 		return -1;
+	table__total(*out, "%s", format__count(total, sizeof(total), m->invalid));
 #define X(id, name, text) add_cause(*out, text, m->invalid_by[id]);
 	TRACE_INVALIDS(X)
 #undef X
@@ -92,12 +102,12 @@ int report__cost(struct table **out, const struct state *s, const char *source)
 {
 	enum { HITS, HIT_NS, THREAD_SHARE, SLOWDOWN, CPU, MEMORY, COUNT };
 	static const struct table_column column[COUNT] = {
-		[HITS] = { "hits", "probe hits", TABLE_COUNT, 0 },
-		[HIT_NS] = { "hit_ns", "time a hit, ns (calibrated)", TABLE_REAL, 0 },
-		[THREAD_SHARE] = { "thread_share", "of one thread of the server", TABLE_SHARE, 0 },
-		[SLOWDOWN] = { "slowdown", "slowdown, estimated", TABLE_SHARE, 0 },
-		[CPU] = { "collector_cpu", "collector, of one CPU", TABLE_SHARE, 0 },
-		[MEMORY] = { "collector_bytes", "collector, resident bytes", TABLE_COUNT, 0 },
+		[HITS] = { "hits", "probe hits", TABLE_COUNT, 0, TABLE_CELL },
+		[HIT_NS] = { "hit_ns", "time a hit, ns (calibrated)", TABLE_REAL, 0, TABLE_CELL },
+		[THREAD_SHARE] = { "thread_share", "time in probes, of one thread", TABLE_SHARE, 0, TABLE_CELL },
+		[SLOWDOWN] = { "slowdown", "slowdown, estimated", TABLE_SHARE, 0, TABLE_CELL },
+		[CPU] = { "collector_cpu", "collector, of one CPU", TABLE_SHARE, 0, TABLE_CELL },
+		[MEMORY] = { "collector_bytes", "collector, resident bytes", TABLE_COUNT, 0, TABLE_CELL },
 	};
 	const struct state_cost *c = &state__summary(s)->cost;
 	double interval = (double)c->interval_ns, share;
@@ -125,8 +135,8 @@ int report__cost(struct table **out, const struct state *s, const char *source)
 int report__unanswered(struct table **out, const struct state *s, const char *source)
 {
 	static const struct table_column column[] = {
-		{ "question", "question", TABLE_TEXT, 0 },
-		{ "needs", "needs", TABLE_TEXT, 0 },
+		{ "question", "question", TABLE_TEXT, 0, TABLE_CELL },
+		{ "needs", "needs", TABLE_TEXT, 0, TABLE_CELL },
 	};
 	static const struct {
 		const char *question, *needs;

@@ -51,21 +51,23 @@ static const char *detail_text(const struct state_summary *m)
 
 int report__capture(struct table **out, const struct state *s, const char *source)
 {
-	enum { SOURCE, DURATION, ENDED, DETAIL, STEPS, PREFILL, DECODE, OTHER, DECISIONS, FINISHED,
-	       LIVE, FORGOTTEN, COUNT };
+	enum { SOURCE, DURATION, ENDED, DETAIL, STEPS, PREFILL, DECODE, OTHER, DECISIONS, LOST,
+	       INVALID, FINISHED, LIVE, FORGOTTEN, COUNT };
 	static const struct table_column column[COUNT] = {
-		[SOURCE] = { "source", "source", TABLE_TEXT, 0 },
-		[DURATION] = { "seconds", "duration, s", TABLE_REAL, 1 },
-		[ENDED] = { "ended", "ended", TABLE_TEXT, 0 },
-		[DETAIL] = { "detail", "detail", TABLE_TEXT, 0 },
-		[STEPS] = { "steps", "steps", TABLE_COUNT, 0 },
-		[PREFILL] = { "rows_prefill", "rows, prefill", TABLE_COUNT, 0 },
-		[DECODE] = { "rows_decode", "rows, decode", TABLE_COUNT, 0 },
-		[OTHER] = { "rows_unknown", "rows, phase unknown", TABLE_COUNT, 0 },
-		[DECISIONS] = { "decisions", "decisions (rows x layers)", TABLE_COUNT, 0 },
-		[FINISHED] = { "requests_finished", "requests, finished", TABLE_COUNT, 0 },
-		[LIVE] = { "requests_live", "requests, not finished", TABLE_COUNT, 0 },
-		[FORGOTTEN] = { "requests_not_listed", "requests, not listed", TABLE_COUNT, 0 },
+		[SOURCE] = { "source", "source", TABLE_TEXT, 0, TABLE_CELL },
+		[DURATION] = { "seconds", "duration, s", TABLE_REAL, 1, TABLE_CELL },
+		[ENDED] = { "ended", "ended", TABLE_TEXT, 0, TABLE_CELL },
+		[DETAIL] = { "detail", "detail", TABLE_TEXT, 0, TABLE_CELL },
+		[STEPS] = { "steps", "steps", TABLE_COUNT, 0, TABLE_CELL },
+		[PREFILL] = { "rows_prefill", "rows, prefill", TABLE_COUNT, 0, TABLE_CELL },
+		[DECODE] = { "rows_decode", "rows, decode", TABLE_COUNT, 0, TABLE_CELL },
+		[OTHER] = { "rows_unknown", "rows, phase unknown", TABLE_COUNT, 0, TABLE_CELL },
+		[DECISIONS] = { "decisions", "decisions (rows x layers)", TABLE_COUNT, 0, TABLE_CELL },
+		[LOST] = { "lost", "lost", TABLE_COUNT, 0, TABLE_CELL },
+		[INVALID] = { "invalid", "invalid", TABLE_COUNT, 0, TABLE_CELL },
+		[FINISHED] = { "requests_finished", "requests, finished", TABLE_COUNT, 0, TABLE_CELL },
+		[LIVE] = { "requests_live", "requests, not finished", TABLE_COUNT, 0, TABLE_CELL },
+		[FORGOTTEN] = { "requests_not_listed", "requests, not listed", TABLE_COUNT, 0, TABLE_CELL },
 	};
 	const struct state_summary *m = state__summary(s);
 	const struct request_table *requests = state__requests(s);
@@ -85,6 +87,8 @@ int report__capture(struct table **out, const struct state *s, const char *sourc
 	table__count(*out, DECODE, m->rows[STATE_DECODE]);
 	table__count(*out, OTHER, m->rows[STATE_OTHER]);
 	table__count(*out, DECISIONS, m->decisions);
+	table__count(*out, LOST, m->lost);
+	table__count(*out, INVALID, m->invalid);
 	table__count(*out, FINISHED, request_table__finished(requests));
 	table__count(*out, LIVE, request_table__live(requests));
 	table__count(*out, FORGOTTEN, request_table__evicted(requests));
@@ -96,21 +100,21 @@ enum { MODEL_CONTEXT, MODEL_PID, MODEL_ENGINE, MODEL_VERSION, MODEL_NAME, MODEL_
        MODEL_NORMALISED, MODEL_VOCABULARY, MODEL_QUANTISATION, MODEL_COLUMNS };
 
 static const struct table_column model_column[MODEL_COLUMNS] = {
-	[MODEL_CONTEXT] = { "context", "context", TABLE_COUNT, 0 },
-	[MODEL_PID] = { "pid", "process", TABLE_COUNT, 0 },
-	[MODEL_ENGINE] = { "engine", "engine", TABLE_TEXT, 0 },
-	[MODEL_VERSION] = { "version", "version", TABLE_TEXT, 0 },
-	[MODEL_NAME] = { "name", "name", TABLE_TEXT, 0 },
-	[MODEL_PATH] = { "path", "file", TABLE_TEXT, 0 },
-	[MODEL_ARCHITECTURE] = { "architecture", "architecture", TABLE_TEXT, 0 },
-	[MODEL_LAYERS] = { "layers", "MoE layers", TABLE_COUNT, 0 },
-	[MODEL_BLOCKS] = { "blocks", "layers in all", TABLE_COUNT, 0 },
-	[MODEL_EXPERTS] = { "experts", "experts a layer", TABLE_COUNT, 0 },
-	[MODEL_K] = { "k", "chosen a token", TABLE_COUNT, 0 },
-	[MODEL_SHARED] = { "shared_experts", "shared experts", TABLE_COUNT, 0 },
-	[MODEL_NORMALISED] = { "normalised", "weights add up to 1", TABLE_TEXT, 0 },
-	[MODEL_VOCABULARY] = { "vocabulary", "vocabulary", TABLE_COUNT, 0 },
-	[MODEL_QUANTISATION] = { "quantisation", "quantisation", TABLE_TEXT, 0 },
+	[MODEL_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_CELL },
+	[MODEL_PID] = { "pid", "process", TABLE_ID, 0, TABLE_CELL },
+	[MODEL_ENGINE] = { "engine", "engine", TABLE_TEXT, 0, TABLE_CELL },
+	[MODEL_VERSION] = { "version", "version", TABLE_TEXT, 0, TABLE_CELL },
+	[MODEL_NAME] = { "name", "name", TABLE_TEXT, 0, TABLE_CELL },
+	[MODEL_PATH] = { "path", "file", TABLE_TEXT, 0, TABLE_CELL },
+	[MODEL_ARCHITECTURE] = { "architecture", "architecture", TABLE_TEXT, 0, TABLE_CELL },
+	[MODEL_LAYERS] = { "layers", "MoE layers", TABLE_COUNT, 0, TABLE_CELL },
+	[MODEL_BLOCKS] = { "blocks", "layers in all", TABLE_COUNT, 0, TABLE_CELL },
+	[MODEL_EXPERTS] = { "experts", "experts a layer", TABLE_COUNT, 0, TABLE_CELL },
+	[MODEL_K] = { "k", "chosen a token", TABLE_COUNT, 0, TABLE_CELL },
+	[MODEL_SHARED] = { "shared_experts", "shared experts", TABLE_COUNT, 0, TABLE_CELL },
+	[MODEL_NORMALISED] = { "normalised", "weights add up to 1", TABLE_TEXT, 0, TABLE_CELL },
+	[MODEL_VOCABULARY] = { "vocabulary", "vocabulary", TABLE_COUNT, 0, TABLE_CELL },
+	[MODEL_QUANTISATION] = { "quantisation", "quantisation", TABLE_TEXT, 0, TABLE_CELL },
 };
 
 int report__models(struct table **out, const struct state *s, const char *source)
@@ -152,19 +156,19 @@ enum { LAYER_CONTEXT, LAYER_LAYER, LAYER_CHOICES, LAYER_BUSIEST, LAYER_BUSIEST_S
        LAYER_ENTROPY, LAYER_EVENNESS, LAYER_COVERAGE, LAYER_COLUMNS };
 
 static const struct table_column layer_column[LAYER_COLUMNS] = {
-	[LAYER_CONTEXT] = { "context", "context", TABLE_COUNT, 0 },
-	[LAYER_LAYER] = { "layer", "layer", TABLE_COUNT, 0 },
-	[LAYER_CHOICES] = { "choices", "choices", TABLE_COUNT, 0 },
-	[LAYER_BUSIEST] = { "busiest", "busiest", TABLE_COUNT, 0 },
-	[LAYER_BUSIEST_SHARE] = { "busiest_share", "share", TABLE_SHARE, 0 },
-	[LAYER_NEXT] = { "next", "then", TABLE_TEXT, 0 },
-	[LAYER_NEVER] = { "never", "never", TABLE_COUNT, 0 },
-	[LAYER_IMBALANCE] = { "max_over_mean", "max/mean", TABLE_REAL, 2 },
-	[LAYER_IMBALANCE_PREFILL] = { "max_over_mean_prefill", "prefill", TABLE_REAL, 2 },
-	[LAYER_IMBALANCE_DECODE] = { "max_over_mean_decode", "decode", TABLE_REAL, 2 },
-	[LAYER_ENTROPY] = { "entropy_bits", "entropy, bits", TABLE_REAL, 2 },
-	[LAYER_EVENNESS] = { "evenness", "evenness", TABLE_SHARE, 0 },
-	[LAYER_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0 },
+	[LAYER_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_CELL },
+	[LAYER_LAYER] = { "layer", "layer", TABLE_ID, 0, TABLE_CELL },
+	[LAYER_CHOICES] = { "choices", "choices", TABLE_COUNT, 0, TABLE_CELL },
+	[LAYER_BUSIEST] = { "busiest", "busiest", TABLE_ID, 0, TABLE_CELL },
+	[LAYER_BUSIEST_SHARE] = { "busiest_share", "share", TABLE_SHARE, 0, TABLE_CELL },
+	[LAYER_NEXT] = { "next", "then", TABLE_TEXT, 0, TABLE_CELL },
+	[LAYER_NEVER] = { "never", "never", TABLE_COUNT, 0, TABLE_CELL },
+	[LAYER_IMBALANCE] = { "max_over_mean", "max/mean", TABLE_REAL, 2, TABLE_CELL },
+	[LAYER_IMBALANCE_PREFILL] = { "max_over_mean_prefill", "prefill", TABLE_REAL, 2, TABLE_CELL },
+	[LAYER_IMBALANCE_DECODE] = { "max_over_mean_decode", "decode", TABLE_REAL, 2, TABLE_CELL },
+	[LAYER_ENTROPY] = { "entropy_bits", "entropy, bits", TABLE_REAL, 2, TABLE_CELL },
+	[LAYER_EVENNESS] = { "evenness", "evenness", TABLE_SHARE, 0, TABLE_CELL },
+	[LAYER_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0, TABLE_CELL },
 };
 
 static double imbalance(const struct utilisation *u)
@@ -216,6 +220,8 @@ int report__layers(struct table **out, const struct state *s, const char *source
 		for (uint32_t l = 0; c->grid && l < grid__layers(c->grid); l++)
 			add_layer(*out, c, l);
 	}
+	if (state__contexts(s) < 2)
+		table__hide(*out, LAYER_CONTEXT);
 	table__note(*out, "max/mean: 1 is even. never: experts not chosen once. evenness: entropy "
 			  "over that of an even spread.");
 	return 0;
@@ -226,19 +232,19 @@ enum { REQUEST_ID, REQUEST_CONTEXT, REQUEST_SLOT, REQUEST_TASK, REQUEST_PROMPT, 
        REQUEST_ENDING, REQUEST_CLIENT, REQUEST_COLUMNS };
 
 static const struct table_column request_column[REQUEST_COLUMNS] = {
-	[REQUEST_ID] = { "request", "request", TABLE_COUNT, 0 },
-	[REQUEST_CONTEXT] = { "context", "context", TABLE_COUNT, 0 },
-	[REQUEST_SLOT] = { "slot", "slot", TABLE_COUNT, 0 },
-	[REQUEST_TASK] = { "task", "task", TABLE_COUNT, 0 },
-	[REQUEST_PROMPT] = { "prompt", "prompt", TABLE_COUNT, 0 },
-	[REQUEST_CACHED] = { "cached", "cached", TABLE_COUNT, 0 },
-	[REQUEST_PREFILL] = { "rows_prefill", "prefill", TABLE_COUNT, 0 },
-	[REQUEST_DECODE] = { "rows_decode", "decode", TABLE_COUNT, 0 },
-	[REQUEST_SECONDS] = { "seconds", "seconds", TABLE_REAL, 2 },
-	[REQUEST_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0 },
-	[REQUEST_JOINED] = { "joined", "joined", TABLE_TEXT, 0 },
-	[REQUEST_ENDING] = { "ending", "ending", TABLE_TEXT, 0 },
-	[REQUEST_CLIENT] = { "client_id", "client's id", TABLE_TEXT, 0 },
+	[REQUEST_ID] = { "request", "request", TABLE_ID, 0, TABLE_CELL },
+	[REQUEST_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_CELL },
+	[REQUEST_SLOT] = { "slot", "slot", TABLE_ID, 0, TABLE_CELL },
+	[REQUEST_TASK] = { "task", "task", TABLE_ID, 0, TABLE_CELL },
+	[REQUEST_PROMPT] = { "prompt", "prompt", TABLE_COUNT, 0, TABLE_CELL },
+	[REQUEST_CACHED] = { "cached", "cached", TABLE_COUNT, 0, TABLE_CELL },
+	[REQUEST_PREFILL] = { "rows_prefill", "prefill", TABLE_COUNT, 0, TABLE_CELL },
+	[REQUEST_DECODE] = { "rows_decode", "decode", TABLE_COUNT, 0, TABLE_CELL },
+	[REQUEST_SECONDS] = { "seconds", "seconds", TABLE_REAL, 2, TABLE_CELL },
+	[REQUEST_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0, TABLE_CELL },
+	[REQUEST_JOINED] = { "joined", "joined", TABLE_TEXT, 0, TABLE_CELL },
+	[REQUEST_ENDING] = { "ending", "ending", TABLE_TEXT, 0, TABLE_CELL },
+	[REQUEST_CLIENT] = { "client_id", "client's id", TABLE_TEXT, 0, TABLE_CELL },
 };
 
 static void add_request(struct table *t, const struct state_request *r)
@@ -284,6 +290,8 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 	while (n)
 		add_request(*out, newest[--n]);
 	free(newest);
+	if (state__contexts(s) < 2)
+		table__hide(*out, REQUEST_CONTEXT);
 	if (request_table__evicted(requests))
 		table__note(*out, "only the last %u requests are listed", STATE_REQUESTS_MAX);
 	return 0;

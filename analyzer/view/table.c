@@ -27,9 +27,12 @@ struct table {
 	enum table_shape shape;
 	const struct table_column *column;
 	size_t columns;
+	uint64_t hidden; /* columns, one bit each */
 	struct cell *cell; /* [rows][columns] */
+	bool *quiet;       /* [rows] */
 	size_t rows, capacity;
 	bool short_of_memory;
+	char total[96];
 	char *note[NOTES_MAX];
 	size_t notes;
 };
@@ -52,18 +55,22 @@ void table__row(struct table *t)
 {
 	size_t capacity = t->capacity ? t->capacity * 2 : 16;
 	struct cell *cell;
+	bool *quiet;
 
 	if (t->short_of_memory)
 		return;
 	if (t->rows == t->capacity) {
 		cell = reallocarray(t->cell, capacity, t->columns * sizeof(*cell));
-		if (!cell) {
+		t->cell = cell ? cell : t->cell;
+		quiet = reallocarray(t->quiet, capacity, sizeof(*quiet));
+		t->quiet = quiet ? quiet : t->quiet;
+		if (!cell || !quiet) {
 			t->short_of_memory = true;
 			return;
 		}
-		t->cell = cell;
 		t->capacity = capacity;
 	}
+	t->quiet[t->rows] = false;
 	memset(&t->cell[t->rows * t->columns], 0, t->columns * sizeof(*t->cell));
 	t->rows++;
 }
@@ -112,6 +119,27 @@ void table__real(struct table *t, size_t column, double value)
 	c->real = value;
 }
 
+void table__quiet(struct table *t)
+{
+	if (t->rows && !t->short_of_memory)
+		t->quiet[t->rows - 1] = true;
+}
+
+void table__hide(struct table *t, size_t column)
+{
+	if (column < 64)
+		t->hidden |= 1ull << column;
+}
+
+void table__total(struct table *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(t->total, sizeof(t->total), fmt, ap);
+	va_end(ap);
+}
+
 void table__note(struct table *t, const char *fmt, ...)
 {
 	va_list ap;
@@ -145,6 +173,9 @@ static const char *cell_text(const struct table_column *column, const struct cel
 		return c->text;
 	case TABLE_COUNT:
 		return format__count(out, size, c->count);
+	case TABLE_ID:
+		snprintf(out, size, "%llu", (unsigned long long)c->count);
+		return out;
 	case TABLE_REAL:
 		snprintf(out, size, "%.*f", column->decimals, c->real);
 		return out;
@@ -177,38 +208,90 @@ static void print_padded(FILE *out, const char *text, size_t width, bool right, 
 		fprintf(out, "%s%*s", text, last ? 0 : (int)pad, "");
 }
 
-static void print_rows(const struct table *t, FILE *out)
+static bool is_shown(const struct table *t, size_t column, enum table_place place)
+{
+	if (column < 64 && t->hidden & (1ull << column))
+		return false;
+	return t->column[column].place == place;
+}
+
+/* Numbers are aligned right, so that their digits can be compared. */
+static bool is_number(const struct table_column *c)
+{
+	return c->kind != TABLE_TEXT && c->kind != TABLE_ID;
+}
+
+static size_t column_width(const struct table *t, size_t column)
+{
+	const struct table_column *c = &t->column[column];
+	size_t width = width_of(c->title), own;
+	char text[64];
+
+	for (size_t r = 0; r < t->rows; r++) {
+		if (t->quiet[r])
+			continue;
+		own = width_of(cell_text(c, &t->cell[r * t->columns + column], text, sizeof(text)));
+		width = own > width ? own : width;
+	}
+	return width;
+}
+
+/* One line of cells, spaces at its end left out; row -1 is the header. */
+static void print_line(const struct table *t, const size_t *width, long row, FILE *out)
+{
+	size_t last = 0;
+	char text[64];
+
+	for (size_t i = 0; i < t->columns; i++)
+		if (is_shown(t, i, TABLE_CELL))
+			last = i;
+	for (size_t i = 0; i <= last; i++) {
+		const struct table_column *c = &t->column[i];
+
+		if (!is_shown(t, i, TABLE_CELL))
+			continue;
+		fputs("  ", out);
+		print_padded(out,
+			     row < 0 ? c->title
+				     : cell_text(c, &t->cell[(size_t)row * t->columns + i], text,
+						 sizeof(text)),
+			     width[i], is_number(c), i == last);
+	}
+	fputc('\n', out);
+}
+
+static void print_below(const struct table *t, size_t row, FILE *out)
 {
 	char text[64];
+
+	for (size_t i = 0; i < t->columns; i++) {
+		const struct cell *c = &t->cell[row * t->columns + i];
+
+		if (c->known && is_shown(t, i, TABLE_BELOW))
+			fprintf(out, "      %s: %s\n", t->column[i].title,
+				cell_text(&t->column[i], c, text, sizeof(text)));
+	}
+}
+
+static void print_rows(const struct table *t, FILE *out)
+{
 	size_t *width = calloc(t->columns, sizeof(*width));
 
 	if (!width)
 		return;
-	for (size_t i = 0; i < t->columns; i++) {
-		width[i] = width_of(t->column[i].title);
-		for (size_t r = 0; r < t->rows; r++) {
-			size_t own = width_of(cell_text(&t->column[i], &t->cell[r * t->columns + i],
-							text, sizeof(text)));
-
-			width[i] = own > width[i] ? own : width[i];
-		}
-	}
-	for (size_t r = 0; r <= t->rows; r++) {
-		for (size_t i = 0; i < t->columns; i++) {
-			const struct table_column *c = &t->column[i];
-			const char *cell = r ? cell_text(c, &t->cell[(r - 1) * t->columns + i], text,
-							 sizeof(text))
-					     : c->title;
-
-			fputs("  ", out);
-			print_padded(out, cell, width[i], c->kind != TABLE_TEXT,
-				     i + 1 == t->columns);
-		}
-		fputc('\n', out);
+	for (size_t i = 0; i < t->columns; i++)
+		width[i] = column_width(t, i);
+	print_line(t, width, -1, out);
+	for (size_t r = 0; r < t->rows; r++) {
+		if (t->quiet[r])
+			continue;
+		print_line(t, width, (long)r, out);
+		print_below(t, r, out);
 	}
 	free(width);
 }
 
+/* A line a column. */
 static void print_facts(const struct table *t, FILE *out)
 {
 	char text[64];
@@ -224,6 +307,8 @@ static void print_facts(const struct table *t, FILE *out)
 
 		if (i && i % t->columns == 0)
 			fputc('\n', out);
+		if (!is_shown(t, i % t->columns, TABLE_CELL))
+			continue;
 		fputs("  ", out);
 		print_padded(out, c->title, width, false, false);
 		fprintf(out, "  %s\n", cell_text(c, &t->cell[i], text, sizeof(text)));
@@ -232,8 +317,14 @@ static void print_facts(const struct table *t, FILE *out)
 
 void table__print(const struct table *t, FILE *out)
 {
-	fprintf(out, "%s\n", t->title);
-	if (!t->rows)
+	size_t quiet = 0;
+
+	for (size_t r = 0; r < t->rows; r++)
+		quiet += t->quiet[r];
+	fprintf(out, "%s%s%s\n", t->title, *t->total ? ": " : "", t->total);
+	if (t->rows && quiet == t->rows)
+		; /* the total says it */
+	else if (!t->rows)
 		fputs("  none\n", out);
 	else if (t->shape != TABLE_ROWS)
 		print_facts(t, out);
@@ -253,6 +344,7 @@ static struct json_object *cell_json(const struct table_column *column, const st
 	case TABLE_TEXT:
 		return json_object_new_string(c->text);
 	case TABLE_COUNT:
+	case TABLE_ID:
 		return json_object_new_uint64(c->count);
 	case TABLE_REAL:
 	case TABLE_SHARE:
@@ -292,5 +384,6 @@ void table__free(struct table *t)
 	for (size_t i = 0; i < t->notes; i++)
 		free(t->note[i]);
 	free(t->cell);
+	free(t->quiet);
 	free(t);
 }

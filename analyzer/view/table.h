@@ -16,6 +16,7 @@ struct table;
 enum table_kind {
 	TABLE_TEXT,
 	TABLE_COUNT, /* u64 */
+	TABLE_ID,    /* u64 that names something: no separators, aligned left */
 	TABLE_REAL,  /* double, with the column's decimals in text */
 	TABLE_SHARE, /* double 0 .. 1; per cent in text */
 };
@@ -25,6 +26,11 @@ struct table_column {
 	const char *title; /* in text, with the unit */
 	enum table_kind kind;
 	int decimals; /* TABLE_REAL */
+	enum table_place {
+		TABLE_CELL,
+		TABLE_BELOW,     /* in text: a line of its own under the row, if it is known */
+		TABLE_JSON_ONLY, /* not in text */
+	} place;
 };
 
 enum table_shape {
@@ -45,6 +51,12 @@ void table__count(struct table *t, size_t column, uint64_t value);
 void table__known(struct table *t, size_t column, uint32_t value);
 /* TABLE_REAL and TABLE_SHARE; not a number or negative stays unknown. */
 void table__real(struct table *t, size_t column, double value);
+/* Keep the row out of the text: JSON is complete, people read what is not nothing. */
+void table__quiet(struct table *t);
+/* Keep a column out of the text, if it says the same in every row. */
+void table__hide(struct table *t, size_t column);
+/* What the rows come to, beside the title; text only. */
+void table__total(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A line of text under the table: what it means, or what it cannot say. Copied. */
 void table__note(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
