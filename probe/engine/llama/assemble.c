@@ -6,8 +6,9 @@
  * A layer has as many rows as its step, except the last: there the server computes only the rows
  * whose logits were asked for, in their order. Whatever has another number of rows is refused.
  *
- * A context is said with its first route. What never routes (a dense draft model) stays unsaid,
- * and its rows touch no request.
+ * Which context computes shows with the first route; the graph object that the rows name is then
+ * remembered, so that a step whose routes were all lost is still said. What never routes (a dense
+ * draft model) stays unsaid, and its rows touch no request.
  */
 #include "probe/engine/llama/assemble.h"
 
@@ -18,6 +19,8 @@
 
 #define THREADS_MAX 64
 #define ROUTES_MAX GGUF_LAYERS_MAX
+#define OBJECTS_MAX 8  /* graph objects remembered of a thread */
+#define SILENT_MAX 3   /* computations without a route that show that a graph has none */
 #define FAILURES_MAX 8 /* first captures that may fail their check before we give up */
 
 /* A finished layer of the open step. Owns ids, whose block the weights share. */
@@ -34,17 +37,27 @@ struct step {
 	struct llama_rows rows;
 	struct engine_row *row; /* rows.count entries, once settled */
 	uint32_t row_capacity;
-	struct llama_context *context;
+	uint32_t context;       /* id, 0: not known yet */
 	uint64_t end_ns;        /* of its last event */
 	uint32_t layers, layer_capacity;
 	struct layer *layer;
+};
+
+/* A graph object of a thread. */
+struct object {
+	uint64_t address;
+	uint32_t context; /* id of whose graph it is, 0: unknown */
+	uint32_t silent;  /* computations without a route while that is unknown */
 };
 
 struct thread {
 	uint32_t tid;
 	uint32_t computation; /* number of its latest */
 	bool refused;         /* the rows of that one failed their check */
+	bool had_routes;
 	uint64_t used;
+	size_t objects, next_object;
+	struct object object[OBJECTS_MAX];
 	struct step step;
 };
 
@@ -122,9 +135,10 @@ static int assembly__reserve_routes(struct llama_assembly *a, uint32_t count)
 
 static int step__say(struct llama_assembly *a, struct step *s, const struct engine_sink *sink)
 {
+	struct llama_context *context = llama_contexts__by_id(a->contexts, s->context);
 	struct engine_step out = {
-		.context = s->context->id,
-		.step = ++s->context->steps,
+		.context = s->context,
+		.step = context ? ++context->steps : 1,
 		.begin_ns = s->rows.time_ns,
 		.end_ns = s->end_ns,
 		.rows = s->rows.count,
@@ -141,6 +155,22 @@ static int step__say(struct llama_assembly *a, struct step *s, const struct engi
 	return sink->step(sink->ctx, &out);
 }
 
+/* The graph object that the open step of @t names; never NULL. */
+static struct object *thread__object(struct thread *t)
+{
+	struct object *o;
+
+	for (size_t i = 0; i < t->objects; i++)
+		if (t->object[i].address == t->step.rows.object)
+			return &t->object[i];
+	if (t->objects < OBJECTS_MAX)
+		o = &t->object[t->objects++];
+	else
+		o = &t->object[t->next_object++ % OBJECTS_MAX];
+	*o = (struct object){ .address = t->step.rows.object };
+	return o;
+}
+
 static int thread__close(struct llama_assembly *a, struct thread *t, const struct engine_sink *sink)
 {
 	struct step *s = &t->step;
@@ -150,7 +180,12 @@ static int thread__close(struct llama_assembly *a, struct thread *t, const struc
 	s->open = false;
 	if (s->warm_up)
 		return sink->invalid(sink->ctx, ENGINE_INVALID_WARM_UP, 1);
-	return s->settled ? step__say(a, s, sink) : 0;
+	if (s->settled)
+		return step__say(a, s, sink);
+	/* No route: none was made, or all were lost and so are these rows. */
+	if (++thread__object(t)->silent < SILENT_MAX)
+		llama_requests__missed(a->requests, t->tid);
+	return 0;
 }
 
 /* Give the open step's rows their requests. */
@@ -166,7 +201,7 @@ static int step__settle(struct llama_assembly *a, struct step *s, const struct e
 		s->row_capacity = s->rows.count;
 	}
 	s->settled = true;
-	return llama_requests__rows(a->requests, &s->rows, s->context->id, s->row, sink);
+	return llama_requests__rows(a->requests, &s->rows, s->context, s->row, sink);
 }
 
 /* --- threads ---------------------------------------------------------------------------------- */
@@ -195,7 +230,8 @@ static int thread__get(struct llama_assembly *a, uint32_t tid, struct thread **o
 				t = &a->thread[i];
 		err = thread__close(a, t, sink);
 		t->computation = 0;
-		t->refused = false;
+		t->refused = t->had_routes = false;
+		t->objects = 0;
 	}
 	t->tid = tid;
 	t->used = ++a->calls;
@@ -243,11 +279,11 @@ static int refuse_rows(struct llama_assembly *a, struct thread *t, const struct 
 
 /* The run of two tokens with which a server warms up a model that it has just loaded: nothing
  * has been served, nothing has been computed in this context. */
-static bool is_warm_up(const struct llama_assembly *a, const struct step *s)
+static bool is_warm_up(const struct llama_assembly *a, const struct thread *t)
 {
-	const struct llama_rows *r = &s->rows;
+	const struct llama_rows *r = &t->step.rows;
 
-	if (s->context->steps || r->count > 2 || !llama_requests__is_quiet(a->requests, r->tid))
+	if (t->had_routes || r->count > 2 || !llama_requests__is_quiet(a->requests, t->tid))
 		return false;
 	for (uint32_t i = 0; i < r->count; i++)
 		if (r->sequence[i] || r->position[i] != (int32_t)i)
@@ -283,11 +319,11 @@ int llama_assembly__rows(struct llama_assembly *a, const struct capture *c,
 	a->rows.succeeded = true;
 	s->open = true;
 	s->settled = false;
-	s->context = llama_contexts__get(a->contexts, s->rows.object);
-	s->warm_up = is_warm_up(a, s);
+	s->context = thread__object(t)->context;
+	s->warm_up = is_warm_up(a, t);
 	s->end_ns = s->rows.time_ns;
 	s->layers = 0;
-	if (s->context->id && !s->warm_up) {
+	if (s->context && !s->warm_up) {
 		bad = step__settle(a, s, sink);
 		err = err ? err : bad;
 	}
@@ -353,6 +389,8 @@ static struct step *find_step(struct llama_assembly *a, struct thread *t,
 	struct step *s = &t->step;
 
 	*err = 0;
+	if (!h->computation) /* its rows went by before we attached: not a loss */
+		return NULL;
 	if (s->open && t->computation == h->computation && !step__has_layer(s, h->layer))
 		return s;
 	if (t->computation == h->computation && t->refused)
@@ -364,7 +402,8 @@ static struct step *find_step(struct llama_assembly *a, struct thread *t,
 
 /* Check the numbers of @c and keep them as a layer of @s. */
 static int step__add(struct llama_assembly *a, struct step *s, const struct capture *c,
-		     const struct llama_route_head *h, const struct engine_sink *sink)
+		     const struct llama_route_head *h, uint32_t experts,
+		     const struct engine_sink *sink)
 {
 	struct layer *l = step__next_layer(s, (size_t)h->rows * h->k);
 	uint32_t cause;
@@ -373,7 +412,7 @@ static int step__add(struct llama_assembly *a, struct step *s, const struct capt
 		return -ENOMEM;
 	if (h->rows != s->rows.count && h->rows != s->rows.outputs)
 		return sink->invalid(sink->ctx, ENGINE_INVALID_ROW_COUNT, 1);
-	cause = llama_route__decode(l->ids, l->weights, c, h, s->context->experts);
+	cause = llama_route__decode(l->ids, l->weights, c, h, experts);
 	if (cause)
 		return refuse_route(a, cause, sink);
 	a->routes.succeeded = true;
@@ -389,10 +428,29 @@ static int step__add(struct llama_assembly *a, struct step *s, const struct capt
 	return 0;
 }
 
+/* A route of @context in the open step of @t: the first one tells whose step it is. */
+static int step__join(struct llama_assembly *a, struct thread *t, struct llama_context *context,
+		      const struct engine_sink *sink)
+{
+	struct step *s = &t->step;
+	int err, err_settle;
+
+	err = llama_contexts__say(a->contexts, context, sink);
+	if (s->settled)
+		return err;
+	t->had_routes = true;
+	s->context = context->id;
+	thread__object(t)->context = context->id;
+	err_settle = step__settle(a, s, sink);
+	return err ? err : err_settle;
+}
+
 int llama_assembly__route(struct llama_assembly *a, const struct capture *c,
 			  const struct engine_sink *sink)
 {
+	struct llama_context *context;
 	struct llama_route_head h;
+	enum llama_fit fit;
 	struct thread *t;
 	struct step *s;
 	int err, err_add;
@@ -406,23 +464,20 @@ int llama_assembly__route(struct llama_assembly *a, const struct capture *c,
 	if (!s || s->warm_up)
 		return err;
 	s->end_ns = c->chunk[0]->time_ns;
-	switch (llama_contexts__fit(a->contexts, s->context, &h)) {
-	case LLAMA_FIT_WARM_UP:
+	fit = llama_contexts__fit(a->contexts, llama_requests__server(a->requests, t->tid), &h,
+				  &context);
+	if (fit == LLAMA_FIT_WARM_UP && !s->settled) {
 		s->warm_up = true;
 		return 0;
-	case LLAMA_FIT_MISMATCH:
+	}
+	if (fit != LLAMA_FIT_OK || (s->settled && s->context != context->id)) {
+		thread__object(t)->context = 0;
 		return refuse_route(a, ENGINE_INVALID_SHAPE, sink);
-	case LLAMA_FIT_OK:
-		break;
 	}
-	err = llama_contexts__say(a->contexts, s->context, sink);
-	if (!s->settled) {
-		err_add = step__settle(a, s, sink);
-		err = err ? err : err_add;
-	}
-	err_add = step__add(a, s, c, &h, sink);
+	err = step__join(a, t, context, sink);
+	err_add = step__add(a, s, c, &h, context->experts, sink);
 	err = err ? err : err_add;
-	if (h.layer == s->context->last_layer) {
+	if (h.layer == context->last_layer) {
 		err_add = thread__close(a, t, sink);
 		err = err ? err : err_add;
 	}
