@@ -74,30 +74,6 @@ const struct engine_context *llama_contexts__from_file(const struct llama_contex
 	return s->models->count == 1 ? &s->from_file : NULL;
 }
 
-struct llama_context *llama_contexts__get(struct llama_contexts *s, uint64_t object)
-{
-	struct llama_context *oldest = &s->item[0];
-
-	s->calls++;
-	for (size_t i = 0; i < s->count; i++) {
-		struct llama_context *c = &s->item[i];
-
-		if (c->object == object) {
-			c->used = s->calls;
-			return c;
-		}
-		if (c->used < oldest->used)
-			oldest = c;
-	}
-	if (s->count < CONTEXTS_MAX)
-		oldest = &s->item[s->count++];
-	memset(oldest, 0, sizeof(*oldest));
-	oldest->object = object;
-	oldest->used = s->calls;
-	oldest->last_layer = ENGINE_UNKNOWN;
-	return oldest;
-}
-
 static bool has_layer(const struct llama_context *c, uint32_t layer)
 {
 	for (uint32_t i = 0; i < c->layers; i++)
@@ -137,23 +113,42 @@ static bool is_warm_up(const struct llama_contexts *s, const struct llama_route_
 	return false;
 }
 
-/* The first route of @c: which model is it? */
-static enum llama_fit settle(struct llama_contexts *s, struct llama_context *c,
-			     const struct llama_route_head *h)
+static struct llama_context *context__new(struct llama_contexts *s)
+{
+	struct llama_context *c = &s->item[0];
+
+	if (s->count < CONTEXTS_MAX) {
+		c = &s->item[s->count++];
+	} else {
+		for (size_t i = 1; i < s->count; i++)
+			if (s->item[i].used < c->used)
+				c = &s->item[i];
+	}
+	memset(c, 0, sizeof(*c));
+	c->id = ++s->next_id;
+	c->last_layer = ENGINE_UNKNOWN;
+	c->changed = true;
+	return c;
+}
+
+/* The first route of a context: which model is it? NULL: none. */
+static struct llama_context *context__begin(struct llama_contexts *s, uint32_t tid,
+					    const struct llama_route_head *h)
 {
 	const struct llama_model *m = llama_models__find(s->models, h->stride, h->k, h->layer);
+	struct llama_context *c;
 
 	/* With a file, a geometry that is not the file's is a layout misread, unless the layout has
 	 * already proved right: then it is a model whose file we do not know. */
 	if (!m && s->models->count == 1 && !s->file_confirmed)
-		return LLAMA_FIT_MISMATCH;
-	c->id = ++s->next_id;
-	c->changed = true;
+		return NULL;
+	c = context__new(s);
+	c->tid = tid;
 	c->k = h->k;
 	if (!m) {
 		c->experts = h->stride;
 		add_layer(c, h->layer);
-		return LLAMA_FIT_OK;
+		return c;
 	}
 	s->file_confirmed = true;
 	c->model = m;
@@ -161,21 +156,43 @@ static enum llama_fit settle(struct llama_contexts *s, struct llama_context *c,
 	c->layers = m->gguf.moe_layers;
 	memcpy(c->layer_ids, m->gguf.layer_ids, sizeof(c->layer_ids));
 	c->last_layer = c->layer_ids[c->layers - 1];
-	return LLAMA_FIT_OK;
+	return c;
 }
 
-enum llama_fit llama_contexts__fit(struct llama_contexts *s, struct llama_context *c,
-				   const struct llama_route_head *h)
+static bool context__takes(const struct llama_context *c, uint32_t tid,
+			   const struct llama_route_head *h)
 {
+	return c->tid == tid && c->k == h->k &&
+	       (c->experts == h->stride || (c->model && h->stride == h->k)) &&
+	       (!c->model || has_layer(c, h->layer));
+}
+
+struct llama_context *llama_contexts__by_id(struct llama_contexts *s, uint32_t id)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (s->item[i].id == id)
+			return &s->item[i];
+	return NULL;
+}
+
+enum llama_fit llama_contexts__fit(struct llama_contexts *s, uint32_t tid,
+				   const struct llama_route_head *h, struct llama_context **out)
+{
+	struct llama_context *c = NULL;
+
+	*out = NULL;
 	if (is_warm_up(s, h))
 		return LLAMA_FIT_WARM_UP;
-	if (!c->id)
-		return settle(s, c, h);
-	if (h->k != c->k || (h->stride != c->experts && h->stride != h->k))
+	for (size_t i = 0; i < s->count && !c; i++)
+		if (context__takes(&s->item[i], tid, h))
+			c = &s->item[i];
+	if (!c)
+		c = context__begin(s, tid, h);
+	if (!c || (!has_layer(c, h->layer) && !add_layer(c, h->layer)))
 		return LLAMA_FIT_MISMATCH;
-	if (has_layer(c, h->layer))
-		return LLAMA_FIT_OK;
-	return !c->model && add_layer(c, h->layer) ? LLAMA_FIT_OK : LLAMA_FIT_MISMATCH;
+	c->used = ++s->calls;
+	*out = c;
+	return LLAMA_FIT_OK;
 }
 
 int llama_contexts__say(struct llama_contexts *s, struct llama_context *c,
@@ -192,6 +209,6 @@ int llama_contexts__say(struct llama_contexts *s, struct llama_context *c,
 		describe_context(&out, c);
 	out.context = c->id;
 	out.pid = s->pid;
-	out.key = c->object;
+	out.key = c->tid;
 	return sink->context(sink->ctx, &out);
 }

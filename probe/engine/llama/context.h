@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The loaded models of a process, told apart by the object that their computations name. */
+/*
+ * The loaded models of a process. A server computes on one thread, so a context is a thread and a
+ * router geometry: that keeps servers in one process apart, and a draft model from its target. (The
+ * graph objects that computations name are no identity: a context has several.)
+ */
 #ifndef MP_LLAMA_CONTEXT_H
 #define MP_LLAMA_CONTEXT_H
 
@@ -13,9 +17,9 @@
 
 /* One context; plain data, owned by the set. */
 struct llama_context {
-	uint32_t id;        /* from 1; 0 until its first route: what has no router is never said */
-	uint64_t object;
-	uint64_t used;      /* when, in calls: the least recently used one makes room */
+	uint32_t id;         /* from 1 */
+	uint32_t tid;        /* of the server's main thread */
+	uint64_t used;       /* when, in calls: the least recently used one makes room */
 	uint64_t steps;     /* said so far */
 	uint32_t experts, k;
 	uint32_t last_layer; /* with a router, ENGINE_UNKNOWN if only learnt */
@@ -32,19 +36,21 @@ int llama_contexts__new(struct llama_contexts **out, const struct llama_models *
 /* Accepts NULL. */
 void llama_contexts__free(struct llama_contexts *s);
 
-/* The context of @object, made if need be; never NULL. A pointer stays valid as long as the set, but
- * may come to mean another object: compare @object. */
-struct llama_context *llama_contexts__get(struct llama_contexts *s, uint64_t object);
-
 enum llama_fit {
 	LLAMA_FIT_OK,
 	LLAMA_FIT_WARM_UP,  /* all experts chosen: the server warms its weights up */
-	LLAMA_FIT_MISMATCH, /* not this context's geometry, or not the model file's */
+	LLAMA_FIT_MISMATCH, /* no model that we know has such a router */
 };
 
-/* Hold a route against what is known of @c; its first route settles what that is. */
-enum llama_fit llama_contexts__fit(struct llama_contexts *s, struct llama_context *c,
-				   const struct llama_route_head *h);
+/*
+ * The context on thread @tid that a route belongs to, made if need be; a layer that was not known
+ * is added. *@out is set with LLAMA_FIT_OK only. It stays valid as long as the set, but may come to
+ * mean another context after others were made (compare @id).
+ */
+enum llama_fit llama_contexts__fit(struct llama_contexts *s, uint32_t tid,
+				   const struct llama_route_head *h, struct llama_context **out);
+/* The context called @id, NULL if it had to make room. */
+struct llama_context *llama_contexts__by_id(struct llama_contexts *s, uint32_t id);
 /* Say @c to @sink if it is new or more is known. 0 or the sink's error. */
 int llama_contexts__say(struct llama_contexts *s, struct llama_context *c,
 			const struct engine_sink *sink);

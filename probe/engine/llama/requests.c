@@ -349,6 +349,11 @@ int llama_requests__line(struct llama_requests *q, const struct mp_event_line *l
 
 /* --- rows ------------------------------------------------------------------------------------- */
 
+uint32_t llama_requests__server(struct llama_requests *q, uint32_t tid)
+{
+	return thread__for_rows(q, tid)->tid;
+}
+
 void llama_requests__missed(struct llama_requests *q, uint32_t tid)
 {
 	thread__for_rows(q, tid)->missed++;

@@ -27,6 +27,8 @@ void llama_requests__free(struct llama_requests *q);
 int llama_requests__line(struct llama_requests *q, const struct mp_event_line *line,
 			 const struct engine_sink *sink);
 
+/* The thread whose log lines tell of the rows that thread @tid computes: itself, as a rule. */
+uint32_t llama_requests__server(struct llama_requests *q, uint32_t tid);
 /* Between its last computation and this one thread @tid had others that did not arrive. */
 void llama_requests__missed(struct llama_requests *q, uint32_t tid);
 /* True if no slot of thread @tid was ever heard of: nothing serves there yet. */
