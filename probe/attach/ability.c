@@ -44,7 +44,8 @@
 #define KERNEL_REMEDY "run a kernel of 5.17 or later"
 
 /* The whole set, so that one command is enough. */
-#define CAPABILITIES "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search," \
+#define CAPABILITIES \
+	"cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search," \
 	"cap_checkpoint_restore"
 
 struct question {
@@ -189,7 +190,7 @@ static void probe_uprobe(struct ability *a, int unused)
 	memset(&event, 0, sizeof(event));
 	event.size = sizeof(event);
 	event.type = (__u32)type;
-	event.config1 = (__u64)(uintptr_t)"/";
+	event.config1 = (__u64)(uintptr_t) "/";
 	fd = (int)syscall(__NR_perf_event_open, &event, getpid(), -1, -1, PERF_FLAG_FD_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
@@ -229,7 +230,7 @@ static void probe_multi(struct ability *a, int unused)
 	memset(&attr, 0, sizeof(attr));
 	attr.prog_fd = (__u32)program;
 	attr.attach_type = UPROBE_MULTI_ATTACH_TYPE;
-	attr.path = (__u64)(uintptr_t)"/";
+	attr.path = (__u64)(uintptr_t) "/";
 	attr.offsets = (__u64)(uintptr_t)&offset;
 	attr.count = 1;
 	file = uprobe_multi__create(&attr);
@@ -259,19 +260,23 @@ static const struct question questions[ABILITY_COUNT] = {
 	RIGHT(CAP_SYS_PTRACE),
 	RIGHT(CAP_DAC_READ_SEARCH),
 	RIGHT(CAP_CHECKPOINT_RESTORE),
-	[ABILITY_KERNEL_VERSION] = { .required = true, .probe = probe_kernel,
+	[ABILITY_KERNEL_VERSION] = { .required = true,
+				     .probe = probe_kernel,
 				     .remedy = KERNEL_REMEDY },
-	[ABILITY_BPF_SYSCALL] = { .required = true, .probe = probe_syscall,
+	[ABILITY_BPF_SYSCALL] = { .required = true,
+				  .probe = probe_syscall,
 				  .remedy = "run a kernel with CONFIG_BPF_SYSCALL and "
 					    "CONFIG_BPF_EVENTS; a container may need its seccomp "
 					    "profile to allow bpf()" },
-	[ABILITY_BPF_LOOP] = { .required = true, .probe = probe_helper, .argument = BPF_FUNC_loop,
+	[ABILITY_BPF_LOOP] = { .required = true,
+			       .probe = probe_helper,
+			       .argument = BPF_FUNC_loop,
 			       .remedy = KERNEL_REMEDY },
-	[ABILITY_BPF_COOKIE] = { .required = true, .probe = probe_helper,
+	[ABILITY_BPF_COOKIE] = { .required = true,
+				 .probe = probe_helper,
 				 .argument = BPF_FUNC_get_attach_cookie,
 				 .remedy = KERNEL_REMEDY },
-	[ABILITY_RING_BUFFER] = { .required = true, .probe = probe_ring,
-				  .remedy = KERNEL_REMEDY },
+	[ABILITY_RING_BUFFER] = { .required = true, .probe = probe_ring, .remedy = KERNEL_REMEDY },
 	[ABILITY_UPROBE] = { .probe = probe_uprobe,
 			     .remedy = "run a kernel with CONFIG_UPROBE_EVENTS and /sys mounted" },
 	[ABILITY_UPROBE_MULTI] = { .probe = probe_multi,

@@ -34,16 +34,16 @@ enum arch_table {
 struct arch_instruction {
 	uint8_t length; /* bytes */
 	enum arch_flow flow;
-	bool has_target;            /* false with BRANCH, CALL, JUMP: indirect */
+	bool has_target; /* false with BRANCH, CALL, JUMP: indirect */
 	uint64_t target;
-	enum arch_table table;      /* it reads or takes the address of what may be a jump table */
+	enum arch_table table; /* it reads or takes the address of what may be a jump table */
 	uint64_t table_address;
 	uint32_t arguments_written; /* bit i: argument register i, in part or whole */
 	bool moves_stack;           /* the stack pointer differs afterwards */
 	/* First kernel that emulates it under a uprobe, ARCH_KERNEL(); 0: none does. */
 	uint32_t emulated_since;
-	int memory_argument;        /* argument register that is the base of a plain memory operand
-				       (base + displacement), -1 if there is none */
+	int memory_argument; /* argument register that is the base of a plain memory operand
+				(base + displacement), -1 if there is none */
 	int32_t displacement;
 };
 

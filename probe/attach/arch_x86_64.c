@@ -20,7 +20,7 @@
 /* Integer arguments of the System V calling convention, in order. */
 static const ZydisRegister argument_registers[] = {
 	ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_RSI, ZYDIS_REGISTER_RDX,
-	ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R8,	ZYDIS_REGISTER_R9,
+	ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R8,  ZYDIS_REGISTER_R9,
 };
 #define ARGUMENTS ((int)(sizeof(argument_registers) / sizeof(argument_registers[0])))
 
@@ -151,7 +151,8 @@ static int decode_raw(ZydisDecodedInstruction *in, ZydisDecodedOperand *operands
 	status = ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	if (!ZYAN_SUCCESS(status))
 		return -EINVAL;
-	/* Older CPUs read the bytes of endbr64 and of notrack as nops: same lengths, same effect. */
+	/* Older CPUs read the bytes of endbr64 and of notrack as nops: same lengths, same effect.
+	 */
 	status = ZydisDecoderDecodeFull(&decoder, bytes, size, in, operands);
 	if (status == ZYDIS_STATUS_NO_MORE_DATA)
 		return -ENODATA;
@@ -199,9 +200,8 @@ static void x86_64_format(char *text, size_t text_size, const uint8_t *bytes, si
 
 	if (!decode_raw(&in, operands, bytes, size) &&
 	    ZYAN_SUCCESS(ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_ATT)))
-		ZydisFormatterFormatInstruction(&formatter, &in, operands,
-						in.operand_count_visible, line, sizeof(line),
-						address, NULL);
+		ZydisFormatterFormatInstruction(&formatter, &in, operands, in.operand_count_visible,
+						line, sizeof(line), address, NULL);
 	snprintf(text, text_size, "%s", line[0] ? line : "?");
 }
 

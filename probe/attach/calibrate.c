@@ -71,8 +71,8 @@ static void *run_thread(void *arg)
 	for (unsigned i = 0; i < r->calls; i++)
 		r->call();
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
-	r->call_ns = ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) /
-		     r->calls;
+	r->call_ns =
+		((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) / r->calls;
 	return NULL;
 }
 
@@ -196,8 +196,7 @@ static int find_offset(struct dl_phdr_info *info, size_t size, void *arg)
 		const ElfW(Phdr) *h = &info->dlpi_phdr[i];
 		uint64_t start = info->dlpi_addr + h->p_vaddr;
 
-		if (h->p_type != PT_LOAD || p->address < start ||
-		    p->address - start >= h->p_filesz)
+		if (h->p_type != PT_LOAD || p->address < start || p->address - start >= h->p_filesz)
 			continue;
 		p->offset = p->address - start + h->p_offset;
 		p->start = start & ~(page - 1);
@@ -217,8 +216,8 @@ static int find_places(struct calibrate_target *t, uint64_t *offsets)
 		struct place p = { .address = (uint64_t)(uintptr_t)sample(i) };
 		bool emulated;
 
-		if (!arch || arch->decode(&in, (const uint8_t *)(uintptr_t)p.address,
-					  SAMPLE_BYTES, p.address))
+		if (!arch || arch->decode(&in, (const uint8_t *)(uintptr_t)p.address, SAMPLE_BYTES,
+					  p.address))
 			return -ENOTSUP;
 		emulated = in.emulated_since && kernel >= in.emulated_since;
 		dl_iterate_phdr(find_offset, &p);

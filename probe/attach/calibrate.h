@@ -19,14 +19,14 @@ struct error;
 #define CALIBRATE_THREADS_MAX 64
 
 struct calibration {
-	unsigned threads;         /* that hit at the same time */
+	unsigned threads;            /* that hit at the same time */
 	double hit_ns[SITE_CLASSES]; /* thread CPU time a hit, by class; < 0: not measured */
 };
 
 /* Where the probes of a calibration go: always our own program, in our own child. */
 struct calibrate_target {
-	pid_t pid;           /* a child of the calling process */
-	uint64_t start, end; /* the executable mapping of our program in it, as maps shows it */
+	pid_t pid;               /* a child of the calling process */
+	uint64_t start, end;     /* the executable mapping of our program in it, as maps shows it */
 	const uint64_t *offsets; /* in the file, bytes */
 	size_t count;
 };

@@ -132,8 +132,8 @@ static int say_why(struct error *e, const struct link_request *r, int err)
 		/* The kernel has numbers that strerror does not know (524: not supported). */
 		return error__set(e, EXIT_UNSUPPORTED, -err, NULL,
 				  "link: failed to probe process %d: the kernel refuses %s "
-				  "(first at file offset %#llx, error %d)", r->pid, place,
-				  (unsigned long long)r->offsets[0], -err);
+				  "(first at file offset %#llx, error %d)",
+				  r->pid, place, (unsigned long long)r->offsets[0], -err);
 	}
 }
 
@@ -147,8 +147,8 @@ int uprobe_links__open(struct uprobe_links **out, const struct link_request *r, 
 	*out = NULL;
 	if (r->count < 1 || r->count > LINK_PLACES_MAX || r->pid <= 0)
 		return error__set(e, EXIT_FAILED, EINVAL, NULL,
-				  "link: failed to probe process %d: %zu places asked for",
-				  r->pid, r->count);
+				  "link: failed to probe process %d: %zu places asked for", r->pid,
+				  r->count);
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "link: out of memory");

@@ -24,7 +24,7 @@ struct link_request {
 	size_t count;            /* places, 1 .. LINK_PLACES_MAX */
 	const uint64_t *offsets; /* in the file, bytes */
 	const uint64_t *cookies; /* one a place */
-	bool multi;              /* ability uprobe_multi is there and the program was loaded for it */
+	bool multi; /* ability uprobe_multi is there and the program was loaded for it */
 };
 
 /* Put the probes in place. Errors keep nothing: EXIT_PERMISSION, EXIT_NO_TARGET (gone),

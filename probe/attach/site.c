@@ -58,11 +58,11 @@ struct function {
 /* What pass 1 finds. */
 struct scan {
 	const struct function *function;
-	uint64_t first_landing; /* > entry; end if nothing lands */
-	bool entry_is_target;   /* a jump goes back to the entry */
+	uint64_t first_landing;             /* > entry; end if nothing lands */
+	bool entry_is_target;               /* a jump goes back to the entry */
 	uint64_t block[OUTSIDE_BLOCKS_MAX]; /* where outside code begins */
 	size_t blocks;
-	bool incomplete;        /* something could not be followed: nothing is proved */
+	bool incomplete; /* something could not be followed: nothing is proved */
 	struct window window;
 };
 
@@ -213,8 +213,7 @@ static void scan_outside(struct scan *s)
 				s->incomplete = true;
 				return;
 			}
-			bytes = window_bytes(&s->window, f->file, at, INSTRUCTION_BYTES_MAX,
-					     &size);
+			bytes = window_bytes(&s->window, f->file, at, INSTRUCTION_BYTES_MAX, &size);
 			if (!bytes || f->arch->decode(&in, bytes, size, at))
 				break;
 			note_instruction(s, &in);
@@ -324,12 +323,11 @@ int site__plan(struct site *out, struct elf *f, const char *symbol, unsigned arg
 				  "site: failed to plan '%s': machine %u of %s is not supported",
 				  symbol, elf__machine(f), elf__name(f));
 	if (!err)
-		err = choose(&function, arguments, stack_arguments, &out->entry_bytes,
-			     &out->class);
+		err = choose(&function, arguments, stack_arguments, &out->entry_bytes, &out->class);
 	if (err)
 		return error__set(e, EXIT_UNSUPPORTED, EINVAL, NULL,
-				  "site: failed to decode '%s': its code in %s is not code",
-				  symbol, elf__name(f));
+				  "site: failed to decode '%s': its code in %s is not code", symbol,
+				  elf__name(f));
 	snprintf(out->symbol, sizeof(out->symbol), "%s", symbol);
 	out->file_offset = function.file_offset + out->entry_bytes;
 	code = function.code + out->entry_bytes;
@@ -339,8 +337,8 @@ int site__plan(struct site *out, struct elf *f, const char *symbol, unsigned arg
 	return 0;
 }
 
-int site__first_displacement(struct elf *f, const char *symbol, unsigned argument,
-			     unsigned window, int32_t *displacement)
+int site__first_displacement(struct elf *f, const char *symbol, unsigned argument, unsigned window,
+			     int32_t *displacement)
 {
 	struct arch_instruction in;
 	struct function function;

@@ -41,8 +41,8 @@ int site__plan(struct site *out, struct elf *f, const char *symbol, unsigned arg
 /* The displacement of the first memory operand whose base is argument register @argument in
  * the first @window instructions of @symbol: how an offset in a struct is derived from code.
  * -ENOENT if there is none. */
-int site__first_displacement(struct elf *f, const char *symbol, unsigned argument,
-			     unsigned window, int32_t *displacement);
+int site__first_displacement(struct elf *f, const char *symbol, unsigned argument, unsigned window,
+			     int32_t *displacement);
 
 /* "emulated" or "single-stepped". */
 const char *site_class__name(enum site_class class);

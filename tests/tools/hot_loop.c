@@ -14,9 +14,10 @@
 #define THREADS_MAX 64
 
 /* Exported, with exact first instructions: what the kernel emulates and what it steps. */
-#define FUNCTION(name, code)                                                                       \
-	__asm__(".pushsection .text\n.p2align 4\n.globl " #name "\n.type " #name ", @function\n"   \
-		#name ":\n" code "\n.size " #name ", . - " #name "\n.popsection\n");               \
+#define FUNCTION(name, code) \
+	__asm__(".pushsection .text\n.p2align 4\n.globl " #name "\n.type " #name \
+		", @function\n" #name ":\n" code "\n.size " #name ", . - " #name \
+		"\n.popsection\n"); \
 	void name(long a, long b);
 
 #ifdef __x86_64__
@@ -26,9 +27,18 @@ FUNCTION(hot_step, "lea 8(%rsp), %r10\n mov %rdi, %rax\n ret")
 FUNCTION(hot_late, "lea 8(%rsp), %r10\n mov %rsi, %r8\n push %rbp\n mov %rsp, %rbp\n"
 		   "pop %rbp\n ret")
 #else
-__attribute__((noinline)) void hot_push(long a, long b) { __asm__ volatile("" ::: "memory"); }
-__attribute__((noinline)) void hot_step(long a, long b) { __asm__ volatile("" ::: "memory"); }
-__attribute__((noinline)) void hot_late(long a, long b) { __asm__ volatile("" ::: "memory"); }
+__attribute__((noinline)) void hot_push(long a, long b)
+{
+	__asm__ volatile("" ::: "memory");
+}
+__attribute__((noinline)) void hot_step(long a, long b)
+{
+	__asm__ volatile("" ::: "memory");
+}
+__attribute__((noinline)) void hot_late(long a, long b)
+{
+	__asm__ volatile("" ::: "memory");
+}
 #endif
 
 static const struct {

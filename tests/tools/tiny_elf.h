@@ -24,9 +24,14 @@ struct tiny_symbol {
 static inline void tiny_elf__section(Elf64_Shdr *s, uint32_t name, uint32_t type, uint64_t offset,
 				     uint64_t size, uint64_t flags, uint64_t entry)
 {
-	*s = (Elf64_Shdr){ .sh_name = name, .sh_type = type, .sh_flags = flags,
-			   .sh_addr = flags & SHF_ALLOC ? offset : 0, .sh_offset = offset,
-			   .sh_size = size, .sh_addralign = 1, .sh_entsize = entry };
+	*s = (Elf64_Shdr){ .sh_name = name,
+			   .sh_type = type,
+			   .sh_flags = flags,
+			   .sh_addr = flags & SHF_ALLOC ? offset : 0,
+			   .sh_offset = offset,
+			   .sh_size = size,
+			   .sh_addralign = 1,
+			   .sh_entsize = entry };
 }
 
 /* A descriptor of the file in memory, or -1. */
@@ -60,9 +65,11 @@ static inline int tiny_elf__open(const void *code, size_t size, const struct tin
 	f.header.e_shentsize = sizeof(f.section[0]);
 	f.header.e_shnum = 5;
 	f.header.e_shstrndx = 4;
-	f.segment = (Elf64_Phdr){ .p_type = PT_LOAD, .p_flags = PF_R | PF_X,
+	f.segment = (Elf64_Phdr){ .p_type = PT_LOAD,
+				  .p_flags = PF_R | PF_X,
 				  .p_filesz = TINY_ELF_TEXT + size,
-				  .p_memsz = TINY_ELF_TEXT + size, .p_align = 0x1000 };
+				  .p_memsz = TINY_ELF_TEXT + size,
+				  .p_align = 0x1000 };
 	for (i = 0; i < count && i < TINY_ELF_SYMBOLS; i++) {
 		Elf64_Sym *s = &f.symbol[i + 1];
 
@@ -71,8 +78,8 @@ static inline int tiny_elf__open(const void *code, size_t size, const struct tin
 		s->st_shndx = 1;
 		s->st_value = TINY_ELF_TEXT + symbols[i].offset;
 		s->st_size = symbols[i].size;
-		at += (size_t)snprintf(f.names + at, sizeof(f.names) - at, "%s",
-				       symbols[i].name) + 1;
+		at += (size_t)snprintf(f.names + at, sizeof(f.names) - at, "%s", symbols[i].name) +
+		      1;
 	}
 	memcpy(f.sections, section_names, sizeof(section_names));
 	tiny_elf__section(&f.section[1], 1, SHT_PROGBITS, TINY_ELF_TEXT, size,

@@ -142,7 +142,8 @@ static void require_names_all(void **state)
 
 	error__clear(&e);
 	all[ABILITY_CAP_BPF] = all[ABILITY_CAP_PERFMON] = (struct ability){
-		.required = 1, .state = ABILITY_MISSING, .by_rights = 1, .remedy = "grant" };
+		.required = 1, .state = ABILITY_MISSING, .by_rights = 1, .remedy = "grant"
+	};
 	assert_int_equal(ability__require(all, &e), -EPERM);
 	assert_int_equal(e.exit, EXIT_PERMISSION);
 	assert_string_equal(e.what, "ability: failed to attach: missing CAP_BPF, CAP_PERFMON");

@@ -22,20 +22,12 @@
 
 #include "probe/attach/ability.h"
 #include "probe/attach/link.h"
-#include "probe/attach/site.h"
 #include "probe/attach/uprobe_abi.h"
 #include "probe/base/error.h"
-#include "probe/target/elf.h"
+#include "tests/unit/hot_target.h"
 
 #define COOKIES 4
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
-
-struct target_process {
-	pid_t pid;
-	FILE *in, *out;
-	int file_fd;
-	uint64_t push, step, late; /* file offsets of planned sites */
-};
 
 static struct ability abilities[ABILITY_COUNT];
 static char tool[PATH_MAX];
@@ -68,7 +60,9 @@ static int load_counter(int map_fd, bool multi)
 	struct bpf_insn code[] = {
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_attach_cookie },
 		{ .code = BPF_STX | BPF_MEM | BPF_W, .dst_reg = 10, .src_reg = 0, .off = -4 },
-		{ .code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD,
+		{ .code = BPF_LD | BPF_IMM | BPF_DW,
+		  .dst_reg = 1,
+		  .src_reg = BPF_PSEUDO_MAP_FD,
 		  .imm = map_fd },
 		{ 0 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 2, .src_reg = 10 },
@@ -76,7 +70,9 @@ static int load_counter(int map_fd, bool multi)
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_map_lookup_elem },
 		{ .code = BPF_JMP | BPF_JEQ | BPF_K, .dst_reg = 0, .off = 2 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 1, .imm = 1 },
-		{ .code = BPF_STX | BPF_ATOMIC | BPF_DW, .dst_reg = 0, .src_reg = 1,
+		{ .code = BPF_STX | BPF_ATOMIC | BPF_DW,
+		  .dst_reg = 0,
+		  .src_reg = 1,
 		  .imm = BPF_ADD },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0 },
 		{ .code = BPF_JMP | BPF_EXIT },
@@ -85,61 +81,6 @@ static int load_counter(int map_fd, bool multi)
 		    .expected_attach_type = multi ? UPROBE_MULTI_ATTACH_TYPE : 0);
 
 	return bpf_prog_load(BPF_PROG_TYPE_KPROBE, "count", "GPL", code, LENGTH(code), &options);
-}
-
-static void start(struct target_process *t)
-{
-	int to[2], from[2];
-	struct error e = { 0 };
-	struct elf *f;
-	struct site s;
-
-	memset(t, 0, sizeof(*t));
-	assert_int_equal(pipe2(to, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(from, O_CLOEXEC), 0);
-	t->pid = fork();
-	assert_true(t->pid >= 0);
-	if (!t->pid) {
-		dup2(to[0], 0);
-		dup2(from[1], 1);
-		execl(tool, tool, (char *)NULL);
-		_exit(127);
-	}
-	close(to[0]);
-	close(from[1]);
-	t->in = fdopen(to[1], "w");
-	t->out = fdopen(from[0], "r");
-	assert_int_equal(fscanf(t->out, "%*d"), 0);
-	t->file_fd = open(tool, O_RDONLY | O_CLOEXEC);
-	assert_int_equal(elf__open(&f, open(tool, O_RDONLY | O_CLOEXEC), tool, &e), 0);
-	assert_int_equal(site__plan(&s, f, "hot_push", 3, 0, &e), 0);
-	t->push = s.file_offset;
-	assert_int_equal(site__plan(&s, f, "hot_step", 3, 0, &e), 0);
-	t->step = s.file_offset;
-	assert_int_equal(site__plan(&s, f, "hot_late", 3, 0, &e), 0);
-	t->late = s.file_offset;
-	elf__free(f);
-}
-
-static double calls(struct target_process *t, const char *function, int n, int threads)
-{
-	double ns = -1;
-
-	fprintf(t->in, "%s %d %d\n", function, n, threads);
-	fflush(t->in);
-	assert_int_equal(fscanf(t->out, "%lf", &ns), 1);
-	return ns;
-}
-
-static void stop(struct target_process *t)
-{
-	int status;
-
-	fclose(t->in);
-	assert_int_equal(waitpid(t->pid, &status, 0), t->pid);
-	assert_int_equal(status, 0); /* the target saw nothing of it */
-	fclose(t->out);
-	close(t->file_fd);
 }
 
 static uint64_t count_of(int map_fd, uint32_t key)
@@ -180,14 +121,14 @@ static void links_count_exactly(bool multi)
 {
 	static const uint64_t cookies[] = { 1, 2, 3 };
 	struct uprobe_links *links;
-	struct target_process t, other;
+	struct hot_target t, other;
 	struct error e = { 0 };
 	uint64_t offsets[3];
 	int map, program;
 	uint8_t before;
 
-	start(&t);
-	start(&other);
+	hot_target__start(&t, tool);
+	hot_target__start(&other, tool);
 	map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "counts", 4, 8, COOKIES, NULL);
 	program = load_counter(map, multi);
 	assert_true(map >= 0 && program >= 0);
@@ -196,17 +137,21 @@ static void links_count_exactly(bool multi)
 	offsets[2] = t.late;
 	before = byte_now(t.pid, t.push);
 	assert_int_not_equal(before, 0xcc);
-	struct link_request r = { .program_fd = program, .file_fd = t.file_fd, .pid = t.pid,
-				  .count = 3, .offsets = offsets, .cookies = cookies,
+	struct link_request r = { .program_fd = program,
+				  .file_fd = t.file_fd,
+				  .pid = t.pid,
+				  .count = 3,
+				  .offsets = offsets,
+				  .cookies = cookies,
 				  .multi = multi };
 	assert_int_equal(uprobe_links__open(&links, &r, &e), 0);
 	assert_non_null(links);
 	assert_int_equal(byte_now(t.pid, t.push), 0xcc);
 	/* All threads of the process count, not only the first; no other process does. */
-	calls(&t, "hot_push", 1009, 3);
-	calls(&t, "hot_step", 211, 1);
-	calls(&t, "hot_late", 503, 2);
-	calls(&other, "hot_push", 5000, 1);
+	hot_target__call(&t, "hot_push", 1009, 3);
+	hot_target__call(&t, "hot_step", 211, 1);
+	hot_target__call(&t, "hot_late", 503, 2);
+	hot_target__call(&other, "hot_push", 5000, 1);
 	assert_int_equal(count_of(map, 0), 0);
 	assert_int_equal(count_of(map, 1), 3 * 1009);
 	assert_int_equal(count_of(map, 2), 211);
@@ -214,12 +159,12 @@ static void links_count_exactly(bool multi)
 
 	uprobe_links__close(links);
 	assert_int_equal(byte_now(t.pid, t.push), before);
-	calls(&t, "hot_push", 1000, 1);
+	hot_target__call(&t, "hot_push", 1000, 1);
 	assert_int_equal(count_of(map, 1), 3 * 1009);
 	close(program);
 	close(map);
-	stop(&t);
-	stop(&other);
+	hot_target__stop(&t);
+	hot_target__stop(&other);
 }
 
 static void multi_link(void **state)
@@ -242,9 +187,8 @@ static void deleted_file(void **state)
 	char copy[] = "/tmp/moeprobe-hot_loop-XXXXXX", command[PATH_MAX * 2];
 	static const uint64_t cookie = 1;
 	struct uprobe_links *links;
-	struct target_process t;
+	struct hot_target t;
 	struct error e = { 0 };
-	char saved[PATH_MAX];
 	int map, program, fd;
 	bool multi;
 
@@ -254,23 +198,24 @@ static void deleted_file(void **state)
 	close(fd);
 	snprintf(command, sizeof(command), "cp '%s' '%s' && chmod 755 '%s'", tool, copy, copy);
 	assert_int_equal(system(command), 0);
-	strcpy(saved, tool);
-	strcpy(tool, copy);
-	start(&t);
-	strcpy(tool, saved);
+	hot_target__start(&t, copy);
 	unlink(copy);
 	map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "counts", 4, 8, COOKIES, NULL);
 	program = load_counter(map, multi);
-	struct link_request r = { .program_fd = program, .file_fd = t.file_fd, .pid = t.pid,
-				  .count = 1, .offsets = &t.push, .cookies = &cookie,
+	struct link_request r = { .program_fd = program,
+				  .file_fd = t.file_fd,
+				  .pid = t.pid,
+				  .count = 1,
+				  .offsets = &t.push,
+				  .cookies = &cookie,
 				  .multi = multi };
 	assert_int_equal(uprobe_links__open(&links, &r, &e), 0);
-	calls(&t, "hot_push", 77, 1);
+	hot_target__call(&t, "hot_push", 77, 1);
 	assert_int_equal(count_of(map, 1), 77);
 	uprobe_links__close(links);
 	close(program);
 	close(map);
-	stop(&t);
+	hot_target__stop(&t);
 }
 
 /* The kernel lets go by itself when whoever holds the links is killed. */
@@ -279,7 +224,7 @@ static void killed_holder(void **state)
 	static const uint64_t cookie = 1;
 	int map, program, ready[2], status, i;
 	struct uprobe_links *links;
-	struct target_process t;
+	struct hot_target t;
 	struct error e = { 0 };
 	uint8_t before;
 	pid_t holder;
@@ -288,16 +233,20 @@ static void killed_holder(void **state)
 
 	need_rights();
 	multi = is_there(ABILITY_UPROBE_MULTI);
-	start(&t);
+	hot_target__start(&t, tool);
 	before = byte_now(t.pid, t.push);
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	holder = fork();
 	if (!holder) {
 		map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "counts", 4, 8, COOKIES, NULL);
 		program = load_counter(map, multi);
-		struct link_request r = { .program_fd = program, .file_fd = t.file_fd,
-					  .pid = t.pid, .count = 1, .offsets = &t.push,
-					  .cookies = &cookie, .multi = multi };
+		struct link_request r = { .program_fd = program,
+					  .file_fd = t.file_fd,
+					  .pid = t.pid,
+					  .count = 1,
+					  .offsets = &t.push,
+					  .cookies = &cookie,
+					  .multi = multi };
 		c = uprobe_links__open(&links, &r, &e) ? 'n' : 'y';
 		if (write(ready[1], &c, 1) != 1)
 			_exit(1);
@@ -312,10 +261,10 @@ static void killed_holder(void **state)
 	for (i = 0; i < 200 && byte_now(t.pid, t.push) != before; i++)
 		usleep(10000);
 	assert_int_equal(byte_now(t.pid, t.push), before);
-	calls(&t, "hot_push", 10, 1);
+	hot_target__call(&t, "hot_push", 10, 1);
 	close(ready[0]);
 	close(ready[1]);
-	stop(&t);
+	hot_target__stop(&t);
 }
 
 static size_t open_descriptors(void)
@@ -335,22 +284,26 @@ static void refusals(void **state)
 	static const uint64_t cookies[] = { 1, 2 };
 	uint64_t offsets[2];
 	struct uprobe_links *links = (void *)1;
-	struct target_process t;
+	struct hot_target t;
 	struct error e = { 0 };
 	int map, program, multi;
 	size_t descriptors;
 	uint8_t before;
 
 	need_rights();
-	start(&t);
+	hot_target__start(&t, tool);
 	before = byte_now(t.pid, t.push);
 	for (multi = 0; multi <= is_there(ABILITY_UPROBE_MULTI); multi++) {
 		map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "counts", 4, 8, COOKIES, NULL);
 		program = load_counter(map, multi);
 		descriptors = open_descriptors();
-		struct link_request r = { .program_fd = program, .file_fd = t.file_fd,
-					  .pid = t.pid, .count = 2, .offsets = offsets,
-					  .cookies = cookies, .multi = multi };
+		struct link_request r = { .program_fd = program,
+					  .file_fd = t.file_fd,
+					  .pid = t.pid,
+					  .count = 2,
+					  .offsets = offsets,
+					  .cookies = cookies,
+					  .multi = multi };
 
 		offsets[0] = t.push;
 		offsets[1] = UINT64_C(1) << 40; /* behind the end of the file */
@@ -373,40 +326,20 @@ static void refusals(void **state)
 		close(program);
 		close(map);
 	}
-	stop(&t);
+	hot_target__stop(&t);
 	uprobe_links__close(NULL);
-}
-
-static void find_tool(void)
-{
-	static const char *const places[] = { "../tools/hot_loop",
-					      "../../../tests/tools/hot_loop" };
-	char self[PATH_MAX], path[PATH_MAX * 2], *slash;
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n < 0)
-		return;
-	self[n] = 0;
-	slash = strrchr(self, '/');
-	*slash = 0;
-	for (size_t i = 0; i < LENGTH(places); i++) {
-		snprintf(path, sizeof(path), "%s/%s", self, places[i]);
-		if (!access(path, X_OK) && realpath(path, tool))
-			return;
-		tool[0] = 0;
-	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(multi_link),	 cmocka_unit_test(single_links),
-		cmocka_unit_test(deleted_file),	 cmocka_unit_test(killed_holder),
+		cmocka_unit_test(multi_link),   cmocka_unit_test(single_links),
+		cmocka_unit_test(deleted_file), cmocka_unit_test(killed_holder),
 		cmocka_unit_test(refusals),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
 	ability__probe_all(abilities);
-	find_tool();
+	hot_target__find(tool);
 	return cmocka_run_group_tests_name("link", tests, NULL, NULL);
 }

@@ -85,11 +85,11 @@ static void first_push(void **state)
 /* Forms that look like what the kernel emulates and are not. */
 static void not_emulated(void **state)
 {
-	expect(BYTES(0xff, 0x72, 0xf8, RET), 0, 0, 0, SITE_STEPPED);  /* push -8(%rdx) */
-	expect(BYTES(0x66, 0x55, RET), 0, 0, 0, SITE_STEPPED);	       /* push %bp */
-	expect(BYTES(0x48, 0x55, RET), 0, 0, 0, SITE_STEPPED);	       /* REX.W push */
-	expect(BYTES(0x49, 0x90, RET), 0, 0, 0, SITE_STEPPED);	       /* xchg %rax,%r8 */
-	expect(BYTES(0x6a, 0x01, RET), 0, 0, 0, SITE_STEPPED);	       /* push $1 */
+	expect(BYTES(0xff, 0x72, 0xf8, RET), 0, 0, 0, SITE_STEPPED);       /* push -8(%rdx) */
+	expect(BYTES(0x66, 0x55, RET), 0, 0, 0, SITE_STEPPED);             /* push %bp */
+	expect(BYTES(0x48, 0x55, RET), 0, 0, 0, SITE_STEPPED);             /* REX.W push */
+	expect(BYTES(0x49, 0x90, RET), 0, 0, 0, SITE_STEPPED);             /* xchg %rax,%r8 */
+	expect(BYTES(0x6a, 0x01, RET), 0, 0, 0, SITE_STEPPED);             /* push $1 */
 	expect(BYTES(0x0f, 0x1f, 0x40, 0x00, RET), 0, 0, 0, SITE_STEPPED); /* nop4 */
 	expect(BYTES(RET), 0, 0, 0, SITE_STEPPED);
 	expect(BYTES(0x0f, 0x1f, 0x44, 0x00, 0x00, RET), 0, 0, 0,
@@ -139,7 +139,8 @@ static void line_ends(void **state)
 	/* cmpq $0,0x30(%rsi); je: the branch itself is emulated and on the line */
 	expect(BYTES(0x48, 0x83, 0x7e, 0x30, 0x00, 0x74, 0x01, PUSH_RBP, RET), 3, 0, 5,
 	       SITE_EMULATED);
-	expect(BYTES(MOV_RAX_RDI, 0xff, 0xd0, PUSH_RBP, RET), 3, 0, 0, SITE_STEPPED); /* call *rax */
+	expect(BYTES(MOV_RAX_RDI, 0xff, 0xd0, PUSH_RBP, RET), 3, 0, 0,
+	       SITE_STEPPED); /* call *rax */
 	expect(BYTES(MOV_RAX_RDI, 0x0f, 0x05, PUSH_RBP, RET), 3, 0, 0, SITE_STEPPED); /* syscall */
 	expect(BYTES(MOV_RAX_RDI, 0x0f, 0x0b, PUSH_RBP, RET), 3, 0, 0, SITE_STEPPED); /* ud2 */
 	expect(BYTES(MOV_RAX_RDI, RET, PUSH_RBP, RET), 3, 0, 0, SITE_STEPPED);
@@ -169,13 +170,16 @@ static void landings(void **state)
 /* A compiler moves unlikely code away; it may jump back. `f` begins at 16. */
 static void landing_from_outside(void **state)
 {
-	uint8_t code[] = { 0x90, 0x90, 0xeb, 0x10 /* 2: jmp to 20 */, 0x90, 0x90, 0x90, 0x90,
-			   0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
-			   SUB_RSP /* 16 */, PUSH_RBP /* 20 */,
-			   0x74, 0xe9 /* 21: je to 0 */, RET };
+	/* at 0: nop, nop, jmp to 20; at 16: sub, push (20), je to 0 */
+	static const uint8_t cold[] = { 0x90, 0x90, 0xeb, 0x10 };
+	static const uint8_t hot[] = { SUB_RSP, PUSH_RBP, 0x74, 0xe9, RET };
+	uint8_t code[16 + sizeof(hot)];
 	struct error e;
 	struct site s;
 
+	memset(code, 0x90, sizeof(code));
+	memcpy(code, cold, sizeof(cold));
+	memcpy(code + 16, hot, sizeof(hot));
 	assert_int_equal(plan_part(&s, code, sizeof(code), 16, 8, 3, 0, &e), 0);
 	assert_int_equal(s.entry_bytes, 0);
 	assert_int_equal(s.class, SITE_STEPPED);
@@ -247,9 +251,11 @@ static void size_unknown(void **state)
 	assert_int_equal(s.entry_bytes, 0);
 	elf__free(f);
 	/* an end that was guessed may cut an instruction; one that was said may not */
-	assert_int_equal(plan_part(&s, BYTES(SUB_RSP, PUSH_RBP, RET, 0x48, 0x83), 0, 0, 3, 0, &e), 0);
+	assert_int_equal(plan_part(&s, BYTES(SUB_RSP, PUSH_RBP, RET, 0x48, 0x83), 0, 0, 3, 0, &e),
+			 0);
 	assert_int_equal(s.entry_bytes, 4);
-	assert_int_equal(plan_part(&s, BYTES(SUB_RSP, PUSH_RBP, RET, 0x48, 0x83), 0, 8, 3, 0, &e), 0);
+	assert_int_equal(plan_part(&s, BYTES(SUB_RSP, PUSH_RBP, RET, 0x48, 0x83), 0, 8, 3, 0, &e),
+			 0);
 	assert_int_equal(s.entry_bytes, 0);
 }
 
@@ -280,9 +286,9 @@ static void not_code(void **state)
 static void never_inside_an_instruction(void **state)
 {
 	/* sub $0x55555555,%rsp; and $-32,%rsp; movabs $0x5555555555555555,%rax; push */
-	static const uint8_t code[] = { 0x48, 0x81, 0xec, 0x55, 0x55, 0x55, 0x55, 0x48, 0x83, 0xe4,
-					0xe0, 0x48, 0xb8, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55,
-					0x55, 0x55, RET };
+	static const uint8_t code[] = { 0x48, 0x81, 0xec, 0x55, 0x55, 0x55, 0x55, 0x48,
+					0x83, 0xe4, 0xe0, 0x48, 0xb8, 0x55, 0x55, 0x55,
+					0x55, 0x55, 0x55, 0x55, 0x55, 0x55, RET };
 
 	expect(code, sizeof(code), 3, 0, 21, SITE_EMULATED);
 	/* without the real push there is none */
@@ -318,8 +324,8 @@ static int displacement_of(const uint8_t *code, size_t n, unsigned argument, uns
 static void first_displacement(void **state)
 {
 	/* cmpq $0,0x30(%rsi); je; push %r12; mov 0x10(%rdi),%rdi; mov 8(%rdi),%rax */
-	static const uint8_t code[] = { 0x48, 0x83, 0x7e, 0x30, 0x00, 0x74, 0x02, 0x41, 0x54, 0x48,
-					0x8b, 0x7f, 0x10, 0x48, 0x8b, 0x47, 0x08, RET };
+	static const uint8_t code[] = { 0x48, 0x83, 0x7e, 0x30, 0x00, 0x74, 0x02, 0x41, 0x54,
+					0x48, 0x8b, 0x7f, 0x10, 0x48, 0x8b, 0x47, 0x08, RET };
 	int32_t d;
 
 	assert_int_equal(displacement_of(code, sizeof(code), 1, 4, &d), 0);
