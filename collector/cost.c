@@ -54,6 +54,19 @@ static uint64_t take_hits(struct cost *c, const struct cost_facts *f, uint64_t *
 	return hits;
 }
 
+/* Threads that run the probed operator: of each call of it all threads hit and the guard lets one
+ * pass. What the plan says (a command line) may be missing or about something else. */
+static uint32_t count_threads(const struct cost_facts *f)
+{
+	for (size_t i = 0; i < f->plan->sites; i++) {
+		const struct mp_counters *c = &f->counters[i];
+
+		if (f->plan->site[i].row.program == MP_PROGRAM_ROUTE && c->hits > c->unguarded)
+			return (uint32_t)((double)c->hits / (double)(c->hits - c->unguarded) + 0.5);
+	}
+	return f->plan->threads;
+}
+
 int cost__write(struct cost *c, struct trace_writer *w, const struct cost_facts *f)
 {
 	uint64_t cpu = own_cpu_ns() + f->broker_cpu_ns;
@@ -62,7 +75,7 @@ int cost__write(struct cost *c, struct trace_writer *w, const struct cost_facts 
 		.interval_ns = f->now_ns - c->since_ns,
 		.collector_cpu_ns = cpu - c->cpu_ns,
 		.resident_bytes = resident_bytes(),
-		.threads = f->plan->threads,
+		.threads = count_threads(f),
 		.slowdown_ppm = TRACE_UNKNOWN,
 	};
 

@@ -124,26 +124,27 @@ static int write_ports(struct look *l)
 			       count ? text : "none");
 }
 
-/* Thread time a step at the site that the most threads pass, from measured hits. */
-static int write_cost(struct look *l, const char *area)
+/* Time that each thread of the operator spends in hits during one step. */
+static int write_cost(struct look *l)
 {
 	const uint64_t *hit_ns = l->o->broker->hit_ns;
 	enum site_class class = SITE_EMULATED;
-	double hits = l->plan.hits_per_step, each = l->plan.hits_per_step_thread;
+	double each = l->plan.hits_per_step_thread;
+	enum trace_status status;
 
 	for (size_t i = 0; i < l->plan.sites; i++)
 		if (l->plan.site[i].row.program == MP_PROGRAM_ROUTE)
 			class = l->plan.site[i].place.class;
-	if (hits < 0 || each < 0)
-		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), area,
-				       "predicted cost", NULL, "unknown");
+	status = class == SITE_EMULATED ? TRACE_STATUS_OK : TRACE_STATUS_WARN;
+	if (each < 0)
+		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process",
+				       "predicted cost", NULL, "unknown before its first token");
 	if (!hit_ns[class])
-		return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), area,
-				       "predicted cost", NULL, "%.0f hits a step, %s", hits,
+		return stream__finding(l->stream, status, pid_of(l), "process", "predicted cost",
+				       NULL, "%.0f hits (%s) a step and thread", each,
 				       site_class__name(class));
-	return stream__finding(l->stream, class == SITE_EMULATED ? TRACE_STATUS_OK : TRACE_STATUS_WARN,
-			       pid_of(l), area, "predicted cost", NULL,
-			       "%.0f us a step and thread (%.0f hits of %.2f us)",
+	return stream__finding(l->stream, status, pid_of(l), "process", "predicted cost", NULL,
+			       "%.1f us a step and thread: %.0f hits of %.2f us",
 			       each * (double)hit_ns[class] / 1000, each,
 			       (double)hit_ns[class] / 1000);
 }
@@ -177,7 +178,7 @@ static int list_one(struct look *l, pid_t pid)
 		err = write_model(l);
 	if (!err)
 		err = write_ports(l);
-	return err ? err : write_cost(l, "process");
+	return err ? err : write_cost(l);
 }
 
 static int failed(const struct look *l, int err, struct error *e)
@@ -324,7 +325,7 @@ static int write_found(struct look *l)
 		err = write_ports(l);
 	for (size_t i = 0; i < l->plan.sites && !err; i++)
 		err = write_site(l, &l->plan.site[i]);
-	return err ? err : write_cost(l, "process");
+	return err ? err : write_cost(l);
 }
 
 int inspect__doctor(const struct inspect_options *o, struct error *e)

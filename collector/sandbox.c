@@ -42,49 +42,56 @@ static int choose_named(struct sandbox_user *out, const char *name, struct error
 	return 0;
 }
 
-/* The user of the environment variable that sudo sets, if there is one. */
-static bool choose_sudo(struct sandbox_user *out)
+/* The user in the environment variable that sudo sets, or NULL. */
+static const struct passwd *find_sudo(void)
 {
 	const char *text = getenv("SUDO_UID");
-	const struct passwd *p;
 	unsigned long uid;
 	char *end;
 
-	if (!text || !*text)
-		return false;
+	if (geteuid() || !text || !*text)
+		return NULL;
 	errno = 0;
 	uid = strtoul(text, &end, 10);
 	if (errno || *end || !uid || uid >= UINT32_MAX)
-		return false;
-	p = getpwuid((uid_t)uid);
-	if (!p)
-		return false;
-	take(out, p);
-	return true;
+		return NULL;
+	return getpwuid((uid_t)uid);
+}
+
+static void take_nobody(struct sandbox_user *out)
+{
+	const struct passwd *p = getpwnam("nobody");
+
+	if (p && p->pw_uid) {
+		take(out, p);
+		return;
+	}
+	out->uid = NOBODY;
+	out->gid = NOBODY;
+	snprintf(out->name, sizeof(out->name), "nobody");
 }
 
 int sandbox__choose(struct sandbox_user *out, const char *name, struct error *e)
 {
-	const struct passwd *p;
+	const struct passwd *sudo;
 	int err = 0;
 
 	memset(out, 0, sizeof(*out));
-	if (name) {
-		err = choose_named(out, name, e);
+	sudo = find_sudo();
+	if (sudo) {
+		out->by_sudo = true;
+		out->sudo_uid = sudo->pw_uid;
+		out->sudo_gid = sudo->pw_gid;
+		take(out, sudo);
 	} else if (geteuid()) {
 		out->uid = geteuid();
 		out->gid = getegid();
 		snprintf(out->name, sizeof(out->name), "user %u", (unsigned)out->uid);
-	} else if (!choose_sudo(out)) {
-		p = getpwnam("nobody");
-		if (p && p->pw_uid) {
-			take(out, p);
-		} else {
-			out->uid = NOBODY;
-			out->gid = NOBODY;
-			snprintf(out->name, sizeof(out->name), "nobody");
-		}
+	} else {
+		take_nobody(out);
 	}
+	if (name)
+		err = choose_named(out, name, e);
 	out->change = geteuid() != out->uid;
 	return err;
 }
@@ -149,57 +156,69 @@ int sandbox__enter(const struct sandbox_user *u, struct error *e)
 	return 0;
 }
 
-/* Files are opened as @u by the kernel's own check: a process-wide file-system identity, taken
- * and given back while there is one thread. */
-static int open_as(const struct sandbox_user *u, const char *path, int flags, struct error *e)
+/* Take on and put off the file-system identity of who called sudo, so that the kernel checks that
+ * user's rights and not root's. There is one thread. */
+static int with_sudo_rights(const struct sandbox_user *u, const char *path, int flags)
 {
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
 	gid_t groups[256];
 	int fd, err, count = getgroups(256, groups);
 
-	if (u->change) {
-		if (count < 0 || setgroups(0, NULL))
-			return error__set(e, EXIT_FAILED, errno, NULL,
-					  "collector: failed to open '%s' as '%s': %s", path,
-					  u->name, strerror(errno));
-		setfsgid(u->gid);
-		setfsuid(u->uid);
+	if (count < 0 || setgroups(0, NULL))
+		return -errno;
+	setfsgid(u->sudo_gid);
+	setfsuid(u->sudo_uid);
+	fd = open(path, flags, 0600);
+	err = fd < 0 ? -errno : 0;
+	setfsuid(geteuid());
+	setfsgid(getegid());
+	if (setgroups((size_t)count, groups) && !err) {
+		err = -errno;
+		close(fd);
 	}
-	fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0600);
-	err = errno;
-	if (u->change) {
-		setfsuid(uid);
-		setfsgid(gid);
-		if (setgroups((size_t)count, groups) && fd >= 0) {
-			err = errno;
-			close(fd);
-			fd = -1;
-		}
-	}
-	if (fd < 0)
-		return error__set(e, err == EACCES || err == EPERM ? EXIT_PERMISSION : EXIT_FAILED,
-				  err, NULL, "collector: failed to open '%s' as '%s': %s", path,
-				  u->name, strerror(err));
-	return fd;
+	return err ? err : fd;
+}
+
+static int open_as(const struct sandbox_user *u, const char *path, int flags)
+{
+	int fd;
+
+	if (u->by_sudo)
+		return with_sudo_rights(u, path, flags);
+	fd = open(path, flags, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+static int failed(const char *path, int err, struct error *e)
+{
+	return error__set(e, err == -EACCES || err == -EPERM ? EXIT_PERMISSION : EXIT_FAILED, -err,
+			  NULL, "collector: failed to open '%s': %s", path, strerror(-err));
 }
 
 int sandbox__create(const struct sandbox_user *u, const char *path, struct error *e)
 {
-	int fd = open_as(u, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, e);
+	const int flags = O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW;
+	int fd, err = 0;
 
-	/* A file that was there keeps its mode otherwise. */
-	if (fd >= 0 && fchmod(fd, 0600) && errno != EPERM) {
-		int err = errno;
-
-		close(fd);
-		return error__set(e, EXIT_FAILED, err, NULL,
-				  "collector: failed to make '%s' private: %s", path, strerror(err));
-	}
-	return fd;
+	fd = open_as(u, path, flags | O_CREAT | O_EXCL);
+	if (fd >= 0 && u->change && fchown(fd, u->uid, u->gid))
+		err = -errno;
+	if (fd == -EEXIST)
+		fd = open_as(u, path, flags | O_TRUNC);
+	if (fd < 0)
+		return failed(path, fd, e);
+	/* One that was there keeps its owner, and its mode otherwise. */
+	if (!err && fchmod(fd, 0600) && errno != EPERM)
+		err = -errno;
+	if (!err)
+		return fd;
+	close(fd);
+	return error__set(e, EXIT_FAILED, -err, NULL, "collector: failed to make '%s' private: %s",
+			  path, strerror(-err));
 }
 
 int sandbox__open(const struct sandbox_user *u, const char *path, struct error *e)
 {
-	return open_as(u, path, O_RDONLY, e);
+	int fd = open_as(u, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	return fd < 0 ? failed(path, fd, e) : fd;
 }

@@ -14,6 +14,9 @@ struct sandbox_user {
 	gid_t gid;
 	char name[64]; /* for messages */
 	bool change;   /* false: it already is that user */
+	bool by_sudo;  /* another user typed the command line: files are opened as that one */
+	uid_t sudo_uid;
+	gid_t sudo_gid;
 };
 
 /*
@@ -26,12 +29,12 @@ int sandbox__choose(struct sandbox_user *out, const char *name, struct error *e)
 int sandbox__enter(const struct sandbox_user *u, struct error *e);
 
 /*
- * Create @path for writing with @u's rights (so that nothing of root's is overwritten), mode 0600.
- * The descriptor, or -errno with @e.
+ * Create or overwrite @path with the rights of whoever typed the command line, mode 0600; a file
+ * that was not there before is given to @u. The descriptor, or -errno with @e.
  */
 int sandbox__create(const struct sandbox_user *u, const char *path, struct error *e);
 
-/* Open @path for reading with @u's rights. The descriptor, or -errno with @e. */
+/* Open @path for reading with the same rights. The descriptor, or -errno with @e. */
 int sandbox__open(const struct sandbox_user *u, const char *path, struct error *e);
 
 #endif
