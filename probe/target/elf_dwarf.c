@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Debug sections of an inference engine take tens of megabytes of which one question touches
- * little, so they are mapped, for the time of the question.
+ * little, so they are mapped, for the time of the question. A file cut within that time costs
+ * the reader its life (SIGBUS); it would cost the target that runs it the same.
  */
 #include "probe/target/elf_dwarf.h"
 

@@ -19,15 +19,15 @@
 #define TENSOR_BYTES_MIN 24
 
 /* Numbers of the architecture: X(key behind "<architecture>.", field). */
-#define GEOMETRY(X)                                                                                \
-	X("block_count", blocks)                                                                   \
-	X("expert_count", experts)                                                                 \
-	X("expert_used_count", experts_used)                                                       \
-	X("expert_shared_count", experts_shared)                                                   \
-	X("expert_group_count", expert_groups)                                                     \
-	X("expert_group_used_count", expert_groups_used)                                           \
-	X("expert_gating_func", gating_function)                                                   \
-	X("expert_weights_norm", weights_normalised)                                               \
+#define GEOMETRY(X) \
+	X("block_count", blocks) \
+	X("expert_count", experts) \
+	X("expert_used_count", experts_used) \
+	X("expert_shared_count", experts_shared) \
+	X("expert_group_count", expert_groups) \
+	X("expert_group_used_count", expert_groups_used) \
+	X("expert_gating_func", gating_function) \
+	X("expert_weights_norm", weights_normalised) \
 	X("vocab_size", vocabulary)
 
 static const struct {
@@ -42,12 +42,40 @@ static const struct {
 #define GEOMETRY_COUNT (sizeof(geometry) / sizeof(geometry[0]))
 
 /* ggml's tensor types: X(id, NAME). Ids that are missing were withdrawn. */
-#define TENSOR_TYPES(X)                                                                            \
-	X(0, F32) X(1, F16) X(2, Q4_0) X(3, Q4_1) X(6, Q5_0) X(7, Q5_1) X(8, Q8_0) X(9, Q8_1)      \
-	X(10, Q2_K) X(11, Q3_K) X(12, Q4_K) X(13, Q5_K) X(14, Q6_K) X(15, Q8_K) X(16, IQ2_XXS)     \
-	X(17, IQ2_XS) X(18, IQ3_XXS) X(19, IQ1_S) X(20, IQ4_NL) X(21, IQ3_S) X(22, IQ2_S)          \
-	X(23, IQ4_XS) X(24, I8) X(25, I16) X(26, I32) X(27, I64) X(28, F64) X(29, IQ1_M)           \
-	X(30, BF16) X(34, TQ1_0) X(35, TQ2_0) X(39, MXFP4) X(40, NVFP4)      \
+#define TENSOR_TYPES(X) \
+	X(0, F32) \
+	X(1, F16) \
+	X(2, Q4_0) \
+	X(3, Q4_1) \
+	X(6, Q5_0) \
+	X(7, Q5_1) \
+	X(8, Q8_0) \
+	X(9, Q8_1) \
+	X(10, Q2_K) \
+	X(11, Q3_K) \
+	X(12, Q4_K) \
+	X(13, Q5_K) \
+	X(14, Q6_K) \
+	X(15, Q8_K) \
+	X(16, IQ2_XXS) \
+	X(17, IQ2_XS) \
+	X(18, IQ3_XXS) \
+	X(19, IQ1_S) \
+	X(20, IQ4_NL) \
+	X(21, IQ3_S) \
+	X(22, IQ2_S) \
+	X(23, IQ4_XS) \
+	X(24, I8) \
+	X(25, I16) \
+	X(26, I32) \
+	X(27, I64) \
+	X(28, F64) \
+	X(29, IQ1_M) \
+	X(30, BF16) \
+	X(34, TQ1_0) \
+	X(35, TQ2_0) \
+	X(39, MXFP4) \
+	X(40, NVFP4) \
 	X(41, Q1_0)
 
 static const char *const tensor_types[] = {
@@ -293,8 +321,8 @@ static int read_header(struct gguf_model *m, struct gguf_stream *s, const char *
 	}
 	clear_model(m);
 	if (s->errnum)
-		return error__set(e, EXIT_FAILED, s->errnum, NULL,
-				  "gguf: failed to read '%s': %s", name, strerror(s->errnum));
+		return error__set(e, EXIT_FAILED, s->errnum, NULL, "gguf: failed to read '%s': %s",
+				  name, strerror(s->errnum));
 	return error__set(e, EXIT_UNSUPPORTED, EINVAL,
 			  "check that the model file is whole and that this engine loads it",
 			  "gguf: failed to read '%s': %s", name, s->why);

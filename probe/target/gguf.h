@@ -23,8 +23,8 @@ struct gguf_model {
 	uint32_t weights_normalised; /* 0 or 1 */
 	uint32_t vocabulary;
 	uint32_t splits; /* files that the model is cut into; the tensors below are this file's */
-	uint32_t moe_layers;                    /* layers with a router tensor */
-	uint16_t layer_ids[GGUF_LAYERS_MAX];    /* which, ascending */
+	uint32_t moe_layers;                 /* layers with a router tensor */
+	uint16_t layer_ids[GGUF_LAYERS_MAX]; /* which, ascending */
 };
 
 /*

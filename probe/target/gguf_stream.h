@@ -16,19 +16,19 @@
 #define GGUF_HEADER_MAX (256u << 20)
 
 /* X(id, NAME, bytes a value; 0: of its own length) */
-#define GGUF_VALUES(X)                                                                             \
-	X(0, U8, 1)                                                                                \
-	X(1, I8, 1)                                                                                \
-	X(2, U16, 2)                                                                               \
-	X(3, I16, 2)                                                                               \
-	X(4, U32, 4)                                                                               \
-	X(5, I32, 4)                                                                               \
-	X(6, F32, 4)                                                                               \
-	X(7, BOOL, 1)                                                                              \
-	X(8, STRING, 0)                                                                            \
-	X(9, ARRAY, 0)                                                                             \
-	X(10, U64, 8)                                                                              \
-	X(11, I64, 8)                                                                              \
+#define GGUF_VALUES(X) \
+	X(0, U8, 1) \
+	X(1, I8, 1) \
+	X(2, U16, 2) \
+	X(3, I16, 2) \
+	X(4, U32, 4) \
+	X(5, I32, 4) \
+	X(6, F32, 4) \
+	X(7, BOOL, 1) \
+	X(8, STRING, 0) \
+	X(9, ARRAY, 0) \
+	X(10, U64, 8) \
+	X(11, I64, 8) \
 	X(12, F64, 8)
 
 enum gguf_value {

@@ -12,8 +12,8 @@
 struct maps {
 	struct mapping *items; /* file-backed lines only */
 	size_t count;
-	size_t malformed;      /* lines that were skipped because they make no sense */
-	char *paths;           /* what the paths point into */
+	size_t malformed; /* lines that were skipped because they make no sense */
+	char *paths;      /* what the paths point into */
 };
 
 /*

@@ -11,26 +11,26 @@
 #include <sys/types.h>
 
 /* X(NAME, path below /proc/PID) */
-#define PROC_FILES(X)                                                                              \
-	X(MAPS, "maps")                                                                            \
-	X(STAT, "stat")                                                                            \
-	X(STATUS, "status")                                                                        \
-	X(CMDLINE, "cmdline")                                                                      \
-	X(COMM, "comm")                                                                            \
-	X(EXE, "exe")                                                                              \
-	X(CGROUP, "cgroup")                                                                        \
-	X(NET_TCP, "net/tcp")                                                                      \
-	X(NET_TCP6, "net/tcp6")                                                                    \
-	X(CHILDREN, "task")                                                                        \
-	X(FDS, "fd")                                                                               \
-	X(NS_PID, "ns/pid")                                                                        \
+#define PROC_FILES(X) \
+	X(MAPS, "maps") \
+	X(STAT, "stat") \
+	X(STATUS, "status") \
+	X(CMDLINE, "cmdline") \
+	X(COMM, "comm") \
+	X(EXE, "exe") \
+	X(CGROUP, "cgroup") \
+	X(NET_TCP, "net/tcp") \
+	X(NET_TCP6, "net/tcp6") \
+	X(CHILDREN, "task") \
+	X(FDS, "fd") \
+	X(NS_PID, "ns/pid") \
 	X(NS_MNT, "ns/mnt")
 
 enum proc_file {
 #define X(name, path) PROC_##name,
 	PROC_FILES(X)
 #undef X
-	PROC_FILE_COUNT
+		PROC_FILE_COUNT
 };
 
 /* All callbacks return a new close-on-exec descriptor that the caller owns, or -errno. */

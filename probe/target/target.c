@@ -48,14 +48,14 @@ static int fail(const struct target *t, struct error *e, const char *file, int e
 	switch (-err) {
 	case ENOENT:
 	case ESRCH:
-		return error__set(e, EXIT_NO_TARGET, ESRCH,
-				  "list candidates with: moeprobe attach",
+		return error__set(e, EXIT_NO_TARGET, ESRCH, "list candidates with: moeprobe attach",
 				  "target: failed to open process '%d': no such process", pid);
 	case EACCES:
 	case EPERM:
 		snprintf(remedy, sizeof(remedy),
 			 "run as root: sudo moeprobe attach %d (it takes CAP_SYS_PTRACE to look "
-			 "at another user's process)", pid);
+			 "at another user's process)",
+			 pid);
 		return error__set(e, EXIT_PERMISSION, -err, remedy,
 				  "target: failed to open process '%d': no right to read its %s",
 				  pid, file);
@@ -93,18 +93,21 @@ static int refuse_unprobeable(const struct target *t, const struct pid_stat *sta
 		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP,
 				  "list candidates with: moeprobe attach",
 				  "target: failed to open process '%d': it is the kernel thread "
-				  "'%s', which runs no program", pid, stat->command);
+				  "'%s', which runs no program",
+				  pid, stat->command);
 	if (stat->state == 'Z' || stat->state == 'X')
 		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP,
 				  "list candidates with: moeprobe attach",
 				  "target: failed to open process '%d': it is a zombie ('%s' has "
-				  "exited and waits for its parent)", pid, stat->command);
+				  "exited and waits for its parent)",
+				  pid, stat->command);
 	if (status->thread_group && status->thread_group != t->info.pid) {
 		snprintf(remedy, sizeof(remedy), "name its process: moeprobe attach %d",
 			 (int)status->thread_group);
 		return error__set(e, EXIT_NO_TARGET, ESRCH, remedy,
 				  "target: failed to open process '%d': it is a thread of process "
-				  "'%d'", pid, (int)status->thread_group);
+				  "'%d'",
+				  pid, (int)status->thread_group);
 	}
 	return 0;
 }
@@ -186,8 +189,7 @@ static int read_executable(struct target *t, struct error *e)
 {
 	int err;
 
-	err = proc_file__identity(t->opener, t->info.pid, PROC_EXE, &t->exe_device,
-				  &t->exe_inode);
+	err = proc_file__identity(t->opener, t->info.pid, PROC_EXE, &t->exe_device, &t->exe_inode);
 	if (err)
 		return fail(t, e, "exe", err);
 	for (size_t i = 0; i < t->maps.count; i++) {
@@ -370,8 +372,8 @@ static int open_elf(struct target *t, struct library *l, struct error *e)
 				  (int)t->info.pid, strerror(-fd));
 	if (fd < 0)
 		return error__set(e, target__is_same(t) ? EXIT_UNSUPPORTED : EXIT_NO_TARGET, -fd,
-				  NULL, "target: failed to open '%s' of process '%d': %s",
-				  m->path, (int)t->info.pid, strerror(-fd));
+				  NULL, "target: failed to open '%s' of process '%d': %s", m->path,
+				  (int)t->info.pid, strerror(-fd));
 	return elf__open(&l->elf, fd, m->path, e);
 }
 
@@ -391,5 +393,6 @@ int target__elf(struct target *t, const struct mapping *m, struct elf **out, str
 	}
 	return error__set(e, EXIT_FAILED, EINVAL, NULL,
 			  "target: failed to open '%s' of process '%d': it has no executable "
-			  "mapping", m->path, (int)t->info.pid);
+			  "mapping",
+			  m->path, (int)t->info.pid);
 }

@@ -27,7 +27,7 @@ struct mapping {
 struct target_info {
 	pid_t pid;
 	pid_t parent;
-	pid_t namespace_pid;          /* as the process itself sees it (NSpid); 0: unknown */
+	pid_t namespace_pid; /* as the process itself sees it (NSpid); 0: unknown */
 	uint32_t threads;
 	uint64_t start_ticks;         /* field 22 of /proc/PID/stat: with pid, an identity */
 	uint64_t pid_namespace_inode; /* 0: not readable */

@@ -9,10 +9,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define require(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			abort();                                                                   \
+#define require(condition) \
+	do { \
+		if (!(condition)) \
+			abort(); \
 	} while (0)
 
 static void check_maps(const char *text, size_t size)

@@ -77,8 +77,12 @@ static void section(struct buffer *b, Elf64_Shdr *header, unsigned type, const v
 {
 	while (b->size % 8)
 		buffer__append(b, "", 1);
-	*header = (Elf64_Shdr){ .sh_type = type, .sh_offset = b->size, .sh_size = size,
-				.sh_entsize = entry, .sh_link = link, .sh_addralign = 8 };
+	*header = (Elf64_Shdr){ .sh_type = type,
+				.sh_offset = b->size,
+				.sh_size = size,
+				.sh_entsize = entry,
+				.sh_link = link,
+				.sh_addralign = 8 };
 	buffer__append(b, bytes, size);
 }
 
@@ -115,18 +119,32 @@ static struct buffer assemble(struct parts *p)
 	struct buffer b = { 0 };
 	Elf64_Shdr sections[SECTIONS] = { { 0 } };
 	Elf64_Phdr segments[3] = {
-		{ .p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_offset = CODE_OFFSET,
-		  .p_vaddr = CODE_ADDRESS, .p_filesz = CODE_SIZE, .p_memsz = CODE_SIZE },
-		{ .p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_offset = DATA_OFFSET,
-		  .p_vaddr = DATA_ADDRESS, .p_filesz = DATA_SIZE, .p_memsz = 0x100 },
+		{ .p_type = PT_LOAD,
+		  .p_flags = PF_R | PF_X,
+		  .p_offset = CODE_OFFSET,
+		  .p_vaddr = CODE_ADDRESS,
+		  .p_filesz = CODE_SIZE,
+		  .p_memsz = CODE_SIZE },
+		{ .p_type = PT_LOAD,
+		  .p_flags = PF_R | PF_W,
+		  .p_offset = DATA_OFFSET,
+		  .p_vaddr = DATA_ADDRESS,
+		  .p_filesz = DATA_SIZE,
+		  .p_memsz = 0x100 },
 		{ .p_type = PT_NOTE, .p_align = 4 },
 	};
 	Elf64_Ehdr header = {
 		.e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-		.e_type = p->type ? p->type : ET_DYN, .e_machine = p->machine,
-		.e_version = EV_CURRENT, .e_phoff = sizeof(header), .e_ehsize = sizeof(header),
-		.e_phentsize = sizeof(segments[0]), .e_phnum = 3,
-		.e_shentsize = sizeof(sections[0]), .e_shnum = SECTIONS, .e_shstrndx = 4,
+		.e_type = p->type ? p->type : ET_DYN,
+		.e_machine = p->machine,
+		.e_version = EV_CURRENT,
+		.e_phoff = sizeof(header),
+		.e_ehsize = sizeof(header),
+		.e_phentsize = sizeof(segments[0]),
+		.e_phnum = 3,
+		.e_shentsize = sizeof(sections[0]),
+		.e_shnum = SECTIONS,
+		.e_shstrndx = 4,
 	};
 
 	buffer__extend(&b, DATA_OFFSET + DATA_SIZE);
@@ -296,7 +314,8 @@ static void pack(struct buffer *out, const struct buffer *in)
 
 	assert_non_null(p);
 	assert_int_equal(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, NULL, in->data, in->size, p,
-						 &used, bound), LZMA_OK);
+						 &used, bound),
+			 LZMA_OK);
 	out->size = used;
 }
 
@@ -448,7 +467,8 @@ static void survives_shrinking(void **state)
 /* A library that the loader has loaded: it knows where a symbol is, and memory has its bytes. */
 static void agrees_with_the_loader(void **state)
 {
-	const uint8_t *there = (const uint8_t *)(uintptr_t)dlsym(RTLD_DEFAULT, "_cmocka_run_group_tests");
+	const uint8_t *there =
+		(const uint8_t *)(uintptr_t)dlsym(RTLD_DEFAULT, "_cmocka_run_group_tests");
 	struct error e = { 0 };
 	const uint8_t *bytes;
 	struct elf_symbol s;
@@ -457,8 +477,8 @@ static void agrees_with_the_loader(void **state)
 
 	assert_non_null(there);
 	assert_true(dladdr(there, &info));
-	assert_int_equal(elf__open(&f, open(info.dli_fname, O_RDONLY | O_CLOEXEC), info.dli_fname,
-				   &e), 0);
+	assert_int_equal(
+		elf__open(&f, open(info.dli_fname, O_RDONLY | O_CLOEXEC), info.dli_fname, &e), 0);
 	assert_int_equal(elf__symbol(f, "_cmocka_run_group_tests", &s), 0);
 	assert_true(s.address == (uint64_t)(there - (const uint8_t *)info.dli_fbase));
 	assert_true(s.size > 16);
@@ -508,7 +528,8 @@ static void measures_members_by_dwarf(void **state)
 	struct elf *f;
 
 	assert_int_equal(sample.tag, 1);
-	assert_int_equal(elf__open(&f, open("/proc/self/exe", O_RDONLY | O_CLOEXEC), "self", &e), 0);
+	assert_int_equal(elf__open(&f, open("/proc/self/exe", O_RDONLY | O_CLOEXEC), "self", &e),
+			 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		assert_int_equal(elf__member_offset(f, "measured", cases[i].member, &offset), 0);
 		assert_int_equal(offset, cases[i].offset);

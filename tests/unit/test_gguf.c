@@ -228,8 +228,12 @@ static void knows_normalisation(void **state)
 		int key; /* -1: none */
 		uint32_t expected;
 	} cases[] = {
-		{ "olmoe", -1, 0 },         { "olmoe", 1, 1 },      { "llama", -1, 1 },
-		{ "llama", 0, 0 },          { "qwen3moe", -1, 1 },  { "deepseek2", 1, 1 },
+		{ "olmoe", -1, 0 },
+		{ "olmoe", 1, 1 },
+		{ "llama", -1, 1 },
+		{ "llama", 0, 0 },
+		{ "qwen3moe", -1, 1 },
+		{ "deepseek2", 1, 1 },
 		{ "deepseek2", -1, GGUF_UNKNOWN },
 	};
 
@@ -270,9 +274,9 @@ static void absurd_numbers_are_unknown(void **state)
 		uint32_t type;
 		uint64_t value;
 	} cases[] = {
-		{ I8, 0xff },       { I16, 0x8000 },           { I32, 0xffffffff },
-		{ I64, 1ull << 63 }, { U64, 1ull << 32 },      { U64, UINT64_MAX },
-		{ U32, UINT32_MAX }, { F32, 0x41000000 },      { F64, 0x4020000000000000 },
+		{ I8, 0xff },        { I16, 0x8000 },     { I32, 0xffffffff },
+		{ I64, 1ull << 63 }, { U64, 1ull << 32 }, { U64, UINT64_MAX },
+		{ U32, UINT32_MAX }, { F32, 0x41000000 }, { F64, 0x4020000000000000 },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -332,7 +336,9 @@ static void refuses_what_is_no_gguf(void **state)
 
 	refuse("", 0, "not a GGUF file");
 	refuse("GGU", 3, "not a GGUF file");
-	refuse("\x7f" "ELFELFELFELFELFELFELFELF", 24, "not a GGUF file");
+	refuse("\x7f"
+	       "ELFELFELFELFELFELFELFELF",
+	       24, "not a GGUF file");
 	refuse("GGUF", 4, "its header is cut off");
 	refuse_header(&big, "it is a big-endian GGUF file");
 	refuse_header(&first, "its GGUF version is neither 2 nor 3");

@@ -56,15 +56,14 @@ static void takes_file_backed_lines(void **state)
 
 static void understands_names(void **state)
 {
-	struct maps m = parse(
-		"1000-2000 r-xp 00000000 08:01 5 /tmp/lib.so (deleted)\n"
-		"2000-3000 r-xp 00000000 00:01 6 /memfd:model weights (deleted)\n"
-		"3000-4000 r-xp 00000000 08:01 7 /tmp/two\\012lines\\134n\n"
-		"4000-5000 r-xp 00000000 08:01 8 / (deleted)\n"
-		"5000-6000 r-xp 00000000 08:01 9  (deleted)\n"
-		"6000-7000 r-xp 00000000 08:01 9 /trailing  \n"
-		"7000-8000 r-xp 00000000 08:01 9 anon_inode:[perf_event]\n"
-		"8000-9000 r-xp 00000000 08:01 9 /last");
+	struct maps m = parse("1000-2000 r-xp 00000000 08:01 5 /tmp/lib.so (deleted)\n"
+			      "2000-3000 r-xp 00000000 00:01 6 /memfd:model weights (deleted)\n"
+			      "3000-4000 r-xp 00000000 08:01 7 /tmp/two\\012lines\\134n\n"
+			      "4000-5000 r-xp 00000000 08:01 8 / (deleted)\n"
+			      "5000-6000 r-xp 00000000 08:01 9  (deleted)\n"
+			      "6000-7000 r-xp 00000000 08:01 9 /trailing  \n"
+			      "7000-8000 r-xp 00000000 08:01 9 anon_inode:[perf_event]\n"
+			      "8000-9000 r-xp 00000000 08:01 9 /last");
 
 	assert_int_equal(m.malformed, 0);
 	assert_int_equal(m.count, 6);
@@ -83,7 +82,14 @@ static void understands_names(void **state)
 static void passes_over_nonsense(void **state)
 {
 	static const char *const bad[] = {
-		"", "x", "-", "1000", "1000-", "1000-2000", "1000-2000 r-xp", " 1000-2000",
+		"",
+		"x",
+		"-",
+		"1000",
+		"1000-",
+		"1000-2000",
+		"1000-2000 r-xp",
+		" 1000-2000",
 		"1000-2000 r-xp 0 08:01 5x /a",
 		"1000-2000 r-xp 0 08:01 -5 /a",
 		"1000-2000 rwx 00000000 08:01 5 /a",
@@ -231,7 +237,11 @@ static void stat_takes_any_name(void **state)
 static void stat_refuses_nonsense(void **state)
 {
 	static const char *const bad[] = {
-		"", "1", "(a) S 1", "1 )a( S 1 1 1 1 1 1", "99999999999 (a) S 1 1 1 0 -1 0 ",
+		"",
+		"1",
+		"(a) S 1",
+		"1 )a( S 1 1 1 1 1 1",
+		"99999999999 (a) S 1 1 1 0 -1 0 ",
 		"1 (a) S -1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 5",
 		"1 (a) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 99999999999 0 5",
 		"1 (a) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 99999999999999999999",
@@ -280,13 +290,15 @@ static bool collect(void *ctx, const struct listening_socket *s)
 static void tcp_table_gives_listeners(void **state)
 {
 	static const char text[] =
-		"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  "
+		"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid "
+		" "
 		"timeout inode\n"
 		"   0: 0100007F:46A0 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0"
 		"        0 6303 1 00000000c950a14f 100 0 0 10 0\n"
 		"   1: 0100007F:46A1 0100007F:1234 01 00000000:00000000 00:00000000 00000000     0"
 		"        0 6304 1 0\n"
-		"   2: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A "
+		"   2: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 "
+		"0A "
 		"00000000:00000000 00:00000000 00000000     0        0 6305 1 0\n"
 		"   3: 0100007F:10000 00000000:0000 0A 0:0 00:0 0 0 0 6306 1\n"
 		"   4: 0100007F:46A2 00000000:0000 0A 0:0 00:0 0 0 0 0 1\n"

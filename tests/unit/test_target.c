@@ -132,8 +132,8 @@ static void refuses_a_process_that_is_not_there(void **state)
 
 	end(pid);
 	assert_int_equal(expect_error(pid, &opener_direct, EXIT_NO_TARGET, &e), -ESRCH);
-	snprintf(expected, sizeof(expected),
-		 "target: failed to open process '%d': no such process", (int)pid);
+	snprintf(expected, sizeof(expected), "target: failed to open process '%d': no such process",
+		 (int)pid);
 	assert_string_equal(e.what, expected);
 	assert_string_equal(e.remedy, "list candidates with: moeprobe attach");
 	for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
