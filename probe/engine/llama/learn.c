@@ -179,8 +179,8 @@ int llama_tasks__add(struct llama_tasks *s, const struct capture *c)
 		return -EBADMSG;
 	memcpy(&said, c->chunk[0], sizeof(said));
 	said.client_id[sizeof(said.client_id) - 1] = '\0';
-	if (said.task < 0)
-		return -EBADMSG;
+	if (said.task < 0) /* an order to the server (cancel): no request */
+		return 0;
 	key.queue = said.event.object;
 	key.task = said.task;
 	HASH_FIND(hh, s->tasks, &key, sizeof(key), t);
@@ -357,7 +357,8 @@ void llama_tasks__distrust(struct llama_tasks *s)
 
 static void give(struct llama_identity *out, const struct task *t)
 {
-	if (t->said.texts == 1 && !strncmp(t->said.client_id, LLAMA_CLIENT_PREFIX,
+	/* Of several texts, the first is that of the first task, which this is. */
+	if (t->said.texts && !strncmp(t->said.client_id, LLAMA_CLIENT_PREFIX,
 					   sizeof(LLAMA_CLIENT_PREFIX) - 1))
 		memcpy(out->client_id, t->said.client_id, sizeof(out->client_id));
 	out->prompt = prompt__get(t->prompt);

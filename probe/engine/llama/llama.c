@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "probe/abi/event.h"
+#include "probe/base/buffer.h"
 #include "probe/base/error.h"
 #include "probe/engine/capture.h"
 #include "probe/engine/llama/assemble.h"
@@ -30,6 +31,7 @@
 #include "probe/target/target.h"
 
 struct engine {
+	pid_t pid;
 	struct llama_models models;
 	struct captures *captures;
 	struct llama_contexts *contexts;
@@ -63,6 +65,7 @@ static int create_parts(struct engine *g, pid_t pid)
 {
 	int err = captures__new(&g->captures);
 
+	g->pid = pid;
 	if (!err)
 		err = llama_contexts__new(&g->contexts, &g->models, pid);
 	if (!err)
@@ -135,6 +138,34 @@ static int llama_open(struct engine **out, struct target *t, struct engine_plan 
 		return err;
 	}
 	predict_hits(plan, &g->models, threads_of(t));
+	*out = g;
+	return 0;
+}
+
+static int llama_save(const struct engine *g, struct buffer *out)
+{
+	int32_t pid = g->pid;
+	int err = buffer__append(out, &pid, sizeof(pid));
+
+	return err ? err : llama_models__save(&g->models, out);
+}
+
+static int llama_replay(struct engine **out, const void *saved, size_t size, struct error *e)
+{
+	struct cursor at = cursor__over(saved, size);
+	struct engine *g = calloc(1, sizeof(*g));
+	pid_t pid = (pid_t)cursor__u32(&at);
+	int err = g ? llama_models__load(&g->models, &at) : -ENOMEM;
+
+	*out = NULL;
+	if (!err)
+		err = create_parts(g, pid);
+	if (err) {
+		llama_free(g);
+		return error__set(e, EXIT_FAILED, -err, NULL,
+				  "llama: failed to replay: what was saved of the model %s",
+				  err == -ENOMEM ? "does not fit into memory" : "is damaged");
+	}
 	*out = g;
 	return 0;
 }
@@ -264,5 +295,7 @@ const struct engine_ops engine_llama = {
 	.failure = llama_failure,
 	.tick = llama_tick,
 	.finish = llama_finish,
+	.save = llama_save,
+	.replay = llama_replay,
 	.free = llama_free,
 };

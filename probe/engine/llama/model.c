@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "probe/base/buffer.h"
 #include "probe/base/error.h"
 #include "probe/target/opener.h"
 #include "probe/target/target.h"
@@ -281,4 +282,42 @@ const struct llama_model *llama_models__find(const struct llama_models *m, uint3
 		found = one;
 	}
 	return found;
+}
+
+int llama_models__save(const struct llama_models *m, struct buffer *out)
+{
+	uint32_t count = (uint32_t)m->count;
+	int err = buffer__append(out, &count, sizeof(count));
+
+	for (size_t i = 0; i < m->count && !err; i++)
+		err = buffer__append(out, &m->item[i], sizeof(m->item[i]));
+	return err;
+}
+
+static bool is_text(const char *text, size_t size)
+{
+	return strnlen(text, size) < size;
+}
+
+int llama_models__load(struct llama_models *m, struct cursor *at)
+{
+	uint32_t count = cursor__u32(at);
+
+	memset(m, 0, sizeof(*m));
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *bytes = cursor__take(at, sizeof(m->item[0]));
+		struct llama_model *one = &m->item[i];
+
+		if (!bytes || i == LLAMA_MODELS_MAX)
+			return -EBADMSG;
+		memcpy(one, bytes, sizeof(*one));
+		if (!one->gguf.moe_layers || one->gguf.moe_layers > GGUF_LAYERS_MAX ||
+		    !is_text(one->path, sizeof(one->path)) ||
+		    !is_text(one->gguf.name, sizeof(one->gguf.name)) ||
+		    !is_text(one->gguf.architecture, sizeof(one->gguf.architecture)) ||
+		    !is_text(one->gguf.quantisation, sizeof(one->gguf.quantisation)))
+			return -EBADMSG;
+		m->count = i + 1;
+	}
+	return at->failed ? -EBADMSG : 0;
 }

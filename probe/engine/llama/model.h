@@ -9,6 +9,8 @@
 
 #include "probe/target/gguf.h"
 
+struct buffer;
+struct cursor;
 struct error;
 struct target;
 
@@ -32,6 +34,10 @@ struct llama_models {
  * models found are dense (EXIT_UNSUPPORTED, naming one).
  */
 int llama_models__read(struct llama_models *out, struct target *t, struct error *e);
+
+/* Append @m to @out, and read it back from untrusted bytes at @at. 0, -ENOMEM; -EBADMSG. */
+int llama_models__save(const struct llama_models *m, struct buffer *out);
+int llama_models__load(struct llama_models *m, struct cursor *at);
 
 /* The model with this router, @layer among its layers; NULL if none or if it is not the only one.
  * @experts may be a row stride equal to @k: then it does not count. */
