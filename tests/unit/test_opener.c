@@ -29,13 +29,13 @@ static void write_file(const char *path, const char *text)
 
 static void enter_another_root(void)
 {
-	if (chdir(scratch) || mkdir("etc", 0755) || mkdir("work", 0755) || mkdir("dev", 0755) ||
+	if (chdir(scratch) || mkdir("etc", 0755) || mkdir("models", 0755) || mkdir("dev", 0755) ||
 	    mkfifo("fifo", 0644) || symlink("/etc/passwd", "link") ||
-	    symlink("../../../etc/passwd", "work/climbs"))
+	    symlink("../../../etc/passwd", "models/climbs"))
 		_exit(1);
 	write_file("etc/passwd", "inside");
-	write_file("work/model", "weights");
-	if (chroot(".") || chdir("/work"))
+	write_file("models/model", "weights");
+	if (chroot(".") || chdir("/models"))
 		_exit(1);
 }
 
@@ -62,8 +62,8 @@ static void stays_inside_the_root(void **state)
 	expect_text(pid, "/etc/passwd", "inside");
 	expect_text(pid, "/link", "inside");
 	expect_text(pid, "/../../../etc/passwd", "inside");
-	expect_text(pid, "/work/climbs", "inside");
-	expect_text(pid, "/work/model", "weights");
+	expect_text(pid, "/models/climbs", "inside");
+	expect_text(pid, "/models/model", "weights");
 	expect_text(pid, "model", "weights");
 	expect_text(pid, "./model", "weights");
 	assert_int_equal(opener_direct.open_path(NULL, pid, "/fifo"), -EINVAL);
