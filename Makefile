@@ -27,6 +27,8 @@ CFLAGS += -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -Wstrict-prototyp
 LDLIBS_collector = -lbpf -ldw -lelf -llzma -lZydis -lz -lzstd -lcap -lpthread
 LDLIBS_analyzer = -ljson-c -lncursesw -ltinfo -lz -lzstd -lcap -lm
 ifdef SAN
+# The checks that sanitizers insert make GCC 12 see overflows that are none.
+CFLAGS += -Wno-stringop-overflow -Wno-maybe-uninitialized
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
 endif
