@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the broker does for a reader, and what it refuses to one that was taken over: files of
+ * other processes, kinds that are not on the list, places and programs out of bounds. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "collector/broker.h"
+#include "collector/broker_client.h"
+#include "probe/base/error.h"
+
+/* A process that waits, with a child that waits. */
+struct family {
+	pid_t parent, child;
+};
+
+static void wait_for_ever(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;)
+		pause();
+}
+
+static struct family start_family(void)
+{
+	struct family f;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	f.parent = fork();
+	assert_true(f.parent >= 0);
+	if (!f.parent) {
+		f.child = fork();
+		if (!f.child)
+			wait_for_ever();
+		if (write(ends[1], &f.child, sizeof(f.child)) < 0)
+			_exit(1);
+		wait_for_ever();
+	}
+	assert_int_equal(read(ends[0], &f.child, sizeof(f.child)), sizeof(f.child));
+	close(ends[0]);
+	close(ends[1]);
+	return f;
+}
+
+static void end_family(struct family *f)
+{
+	kill(f->child, SIGKILL);
+	kill(f->parent, SIGKILL);
+	waitpid(f->parent, NULL, 0);
+}
+
+static struct broker *start_broker(pid_t pid, bool any_pid)
+{
+	struct broker_options o = { .pid = pid, .any_pid = any_pid };
+	struct error e = { 0 };
+	struct broker *b;
+
+	assert_int_equal(broker__new(&b, &o, &e), 0);
+	return b;
+}
+
+/* The answer's result; descriptors are closed. */
+static int ask(struct broker *b, const struct broker_request *r)
+{
+	struct broker_response response;
+	int fds[BROKER_FDS_MAX];
+	unsigned count = broker__answer(b, r, &response, fds);
+
+	assert_true(!response.result || !count);
+	while (count)
+		close(fds[--count]);
+	return response.result;
+}
+
+static int open_stat(struct broker *b, pid_t pid)
+{
+	struct broker_request r = { .operation = BROKER_OPEN_PROC, .pid = pid, .file = PROC_STAT };
+
+	return ask(b, &r);
+}
+
+static void test_whose_files(void **state)
+{
+	struct family f = start_family();
+	struct broker *b = start_broker(f.parent, false);
+
+	assert_int_equal(open_stat(b, f.parent), 0);
+	assert_int_equal(open_stat(b, f.child), 0);
+	assert_int_equal(open_stat(b, getpid()), -EACCES);
+	assert_int_equal(open_stat(b, getppid()), -EACCES);
+	assert_int_equal(open_stat(b, 1), -EACCES);
+	assert_int_equal(open_stat(b, 0), -EACCES);
+	assert_int_equal(open_stat(b, -1), -EACCES);
+	assert_int_equal(open_stat(b, INT32_MAX), -EACCES);
+	end_family(&f);
+	/* Gone: the number may belong to anybody now. */
+	assert_int_equal(open_stat(b, f.parent), -ESRCH);
+	broker__free(b);
+}
+
+static void test_list_may_look_not_touch(void **state)
+{
+	struct family f = start_family();
+	struct broker *b = start_broker(0, true);
+	struct broker_request link = { .operation = BROKER_LINK, .pid = f.parent };
+
+	assert_int_equal(open_stat(b, f.parent), 0);
+	assert_int_equal(open_stat(b, getpid()), 0);
+	assert_int_equal(open_stat(b, 0), -EINVAL);
+	link.places.count = 1;
+	assert_true(ask(b, &link) < 0);
+	end_family(&f);
+	broker__free(b);
+}
+
+static void test_no_such_process(void **state)
+{
+	struct family f = start_family();
+	struct broker_options o = { .pid = f.parent };
+	struct error e = { 0 };
+	struct broker *b;
+
+	end_family(&f);
+	assert_int_equal(broker__new(&b, &o, &e), -ESRCH);
+	assert_null(b);
+	assert_int_equal(e.exit, EXIT_NO_TARGET);
+	assert_non_null(strstr(e.what, "no such process"));
+}
+
+static void test_which_files(void **state)
+{
+	struct family f = start_family();
+	struct broker *b = start_broker(f.parent, false);
+	struct broker_request r = { .operation = BROKER_OPEN_PROC, .pid = f.parent };
+
+	for (uint32_t i = 0; i < PROC_FILE_COUNT; i++) {
+		r.file = i;
+		if (i != PROC_NET_TCP6) /* a kernel without IPv6 has none */
+			assert_int_equal(ask(b, &r), 0);
+	}
+	r.file = PROC_FILE_COUNT;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.file = UINT32_MAX;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.operation = BROKER_OPEN_MAPPED;
+	r.start = 1;
+	r.end = 0;
+	assert_true(ask(b, &r) < 0);
+	r.operation = BROKER_OPEN_PATH;
+	memset(r.path, 'a', sizeof(r.path));
+	assert_int_equal(ask(b, &r), -EINVAL);
+	strcpy(r.path, "/proc/self/mem");
+	assert_int_equal(ask(b, &r), -EACCES);
+	strcpy(r.path, "/dev/zero");
+	assert_true(ask(b, &r) < 0);
+	strcpy(r.path, "");
+	assert_true(ask(b, &r) < 0);
+	end_family(&f);
+	broker__free(b);
+}
+
+/* What comes back can be read and not written. */
+static void test_read_only(void **state)
+{
+	struct family f = start_family();
+	struct broker *b = start_broker(f.parent, false);
+	struct broker_request r = { .operation = BROKER_OPEN_PROC, .pid = f.parent,
+				    .file = PROC_EXE };
+	struct broker_response response;
+	int fds[BROKER_FDS_MAX];
+
+	assert_int_equal(broker__answer(b, &r, &response, fds), 1);
+	assert_int_equal(fcntl(fds[0], F_GETFL) & O_ACCMODE, O_RDONLY);
+	assert_true(write(fds[0], "x", 1) < 0);
+	close(fds[0]);
+	end_family(&f);
+	broker__free(b);
+}
+
+static void test_bounds(void **state)
+{
+	struct family f = start_family();
+	struct broker *b = start_broker(f.parent, false);
+	struct broker_request r = { .pid = f.parent };
+	static const uint32_t rings[] = { 0, 1, 4096, 65535, 65537, 3u << 20, 32u << 20,
+					  UINT32_MAX };
+
+	r.operation = BROKER_OPERATION_COUNT;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.operation = UINT32_MAX;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.operation = BROKER_LOAD;
+	for (size_t i = 0; i < sizeof(rings) / sizeof(*rings); i++) {
+		r.ring_bytes = rings[i];
+		assert_int_equal(ask(b, &r), -EINVAL);
+	}
+	r.operation = BROKER_UNLINK;
+	r.link = 0;
+	assert_int_equal(ask(b, &r), -ENOENT);
+	r.link = BROKER_LINKS_MAX;
+	assert_int_equal(ask(b, &r), -ENOENT);
+	r.link = BROKER_ALL_LINKS;
+	assert_int_equal(ask(b, &r), 0);
+	r.operation = BROKER_CALIBRATE;
+	assert_int_equal(ask(b, &r), -EINVAL); /* nothing is loaded */
+	r.operation = BROKER_LINK;
+	r.places.count = 1;
+	assert_int_equal(ask(b, &r), -EINVAL); /* likewise */
+	end_family(&f);
+	broker__free(b);
+}
+
+/* Only with rights: the programs are loaded, and links are still refused out of bounds. */
+static void test_link_refusals(void **state)
+{
+	struct family f = start_family();
+	struct broker *b = start_broker(f.parent, false);
+	struct broker_request r = { .operation = BROKER_LOAD, .ring_bytes = BROKER_RING_MIN };
+	struct broker_response response;
+	int fds[BROKER_FDS_MAX];
+	unsigned count = broker__answer(b, &r, &response, fds);
+
+	if (!count) {
+		end_family(&f);
+		broker__free(b);
+		print_message("skipped: %s\n", response.error.what);
+		skip();
+	}
+	assert_int_equal(count, BROKER_FDS_MAX);
+	while (count)
+		close(fds[--count]);
+	assert_int_equal(ask(b, &r), -EBUSY);
+	r = (struct broker_request){ .operation = BROKER_LINK, .pid = f.parent };
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.places.count = LINK_PLACES_MAX + 1;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.places.count = UINT32_MAX;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.places.count = 1;
+	r.places.program = MP_PROGRAM_COUNT;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.places.program = MP_PROGRAM_EMPTY;
+	r.places.cookie[0] = MP_SITES;
+	assert_int_equal(ask(b, &r), -EINVAL);
+	r.places.cookie[0] = 0;
+	r.pid = getpid();
+	assert_int_equal(ask(b, &r), -EACCES);
+	r.pid = f.parent;
+	assert_true(ask(b, &r) < 0); /* nothing is mapped at 0 */
+	end_family(&f);
+	broker__answer(b, &r, &response, fds);
+	assert_int_equal(response.result, -ESRCH);
+	assert_int_equal(response.error.exit, EXIT_NO_TARGET);
+	broker__free(b);
+}
+
+/* --- over the socket ------------------------------------------------------------------------ */
+
+static pid_t serve(pid_t target, int *fd)
+{
+	int ends[2];
+	pid_t pid;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		struct broker *b = start_broker(target, false);
+
+		close(ends[1]);
+		_exit(broker__serve(b, ends[0]) ? 1 : 0);
+	}
+	close(ends[0]);
+	*fd = ends[1];
+	return pid;
+}
+
+static void test_opener(void **state)
+{
+	struct family f = start_family();
+	struct broker_client client = { 0 };
+	pid_t broker = serve(f.parent, &client.fd);
+	struct opener o = broker_client__opener(&client);
+	char text[64];
+	int status, fd = o.open_proc(o.ctx, f.parent, PROC_COMM);
+
+	assert_true(fd >= 0);
+	assert_true(read(fd, text, sizeof(text)) > 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	close(fd);
+	assert_true(client.cpu_ns > 0);
+	assert_int_equal(o.open_proc(o.ctx, getpid(), PROC_COMM), -EACCES);
+	assert_int_equal(o.read_fd_link(o.ctx, f.parent, 99999, text, sizeof(text)), -ENOENT);
+	/* A message of another size is answered and refused; then it goes on. */
+	assert_int_equal(send(client.fd, "?", 1, 0), 1);
+	{
+		struct broker_response response;
+
+		assert_int_equal(recv(client.fd, &response, sizeof(response), 0),
+				 sizeof(response));
+		assert_int_equal(response.result, -EINVAL);
+	}
+	fd = o.open_proc(o.ctx, f.parent, PROC_STAT);
+	assert_true(fd >= 0);
+	close(fd);
+	close(client.fd);
+	waitpid(broker, &status, 0);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	end_family(&f);
+}
+
+static void test_broker_gone(void **state)
+{
+	struct family f = start_family();
+	struct broker_client client = { 0 };
+	pid_t broker = serve(f.parent, &client.fd);
+	struct opener o = broker_client__opener(&client);
+	struct error e = { 0 };
+	int fds[BROKER_FDS_MAX];
+
+	kill(broker, SIGKILL);
+	waitpid(broker, NULL, 0);
+	assert_int_equal(o.open_proc(o.ctx, f.parent, PROC_COMM), -EPIPE);
+	assert_int_equal(broker_client__load(&client, BROKER_RING_MIN, fds, &e), -EPIPE);
+	assert_int_equal(e.exit, EXIT_FAILED);
+	assert_non_null(strstr(e.what, "the broker process is gone"));
+	close(client.fd);
+	end_family(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_whose_files),
+		cmocka_unit_test(test_list_may_look_not_touch),
+		cmocka_unit_test(test_no_such_process),
+		cmocka_unit_test(test_which_files),
+		cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_link_refusals),
+		cmocka_unit_test(test_opener),
+		cmocka_unit_test(test_broker_gone),
+	};
+
+	return cmocka_run_group_tests_name("broker", tests, NULL, NULL);
+}
