@@ -181,4 +181,5 @@ def test_all_rows_and_wide_ids() -> None:
                 flags=ALL_ROWS | recording.IDS_16)
     record = recording.record_of(body, known=15)
     assert record is not None
-    assert record.ids.tolist() == [[300, 2], [3, 4]] and record.row.tolist() == [0, 1]
+    assert record.columns["ids"].tolist() == [[300, 2], [3, 4]]
+    assert record.columns["row"].tolist() == [0, 1]

@@ -80,7 +80,7 @@ def test_two_attaches_are_both_exact(olmoe_server: Server, tmp_path: Path,
     with recording(olmoe_server.pid, files[0]) as one, \
             recording(olmoe_server.pid, files[1]) as two:
         early = await_attached(olmoe_server, one, two)
-        answers = Crowd(olmoe_server, mixed_asks(4, 4), 8).start().wait()
+        answers = Crowd(olmoe_server, mixed_asks(4), 8).start().wait()
         olmoe_server.wait_idle()
         assert one.stop().code == 0 and two.stop().code == 0
     oracle = Oracle(olmoe_server.model)

@@ -39,7 +39,7 @@ def capture(server: Server, file: Path, seed: int,
     """Record while a crowd asks: the picture, its answers, and those made while attaching."""
     with recording(server.pid, file) as record:
         early = await_attached(server, record)
-        answers = Crowd(server, mixed_asks(seed, server.options.slots), clients).start().wait()
+        answers = Crowd(server, mixed_asks(seed), clients).start().wait()
         server.wait_idle()
         done = record.stop()
     assert done.code == 0, done.err

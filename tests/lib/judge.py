@@ -175,7 +175,9 @@ class Judge:
 
     def routing(self, request: Request, verdict: Verdict) -> None:
         tokens = request.tokens
-        if not tokens:
+        if max(request.position, default=-1) >= len(tokens):
+            verdict.fault(f"request {request.begin.fields['request']}: rows are missing before "
+                          f"position {max(request.position)}: routing cannot be compared")
             return
         layers, _ = self.oracle.forward(tokens, self.forced(tokens))
         while self.find_tie(request, tokens, layers, verdict):

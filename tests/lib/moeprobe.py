@@ -54,7 +54,7 @@ class Capture:
 
     def attached(self) -> bool:
         """It says so once data flows."""
-        return "attached" in self.said
+        return "data flows" in self.said
 
     def stop(self, seconds: float = 20.0) -> Finished:
         """Ctrl-C, as a user would; then how it ended."""

@@ -118,12 +118,6 @@ class Record:
     fields: dict[str, Any]
     columns: dict[str, Any] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> Any:
-        for place in (self.columns, self.fields):
-            if name in place:
-                return place[name]
-        raise AttributeError(name)
-
 
 def padded(size: int) -> int:
     return (size + 7) & ~7
