@@ -33,7 +33,7 @@ static int print_candidates(struct findings *f, struct error *e)
 	struct table *table;
 
 	if (findings__candidate_table(&table, f)) {
-		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		return EXIT_FAILED;
 	}
 	if (table__rows(table)) {
@@ -55,7 +55,7 @@ static int list(struct options *o, struct error *e)
 	if (launch__collector(&l, COLLECTOR_LIST, o, e))
 		return code;
 	if (findings__new(&findings)) {
-		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		goto out;
 	}
 	sink.ctx = findings;

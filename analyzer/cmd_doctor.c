@@ -32,7 +32,7 @@ static int print(const struct findings *f, bool as_json, int code, struct error 
 	struct table *table = NULL;
 
 	if (findings__doctor_table(&table, f))
-		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	if (!as_json) {
 		table__print(table, stdout);
 	} else {
@@ -56,7 +56,7 @@ static int examine(const struct options *o, const struct launch *l, struct error
 	int code = EXIT_FAILED;
 
 	if (findings__new(&findings)) {
-		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		return code;
 	}
 	sink.ctx = findings;

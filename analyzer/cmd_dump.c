@@ -53,7 +53,7 @@ static int dump(const struct options *o, const struct launch *l, struct error *e
 	int code = EXIT_FAILED;
 
 	if (!d.context)
-		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	else if (!feed__open(&feed, NULL, l->input, o->input, &sink, e)) {
 		feed__run(feed, e);
 		code = feed__finish(feed, e);

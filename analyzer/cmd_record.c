@@ -82,7 +82,7 @@ static int record(const struct options *o, const struct launch *l, struct error 
 			       is_standard_output(o) ? "standard output" : o->output, &writing, e))
 		return code;
 	if (reducer__new(&reducer, o->detail, writer)) {
-		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		goto out;
 	}
 	w.reducer = reducer;

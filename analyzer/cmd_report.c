@@ -29,7 +29,7 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 {
 	if (!state__apply(ctx, item))
 		return 0;
-	return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+	return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 }
 
 static int print(const struct state *s, const struct options *o, struct error *e)
@@ -68,7 +68,7 @@ static int report(const struct options *o, const struct launch *l, struct error 
 	int code = EXIT_FAILED;
 
 	if (state__new(&state)) {
-		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		return code;
 	}
 	sink.ctx = state;

@@ -38,7 +38,7 @@ int feed__open(struct feed **out, struct collector *collector, int fd, const cha
 
 	*out = NULL;
 	if (!s)
-		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	s->collector = collector;
 	s->fd = collector ? collector__stream_fd(collector) : fd;
 	s->sink = *sink;

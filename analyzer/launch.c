@@ -43,7 +43,7 @@ int launch__input(struct launch *l, const struct options *o, struct error *e)
 		err = identity__open_file(&l->identity, &l->input, o->input, e);
 	if (!err && isatty(l->input))
 		err = error__set(e, EXIT_USAGE, ENOTTY, "name a recording, or pipe a stream in",
-				 "moeprobe: failed to read '%s': it is a terminal", o->input);
+				 "file: failed to read '%s': it is a terminal", o->input);
 	if (!err)
 		err = identity__become(&l->identity, e);
 	if (err)

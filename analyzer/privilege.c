@@ -162,7 +162,7 @@ int identity__create_file(const struct identity *id, int *fd, const char *path, 
 out:
 	return err >= 0 ? 0
 			: error__set(e, EXIT_FAILED, -err, "choose another file with -o",
-				     "record: failed to create '%s': %s", path, strerror(-err));
+				     "file: failed to create '%s': %s", path, strerror(-err));
 }
 
 int identity__open_file(const struct identity *id, int *fd, const char *path, struct error *e)
@@ -184,7 +184,7 @@ int identity__open_file(const struct identity *id, int *fd, const char *path, st
 		err = -EISDIR;
 	}
 	return *fd >= 0 ? 0
-			: error__set(e, EXIT_FAILED, -err, NULL, "moeprobe: failed to open '%s': %s",
+			: error__set(e, EXIT_FAILED, -err, NULL, "file: failed to open '%s': %s",
 				     path, strerror(-err));
 }
 

@@ -219,7 +219,7 @@ out:
 	if (!err)
 		return 0;
 	return error__set(e, EXIT_FAILED, -err, "install " PROGRAM " beside moeprobe",
-			  "moeprobe: failed to start '" PROGRAM "': %s", strerror(-err));
+			  "collector: failed to start '" PROGRAM "': %s", strerror(-err));
 }
 
 int collector__stream_fd(const struct collector *c)
@@ -292,7 +292,7 @@ int collector__wait(struct collector *c, struct error *e)
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
 	error__set(e, EXIT_FAILED, EINTR, "start it again",
-		   "moeprobe: failed to go on: the collector was ended by signal %d (%s)",
+		   "collector: failed to go on: it was ended by signal %d (%s)",
 		   WTERMSIG(status), strsignal(WTERMSIG(status)));
 	return EXIT_FAILED;
 }

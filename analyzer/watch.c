@@ -28,7 +28,7 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 	struct sinks *s = ctx;
 
 	if (state__apply(s->state, item))
-		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	return s->reducer ? reducer__apply(s->reducer, item, e) : 0;
 }
 
@@ -101,7 +101,7 @@ int watch__run(const struct watch *w, struct error *e)
 	int code = EXIT_FAILED;
 
 	if (state__new(&sinks.state)) {
-		error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		return code;
 	}
 	if (!feed__open(&feed, w->launch->collector, w->launch->input, w->source, &sink, e))

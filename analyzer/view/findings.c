@@ -43,7 +43,7 @@ int findings__take(void *findings, const struct trace_item *item, struct error *
 	if (f->count == f->capacity) {
 		n = reallocarray(f->finding, capacity, sizeof(*n));
 		if (!n)
-			return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+			return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		f->finding = n;
 		f->capacity = capacity;
 	}

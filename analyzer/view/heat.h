@@ -20,7 +20,7 @@ struct heat_layout {
 	uint32_t experts, layers;
 };
 
-#define HEAT_CELL_WIDTH_MAX 4
+#define HEAT_CELL_WIDTH_MAX 6
 #define HEAT_COLUMNS_MAX 512
 
 /*

@@ -22,7 +22,7 @@ struct text {
 static int text_open(void **ctx, struct error *e)
 {
 	*ctx = calloc(1, sizeof(struct text));
-	return *ctx ? 0 : error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+	return *ctx ? 0 : error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 }
 
 static void print_model(const struct state *s, FILE *out)

@@ -89,22 +89,22 @@ bool screen__available(void)
 	return move && move != (char *)-1;
 }
 
-static bool wants_colours(void)
+/* False if the user wants none (NO_COLOR) or the terminal has too few for the ramp. */
+static bool begin_colours(void)
 {
 	const char *no_colour = getenv("NO_COLOR");
 
-	return (!no_colour || !*no_colour) && has_colors() && COLORS >= 256 && COLOR_PAIRS >= 32;
-}
-
-static void begin_colours(void)
-{
-	start_color();
+	if ((no_colour && *no_colour) || !has_colors() || start_color() != OK)
+		return false;
+	if (COLORS < 256 || COLOR_PAIRS < 32)
+		return false;
 	use_default_colors();
 	for (int i = 0; i < HEAT_LEVELS - HEAT_LOWEST; i++)
 		init_pair((short)(PAIR_RAMP + i), ramp[i], ramp[i]);
 	init_pair(PAIR_TITLE, 231, 24);
 	init_pair(PAIR_LABEL, 245, -1);
 	init_pair(PAIR_WARNING, 208, -1);
+	return true;
 }
 
 int screen__open(struct screen **out, struct error *e)
@@ -113,7 +113,7 @@ int screen__open(struct screen **out, struct error *e)
 
 	*out = NULL;
 	if (!s)
-		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	rescue.has_modes = !tcgetattr(STDOUT_FILENO, &rescue.modes);
 	s->input = isatty(STDIN_FILENO) ? stdin : fopen("/dev/tty", "re");
 	s->terminal = s->input ? newterm(NULL, stdout, s->input) : NULL;
@@ -123,9 +123,7 @@ int screen__open(struct screen **out, struct error *e)
 				  "terminal: failed to open the terminal");
 	}
 	s->utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
-	s->colours = wants_colours();
-	if (s->colours)
-		begin_colours();
+	s->colours = begin_colours();
 	prepare_rescue();
 	cbreak();
 	noecho();

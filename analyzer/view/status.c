@@ -70,6 +70,14 @@ void status__of(struct status *out, const struct state *s)
 	format__share(out->collector, sizeof(out->collector), ppm_share(m->cost.collector_ppm));
 }
 
+/* @ns of @threads over the whole capture; negative: not known. */
+static double average(const struct state_cost *c, uint64_t ns, uint32_t threads)
+{
+	if (!c->interval_ns || !threads || threads == TRACE_UNKNOWN)
+		return -1;
+	return (double)ns / ((double)c->interval_ns * threads);
+}
+
 void status__print_summary(const struct state *s, FILE *out)
 {
 	const struct state_summary *m = state__summary(s);
@@ -85,10 +93,12 @@ void status__print_summary(const struct state *s, FILE *out)
 	format__count(live, sizeof(live), request_table__live(state__requests(s)));
 	fprintf(out, "%s: %s decisions in %s steps; requests: %s finished, %s not\n", duration,
 		decisions, m->has_routes ? steps : "-", finished, live);
-	fprintf(out, "coverage %s%s%s%s   loss %s   invalid %s   slowdown %s   collector %s of a CPU\n",
-		status.coverage, *status.missing ? " (" : "", status.missing,
-		*status.missing ? ")" : "", status.loss, status.invalid, status.slowdown,
-		status.collector);
+	fprintf(out, "coverage %s%s%s%s, loss %s, invalid %s\n", status.coverage,
+		*status.missing ? " (" : "", status.missing, *status.missing ? ")" : "",
+		status.loss, status.invalid);
+	format__share(steps, sizeof(steps), average(&m->cost, m->cost.hit_ns, m->cost.threads));
+	format__share(decisions, sizeof(decisions), average(&m->cost, m->cost.collector_cpu_ns, 1));
+	fprintf(out, "cost: slowdown %s, collector %s of a CPU\n", steps, decisions);
 }
 
 /* " key=12.3%" or " key=-". */

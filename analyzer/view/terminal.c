@@ -18,14 +18,15 @@
 #define LINES_ABOVE 4
 #define LINES_BETWEEN 3
 #define LINES_BELOW 3
+#define LINES_PER_ROW_MAX 3
 
 bool live_terminal__available(void)
 {
 	return screen__available();
 }
 
-/* The requests get what they need up to a third; the map the rest, two lines a layer if it can. */
-struct page page__divide(int height, uint32_t layers, uint32_t requests)
+/* The requests get what they need up to a third; the map the rest. */
+struct page page__divide(int height, uint32_t layers, uint32_t requests, bool tall)
 {
 	int room = height - LINES_ABOVE - LINES_BETWEEN - LINES_BELOW;
 	struct page p = { .lines_per_row = 1 };
@@ -37,8 +38,9 @@ struct page page__divide(int height, uint32_t layers, uint32_t requests)
 		wanted = REQUEST_LINES_MIN;
 	p.heat.first = LINES_ABOVE;
 	p.heat.lines = room - wanted;
-	if (layers && layers * 2 <= (uint32_t)p.heat.lines)
-		p.lines_per_row = 2;
+	while (tall && layers && p.lines_per_row < LINES_PER_ROW_MAX &&
+	       layers * ((uint32_t)p.lines_per_row + 1) <= (uint32_t)p.heat.lines)
+		p.lines_per_row++;
 	if (layers && layers * (uint32_t)p.lines_per_row < (uint32_t)p.heat.lines)
 		p.heat.lines = (int)layers * p.lines_per_row;
 	p.requests.first = LINES_ABOVE + p.heat.lines + LINES_BETWEEN;
@@ -53,7 +55,7 @@ static int terminal_open(void **ctx, struct error *e)
 
 	*ctx = NULL;
 	if (!t)
-		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "moeprobe: out of memory");
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	t->phase = STATE_BOTH;
 	err = screen__open(&t->screen, e);
 	if (err)
@@ -155,18 +157,20 @@ static void draw_title(struct terminal *t, const struct live_frame *f,
 
 	screen__fill(t->screen, 0, 0, SCREEN_TITLE);
 	format__duration(time, sizeof(time), m->last_ns - m->first_ns);
-	x = screen__put(t->screen, 0, 1, width - 14, SCREEN_TITLE, "moeprobe%s%s", dot, f->source);
+	x = 1 + screen__put(t->screen, 0, 1, width - 12, SCREEN_TITLE, "moeprobe%s%s", dot,
+			    f->source);
 	if (p && *p->engine)
-		x += screen__put(t->screen, 0, 1 + x, width - 14 - x, SCREEN_TITLE, "%s%s%s%s", dot,
-				 p->engine, *p->version ? " " : "", p->version);
+		x += screen__put(t->screen, 0, x, width - 11 - x, SCREEN_TITLE, "%s%s%s%s", dot,
+				 p->engine, *p->version && width >= 100 ? " " : "",
+				 width >= 100 ? p->version : "");
 	if (c)
-		screen__put(t->screen, 0, 1 + x, width - 14 - x, SCREEN_TITLE,
-			    "%s%s%s%s layers %s %s experts, %s chosen", dot,
-			    *c->name ? c->name : c->architecture, dot,
+		screen__put(t->screen, 0, x, width - 11 - x, SCREEN_TITLE,
+			    "%s%s %s %s experts, k %s%s%s", dot,
 			    format__known(layers, sizeof(layers), c->layers),
 			    screen__glyph(t->screen, "×", "x"),
 			    format__known(experts, sizeof(experts), c->experts),
-			    format__known(k, sizeof(k), c->k));
+			    format__known(k, sizeof(k), c->k), dot,
+			    *c->name ? c->name : c->architecture);
 	screen__put_right(t->screen, 0, width - 1, SCREEN_TITLE, time);
 }
 
@@ -194,7 +198,7 @@ static void draw_rates(struct terminal *t, const struct live_frame *f)
 	x = put_pair(t, y, x, "live", a, SCREEN_STRONG);
 	snprintf(chosen, sizeof(chosen), "%s%s%s%s", t->paused ? "PAUSED  " : "",
 		 state_window__name(t->window), screen__glyph(t->screen, " · ", ", "),
-		 t->phase == STATE_BOTH ? "prefill and decode" : state_phase__name(t->phase));
+		 t->phase == STATE_BOTH ? "both phases" : state_phase__name(t->phase));
 	screen__put_right(t->screen, y, screen__width(t->screen) - 1,
 			  t->paused ? SCREEN_WARNING : SCREEN_PLAIN, chosen);
 }
@@ -256,7 +260,7 @@ static void terminal_draw(void *ctx, const struct live_frame *f)
 		return;
 	}
 	page = page__divide(height, c && c->grid ? grid__layers(c->grid) : 0,
-			    request_table__live(requests) + 3);
+			    request_table__live(requests) + 3, screen__has_colours(t->screen));
 	draw_title(t, f, c);
 	draw_rates(t, f);
 	if (t->help) {

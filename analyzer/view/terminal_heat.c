@@ -10,6 +10,12 @@
 #define LABEL_WIDTH 8
 #define NUMBERS_WIDTH 17
 
+/* The numbers stand beside the map, however wide it is. */
+static int numbers_column(const struct heat_layout *l)
+{
+	return LABEL_WIDTH + (int)(l->columns * l->cell_width);
+}
+
 /* The expert at which a tick stands, every so many columns that numbers do not touch. */
 static void draw_axis(struct terminal *t, const struct heat_layout *l, int y)
 {
@@ -21,15 +27,14 @@ static void draw_axis(struct terminal *t, const struct heat_layout *l, int y)
 	for (uint32_t c = 0; c < l->columns; c += every)
 		screen__put(t->screen, y, LABEL_WIDTH + (int)(c * l->cell_width), 6, SCREEN_LABEL,
 			    "%u", l->first_expert + c * l->experts_per_cell);
-	screen__put(t->screen, y, screen__width(t->screen) - NUMBERS_WIDTH, NUMBERS_WIDTH,
-		    SCREEN_LABEL, " max/mean  never");
+	screen__put(t->screen, y, numbers_column(l), NUMBERS_WIDTH, SCREEN_LABEL, " max/mean  never");
 }
 
 /* Of the layers that a row stands for: the most uneven one, and all experts never chosen. */
 static void draw_numbers(struct terminal *t, const struct grid *g, const struct heat_layout *l,
 			 uint32_t first, uint32_t end, int y)
 {
-	int x = screen__width(t->screen) - NUMBERS_WIDTH;
+	int x = numbers_column(l);
 	double most = -1;
 	uint32_t never = 0;
 
@@ -75,8 +80,8 @@ static void draw_row(struct terminal *t, const struct state_context *c,
 static void draw_legend(struct terminal *t, const struct heat_layout *l, int y)
 {
 	struct screen *s = t->screen;
-	int x = screen__put(s, y, 0, LABEL_WIDTH, SCREEN_LABEL, "%*s ", LABEL_WIDTH - 1,
-			    screen__glyph(s, "× even", "x even"));
+	int x = 1 + screen__put(s, y, 1, LABEL_WIDTH, SCREEN_LABEL, "%s ",
+				screen__glyph(s, "× even", "x even"));
 
 	for (int level = HEAT_LOWEST; level < HEAT_LEVELS; level++) {
 		screen__heat(s, y, x, 2, (enum heat_level)level);
@@ -108,7 +113,7 @@ void terminal__draw_heat(struct terminal *t, const struct live_frame *f,
 	int width = screen__width(t->screen) - LABEL_WIDTH - NUMBERS_WIDTH;
 	struct heat_layout l;
 
-	if (!c || !c->grid) {
+	if (!c || !c->grid || !state__summary(f->state)->decisions) {
 		draw_waiting(t, f, page->heat);
 		return;
 	}

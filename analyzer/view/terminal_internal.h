@@ -32,11 +32,11 @@ struct band {
 /* How a screen of @height lines is divided. */
 struct page {
 	struct band heat;     /* without its axis and legend */
-	int lines_per_row;    /* of the heat map: 2 if there is room */
+	int lines_per_row;    /* of the heat map: up to 3 if there is room and @tall */
 	struct band requests; /* without their header */
 };
 
-struct page page__divide(int height, uint32_t layers, uint32_t requests);
+struct page page__divide(int height, uint32_t layers, uint32_t requests, bool tall);
 
 /* Each draws its part of @f; @t's scroll position is brought into range. */
 void terminal__draw_heat(struct terminal *t, const struct live_frame *f,
