@@ -2,6 +2,7 @@
 #include "analyzer/state/state_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "analyzer/state/printable.h"
@@ -166,7 +167,28 @@ static int apply_end(struct state *s, const struct trace_item *item)
 	return 0;
 }
 
-/* SOURCE, SEQUENCE, CLOCK and FINDING say nothing that the picture shows. */
+/* "name: value (try: remedy)" of a finding that something does not work as it should. */
+static int apply_finding(struct state *s, const struct trace_item *item)
+{
+	char name[64], value[160], remedy[160];
+	char *out = s->summary.warning[s->summary.warnings % STATE_WARNINGS_MAX];
+	const size_t size = sizeof(s->summary.warning[0]);
+
+	if (item->finding->status != TRACE_STATUS_WARN &&
+	    item->finding->status != TRACE_STATUS_MISSING)
+		return 0;
+	printable__copy(name, sizeof(name), item->column[1].bytes, item->column[1].size);
+	printable__copy(value, sizeof(value), item->column[2].bytes, item->column[2].size);
+	printable__copy(remedy, sizeof(remedy), item->column[3].bytes, item->column[3].size);
+	if (*remedy)
+		snprintf(out, size, "%s: %.120s (try: %.60s)", name, value, remedy);
+	else
+		snprintf(out, size, "%s: %s", name, value);
+	s->summary.warnings++;
+	return 0;
+}
+
+/* SOURCE, SEQUENCE and CLOCK say nothing that the picture shows. */
 static int (*const appliers[])(struct state *, const struct trace_item *) = {
 	[TRACE_PROCESS] = apply_process,
 	[TRACE_CONTEXT] = state__apply_context,
@@ -182,6 +204,7 @@ static int (*const appliers[])(struct state *, const struct trace_item *) = {
 	[TRACE_COVERAGE] = apply_coverage,
 	[TRACE_END] = apply_end,
 	[TRACE_COUNTS] = state__apply_counts,
+	[TRACE_FINDING] = apply_finding,
 };
 
 static void advance(struct state *s, uint64_t now_ns)

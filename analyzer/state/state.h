@@ -15,6 +15,7 @@ struct trace_item;
 struct state;
 
 #define STATE_CONTEXTS_MAX 16
+#define STATE_WARNINGS_MAX 16 /* kept; later ones take the place of earlier ones */
 #define STATE_CAUSES_MAX 16 /* of loss and of invalid: ids 0 .. 15, others count as 0 */
 
 struct state_process {
@@ -67,6 +68,8 @@ struct state_summary {
 	uint64_t no_model;     /* routes before their model was described: dropped */
 	bool ended;
 	struct trace_end end;
+	uint32_t warnings; /* findings that are not ok, said so far; number i is at i % MAX */
+	char warning[STATE_WARNINGS_MAX][256];
 };
 
 int state__new(struct state **out);

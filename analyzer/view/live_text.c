@@ -17,6 +17,7 @@
 
 struct text {
 	bool said_waiting, said_attached;
+	uint32_t warnings; /* said so far */
 };
 
 static int text_open(void **ctx, struct error *e)
@@ -42,6 +43,16 @@ static void print_model(const struct state *s, FILE *out)
 	}
 }
 
+static void say_warnings(struct text *t, const struct state *s)
+{
+	const struct state_summary *m = state__summary(s);
+
+	if (m->warnings - t->warnings > STATE_WARNINGS_MAX)
+		t->warnings = m->warnings - STATE_WARNINGS_MAX;
+	for (; t->warnings < m->warnings; t->warnings++)
+		fprintf(stderr, "warning: %s\n", m->warning[t->warnings % STATE_WARNINGS_MAX]);
+}
+
 /* "Attached" is said once data flows, never before. */
 static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
 {
@@ -52,7 +63,7 @@ static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
 		if (!f->replay)
 			fprintf(out, "attached to %s: data flows\n", f->source);
 		print_model(f->state, out);
-	} else if (!t->said_waiting && !f->replay) {
+	} else if (!t->said_waiting && !f->replay && out == stdout) {
 		t->said_waiting = true;
 		fprintf(out, "waiting for the first route of %s (an idle server has none)\n",
 			f->source);
@@ -118,6 +129,7 @@ static void print_layers(const struct state_context *c, FILE *out)
 
 static void text_draw(void *ctx, const struct live_frame *f)
 {
+	say_warnings(ctx, f->state);
 	say_progress(ctx, f, stdout);
 	status__print_line(f->state, stdout);
 	print_requests(f->state, stdout);
@@ -133,6 +145,7 @@ static void text_message(void *ctx, const char *line)
 
 static void progress_draw(void *ctx, const struct live_frame *f)
 {
+	say_warnings(ctx, f->state);
 	say_progress(ctx, f, stderr);
 }
 

@@ -11,7 +11,8 @@
 /* In the order in which they are printed. */
 static int (*const builders[])(struct table **, const struct state *, const char *source) = {
 	report__capture, report__models,  report__layers,  report__requests,   report__coverage,
-	report__loss,	 report__invalid, report__cost,	   report__unanswered,
+	report__loss,	 report__invalid, report__cost,	   report__warnings,
+	report__unanswered,
 };
 
 #define TABLES (sizeof(builders) / sizeof(*builders))

@@ -132,6 +132,23 @@ int report__cost(struct table **out, const struct state *s, const char *source)
 	return 0;
 }
 
+int report__warnings(struct table **out, const struct state *s, const char *source)
+{
+	static const struct table_column column[] = {
+		{ "warning", "warning", TABLE_TEXT, 0, TABLE_CELL },
+	};
+	const struct state_summary *m = state__summary(s);
+	uint32_t first = m->warnings > STATE_WARNINGS_MAX ? m->warnings - STATE_WARNINGS_MAX : 0;
+
+	if (table__new(out, "warnings", "Warnings", TABLE_ROWS, column, 1))
+		return -1;
+	for (uint32_t i = first; i < m->warnings; i++) {
+		table__row(*out);
+		table__text(*out, 0, m->warning[i % STATE_WARNINGS_MAX]);
+	}
+	return 0;
+}
+
 int report__unanswered(struct table **out, const struct state *s, const char *source)
 {
 	static const struct table_column column[] = {

@@ -14,6 +14,8 @@ int report__coverage(struct table **out, const struct state *s, const char *sour
 int report__loss(struct table **out, const struct state *s, const char *source);
 int report__invalid(struct table **out, const struct state *s, const char *source);
 int report__cost(struct table **out, const struct state *s, const char *source);
+/* What the collector found wrong. */
+int report__warnings(struct table **out, const struct state *s, const char *source);
 /* What the recording's detail cannot answer. */
 int report__unanswered(struct table **out, const struct state *s, const char *source);
 

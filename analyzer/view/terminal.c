@@ -244,6 +244,36 @@ static const struct state_context *shown_context(struct terminal *t, const struc
 	return state__context(s, t->model);
 }
 
+/* The oldest is forgotten if there are too many: the last ones say why it ended. */
+static void terminal_message(void *ctx, const char *line)
+{
+	struct terminal *t = ctx;
+
+	if (t->messages == MESSAGES_MAX) {
+		free(t->message[0]);
+		memmove(t->message, t->message + 1, (MESSAGES_MAX - 1) * sizeof(*t->message));
+		t->messages--;
+	}
+	t->message[t->messages] = strdup(line);
+	if (t->message[t->messages])
+		t->messages++;
+	t->message_draws = MESSAGE_DRAWS;
+}
+
+static void take_warnings(struct terminal *t, const struct state *s)
+{
+	const struct state_summary *m = state__summary(s);
+	char line[280];
+
+	if (m->warnings - t->warnings > STATE_WARNINGS_MAX)
+		t->warnings = m->warnings - STATE_WARNINGS_MAX;
+	for (; t->warnings < m->warnings; t->warnings++) {
+		snprintf(line, sizeof(line), "warning: %s",
+			 m->warning[t->warnings % STATE_WARNINGS_MAX]);
+		terminal_message(t, line);
+	}
+}
+
 static void terminal_draw(void *ctx, const struct live_frame *f)
 {
 	struct terminal *t = ctx;
@@ -252,6 +282,7 @@ static void terminal_draw(void *ctx, const struct live_frame *f)
 	const struct request_table *requests = state__requests(f->state);
 	struct page page;
 
+	take_warnings(t, f->state);
 	screen__clear(t->screen);
 	if (width < TERMINAL_WIDTH_MIN || height < TERMINAL_HEIGHT_MIN) {
 		screen__put(t->screen, 0, 0, width, SCREEN_PLAIN, "needs %dx%d, has %dx%d: enlarge, or q",
@@ -272,22 +303,6 @@ static void terminal_draw(void *ctx, const struct live_frame *f)
 	draw_status(t, f, height - 2);
 	draw_keys(t, f, height - 1);
 	screen__show(t->screen);
-}
-
-/* The oldest is forgotten if there are too many: the last ones say why it ended. */
-static void terminal_message(void *ctx, const char *line)
-{
-	struct terminal *t = ctx;
-
-	if (t->messages == MESSAGES_MAX) {
-		free(t->message[0]);
-		memmove(t->message, t->message + 1, (MESSAGES_MAX - 1) * sizeof(*t->message));
-		t->messages--;
-	}
-	t->message[t->messages] = strdup(line);
-	if (t->message[t->messages])
-		t->messages++;
-	t->message_draws = MESSAGE_DRAWS;
 }
 
 static void terminal_close(void *ctx)

@@ -22,6 +22,7 @@ struct terminal {
 	char *message[MESSAGES_MAX];
 	int messages;
 	int message_draws; /* for which the last one still shows */
+	uint32_t warnings; /* of the state, taken over as messages */
 };
 
 /* Lines [first, first + lines) of the screen. */
