@@ -31,7 +31,7 @@ struct engine_context {
 /* A request, said when its first row is known or it ends without one. */
 struct engine_request {
 	uint32_t request; /* from 1 */
-	uint32_t context;
+	uint32_t context; /* ENGINE_UNKNOWN: it had no row, and there are several to choose from */
 	uint32_t sequence;
 	uint32_t slot, epoch;
 	uint32_t task;   /* ENGINE_UNKNOWN if it began before us */

@@ -215,7 +215,7 @@ static void a_request_without_rows_is_said(void **state)
 	play__launch(p, 0, 1);
 	play__release(p, 0, 1, 0);
 	assert_int_equal(p->begins, 1);
-	assert_int_equal(p->begin[0].request.context, ENGINE_UNKNOWN);
+	assert_int_equal(p->begin[0].request.context, 1);
 	assert_int_equal(p->begin[0].request.cached, ENGINE_UNKNOWN);
 	assert_int_equal(p->ends, 1);
 	play__free(p);

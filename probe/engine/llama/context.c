@@ -125,7 +125,6 @@ static struct llama_context *context__new(struct llama_contexts *s)
 				c = &s->item[i];
 	}
 	memset(c, 0, sizeof(*c));
-	c->id = ++s->next_id;
 	c->last_layer = ENGINE_UNKNOWN;
 	c->changed = true;
 	return c;
@@ -203,6 +202,8 @@ int llama_contexts__say(struct llama_contexts *s, struct llama_context *c,
 	if (!c->changed)
 		return 0;
 	c->changed = false;
+	if (!c->id)
+		c->id = ++s->next_id;
 	if (c->model)
 		describe_model(&out, c->model);
 	else

@@ -17,7 +17,7 @@
 
 /* One context; plain data, owned by the set. */
 struct llama_context {
-	uint32_t id;         /* from 1 */
+	uint32_t id;         /* from 1; 0 until it is said */
 	uint32_t tid;        /* of the server's main thread */
 	uint64_t used;       /* when, in calls: the least recently used one makes room */
 	uint64_t steps;     /* said so far */

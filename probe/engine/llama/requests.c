@@ -63,7 +63,8 @@ struct slot {
 struct server_thread {
 	uint32_t tid;
 	bool logs, computes;
-	uint64_t missed; /* computations lost */
+	uint32_t context; /* that it computed last, 0: none yet */
+	uint64_t missed;  /* computations lost */
 	uint64_t used;
 	int32_t child_slot[CHILDREN_MAX]; /* launched just before their parent */
 	size_t children;
@@ -197,6 +198,18 @@ static struct request *request__new(struct llama_requests *q, struct slot *s, ui
 	return r;
 }
 
+/* A request that ends without a row: the context of its server, if there is one to choose. */
+static uint32_t context_of_server(const struct llama_requests *q, const struct server_thread *t)
+{
+	size_t servers = 0;
+
+	if (t && t->context)
+		return t->context;
+	for (size_t i = 0; i < q->threads; i++)
+		servers += q->thread[i].logs;
+	return servers == 1 ? LLAMA_FIRST_CONTEXT : ENGINE_UNKNOWN;
+}
+
 /* Say that @r begins. @first: position of its first row, ENGINE_UNKNOWN if it had none. */
 static int request__say_begin(struct llama_requests *q, struct request *r, const struct slot *s,
 			      uint32_t first, const char *client_id, uint64_t time_ns,
@@ -206,7 +219,7 @@ static int request__say_begin(struct llama_requests *q, struct request *r, const
 	bool is_whole = r->launched && t && r->missed == t->missed;
 	struct engine_request out = {
 		.request = ++q->next_request,
-		.context = r->context ? r->context : ENGINE_UNKNOWN,
+		.context = r->context ? r->context : context_of_server(q, t),
 		.sequence = r->sequence,
 		.slot = (uint32_t)s->key.slot,
 		.epoch = r->epoch,
@@ -519,6 +532,7 @@ int llama_requests__rows(struct llama_requests *q, const struct llama_rows *rows
 	struct server_thread *t = thread__for_rows(q, rows->tid);
 	int err;
 
+	t->context = context;
 	err = tally(q, rows, t->tid);
 	if (err)
 		return err;

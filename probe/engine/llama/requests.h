@@ -14,6 +14,9 @@
 #include "probe/engine/llama/tasks.h"
 #include "probe/engine/sink.h"
 
+/* Contexts are numbered from here. */
+#define LLAMA_FIRST_CONTEXT 1u
+
 struct llama_requests;
 
 /* @tasks is borrowed and must outlive it. 0 or -ENOMEM. */
