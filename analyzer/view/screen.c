@@ -114,6 +114,9 @@ int screen__open(struct screen **out, struct error *e)
 	*out = NULL;
 	if (!s)
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
+	/* The terminal knows its size; LINES and COLUMNS may be left over from another one. */
+	unsetenv("LINES");
+	unsetenv("COLUMNS");
 	rescue.has_modes = !tcgetattr(STDOUT_FILENO, &rescue.modes);
 	s->input = isatty(STDIN_FILENO) ? stdin : fopen("/dev/tty", "re");
 	s->terminal = s->input ? newterm(NULL, stdout, s->input) : NULL;

@@ -152,19 +152,21 @@ static void draw_title(struct terminal *t, const struct live_frame *f,
 	const struct state_process *p = c ? state__process(f->state, c->process) : NULL;
 	const char *dot = screen__glyph(t->screen, " · ", " - ");
 	const struct state_summary *m = state__summary(f->state);
-	char layers[FORMAT_SIZE], experts[FORMAT_SIZE], k[FORMAT_SIZE], time[FORMAT_SIZE];
+	char layers[FORMAT_SIZE], experts[FORMAT_SIZE], k[FORMAT_SIZE], span[FORMAT_SIZE];
+	char time[FORMAT_SIZE + 16];
 	int width = screen__width(t->screen), x;
 
 	screen__fill(t->screen, 0, 0, SCREEN_TITLE);
-	format__duration(time, sizeof(time), m->last_ns - m->first_ns);
-	x = 1 + screen__put(t->screen, 0, 1, width - 12, SCREEN_TITLE, "moeprobe%s%s", dot,
+	format__duration(span, sizeof(span), m->last_ns - m->first_ns);
+	snprintf(time, sizeof(time), "%s%s%s", f->ended ? "end" : "", f->ended ? dot : "", span);
+	x = 1 + screen__put(t->screen, 0, 1, width - 18, SCREEN_TITLE, "moeprobe%s%s", dot,
 			    f->source);
 	if (p && *p->engine)
-		x += screen__put(t->screen, 0, x, width - 11 - x, SCREEN_TITLE, "%s%s%s%s", dot,
+		x += screen__put(t->screen, 0, x, width - 17 - x, SCREEN_TITLE, "%s%s%s%s", dot,
 				 p->engine, *p->version && width >= 100 ? " " : "",
 				 width >= 100 ? p->version : "");
 	if (c)
-		screen__put(t->screen, 0, x, width - 11 - x, SCREEN_TITLE,
+		screen__put(t->screen, 0, x, width - 17 - x, SCREEN_TITLE,
 			    "%s%s %s %s experts, k %s%s%s", dot,
 			    format__known(layers, sizeof(layers), c->layers),
 			    screen__glyph(t->screen, "×", "x"),
@@ -230,8 +232,7 @@ static void draw_keys(struct terminal *t, const struct live_frame *f, int y)
 		return;
 	}
 	screen__put(t->screen, y, 1, 400, SCREEN_LABEL,
-		    "q quit   p pause   w window   tab phase   z zoom   arrows scroll   ? help%s",
-		    f->ended ? "   (end of the recording)" : "");
+		    "q quit   p pause   w window   tab phase   z zoom   arrows scroll   ? help");
 }
 
 static const struct state_context *shown_context(struct terminal *t, const struct state *s)
