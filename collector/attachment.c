@@ -126,8 +126,21 @@ int attachment__link(struct attachment *a, struct error *e)
 	return err;
 }
 
+/* All probes fall silent at one moment. Links go one after another, which takes tens of
+ * milliseconds: meanwhile results would arrive whose rows no probe describes any more. The router
+ * first: a step without its results is accounted for, results without their step are a loss. */
+static void silence(struct attachment *a)
+{
+	for (uint32_t program = 0; program < MP_PROGRAM_COUNT; program++)
+		for (size_t i = 0; i < a->plan.sites; i++)
+			if (a->plan.site[i].row.program == program)
+				__atomic_store_n(&a->table[i].enabled, 0, __ATOMIC_SEQ_CST);
+}
+
 int attachment__unlink(struct attachment *a)
 {
+	if (a->table)
+		silence(a);
 	for (size_t i = 0; i < ENGINE_SITES_MAX; i++)
 		a->site[i].linked = 0;
 	return broker_client__unlink(a->broker, BROKER_ALL_LINKS);
