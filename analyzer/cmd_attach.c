@@ -21,7 +21,8 @@ static const struct options_spec spec = {
 		"  sudo moeprobe attach 1234        watch process 1234\n"
 		"  sudo moeprobe attach --port 8080 watch the server on port 8080\n"
 		"  sudo moeprobe attach 1234 --no-tui -d 10 | grep decisions=\n\n"
-		"Shows which experts of a running server fire, live. The server is neither stopped nor "
+		"Shows which experts of a running server fire, live. The server is neither stopped "
+		"nor "
 		"changed; ending moeprobe, in whatever way, detaches.\n",
 	.operand = OPERAND_PID,
 	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_DURATION, OPTION_NO_TUI,
@@ -37,7 +38,8 @@ static int print_candidates(struct findings *f, struct error *e)
 		return EXIT_FAILED;
 	}
 	if (table__rows(table)) {
-		table__note(table, "choose one: sudo moeprobe attach PID (or --name NAME, --port PORT)");
+		table__note(table,
+			    "choose one: sudo moeprobe attach PID (or --name NAME, --port PORT)");
 		table__print(table, stdout);
 	}
 	table__free(table);

@@ -18,9 +18,11 @@ static const struct options_spec spec = {
 	.usage = "[PID]",
 	.help = "Examples:\n"
 		"  sudo moeprobe doctor             rights and kernel\n"
-		"  sudo moeprobe doctor 1234        and the probe places and their cost on process 1234\n"
+		"  sudo moeprobe doctor 1234        and the probe places and their cost on process "
+		"1234\n"
 		"  sudo moeprobe doctor 1234 --json\n\n"
-		"Says what works and what does not, and what to do about it. Nothing is attached. Exit "
+		"Says what works and what does not, and what to do about it. Nothing is attached. "
+		"Exit "
 		"code 0 if `moeprobe attach` would work.\n",
 	.operand = OPERAND_PID,
 	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_JSON, OPTION_USER, 0 },
@@ -40,7 +42,8 @@ static int print(const struct findings *f, bool as_json, int code, struct error 
 		rows = table__json(table);
 		json_object_object_add(o, "exit_code", json_object_new_int(code));
 		json_object_object_add(o, table__name(table), rows);
-		printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
+		printf("%s\n",
+		       json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
 								 JSON_C_TO_STRING_NOSLASHESCAPE));
 	}
 	json_object_put(o);

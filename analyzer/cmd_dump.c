@@ -17,7 +17,8 @@ static const struct options_spec spec = {
 	.help = "Examples:\n"
 		"  moeprobe dump a.moe | head\n"
 		"  moeprobe dump a.moe --json | jq 'select(.type == \"route\")'\n\n"
-		"Prints every record of a recording (or of a stream on standard input, if FILE is -), "
+		"Prints every record of a recording (or of a stream on standard input, if FILE is "
+		"-), "
 		"one a line; --json is a documented contract.\n",
 	.operand = OPERAND_FILE,
 	.operand_required = true,

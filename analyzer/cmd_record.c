@@ -24,8 +24,10 @@ static const struct options_spec spec = {
 		"  sudo moeprobe record 1234 -o a.moe -d 60\n"
 		"  sudo moeprobe record 1234 -o a.moe --detail routes\n"
 		"  sudo moeprobe record --port 8080 -o - | zstd > a.zst\n\n"
-		"Writes what a running server's routers choose to a file that only you can read (mode "
-		"0600), until Ctrl-C or for -d SEC. Expert ids reveal text: the default detail keeps "
+		"Writes what a running server's routers choose to a file that only you can read "
+		"(mode "
+		"0600), until Ctrl-C or for -d SEC. Expert ids reveal text: the default detail "
+		"keeps "
 		"counts only. To view it: moeprobe report FILE, moeprobe top FILE.\n",
 	.operand = OPERAND_PID,
 	.operand_required = true,
@@ -51,13 +53,17 @@ static bool is_standard_output(const struct options *o)
 
 /* What is only known once the capture is over: how much there is, and how to look at it. */
 static void say_result(const struct options *o, const struct trace_writer *writer,
-		       const struct reducer *reducer, FILE *out)
+		       const struct reducer *reducer, bool whole, FILE *out)
 {
 	char size[FORMAT_SIZE];
 
 	format__bytes(size, sizeof(size), trace_writer__bytes(writer));
-	fprintf(out, "recorded %s to %s (detail %s)", size,
-		is_standard_output(o) ? "standard output" : o->output, detail_name(o->detail));
+	if (whole)
+		fprintf(out, "recorded %s to ", size);
+	else
+		fprintf(out, "not all was written to ");
+	fprintf(out, "%s (detail %s)", is_standard_output(o) ? "standard output" : o->output,
+		detail_name(o->detail));
 	if (!is_standard_output(o))
 		fprintf(out, "; to view it: moeprobe report %s", o->output);
 	fputc('\n', out);
@@ -88,7 +94,7 @@ static int record(const struct options *o, const struct launch *l, struct error 
 	w.reducer = reducer;
 	code = watch__run(&w, e);
 	if (trace_writer__records(writer) > 1)
-		say_result(o, writer, reducer, out);
+		say_result(o, writer, reducer, !error__is_set(e), out);
 out:
 	reducer__free(reducer);
 	trace_writer__free(writer);

@@ -54,8 +54,8 @@ static int check_loss(const struct state *s, const struct options *o, struct err
 	if (o->max_loss_percent < 0 || lost <= o->max_loss_percent)
 		return EXIT_OK;
 	error__set(e, EXIT_LOSS, EOVERFLOW, "record again with a larger --ring",
-		   "report: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss", lost,
-		   o->max_loss_percent);
+		   "report: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss",
+		   lost, o->max_loss_percent);
 	return EXIT_LOSS;
 }
 

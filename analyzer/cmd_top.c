@@ -17,7 +17,8 @@ static const struct options_spec spec = {
 		"  moeprobe top a.moe               replay a recording as it happened\n"
 		"  moeprobe top a.moe --speed 10    ten times as fast; 0: at once\n"
 		"  ssh host sudo moeprobe-collector 1234 | moeprobe top -\n\n"
-		"Shows a recording, or a stream on standard input (FILE is -), as `moeprobe attach` "
+		"Shows a recording, or a stream on standard input (FILE is -), as `moeprobe "
+		"attach` "
 		"shows a running server.\n",
 	.operand = OPERAND_FILE,
 	.operand_required = true,

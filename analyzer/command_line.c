@@ -9,8 +9,8 @@
 /* argp's groups order the help; within a group it sorts by name. */
 static const struct argp_option all_options[] = {
 	{ "pid", OPTION_PID, "PID", 0, "The server's process", 1 },
-	{ "name", OPTION_NAME, "NAME", 0, "The server whose command, engine or model has NAME in it",
-	  1 },
+	{ "name", OPTION_NAME, "NAME", 0,
+	  "The server whose command, engine or model has NAME in it", 1 },
 	{ "port", OPTION_PORT, "PORT", 0, "The server that listens on PORT", 1 },
 	{ "duration", OPTION_DURATION, "SEC", 0, "End after SEC seconds (also 2m, 1h)", 2 },
 	{ "output", OPTION_OUTPUT, "FILE", 0, "Write here (mode 0600); - is standard output", 2 },
@@ -18,7 +18,8 @@ static const struct argp_option all_options[] = {
 	  "What reaches the file: requests (expert counts a request; the default), routes (expert "
 	  "ids and weights of every token) or tokens (token ids too: reveals the text)",
 	  2 },
-	{ "speed", OPTION_SPEED, "X", 0, "Replay a file X times as fast (default 1; 0: at once)", 2 },
+	{ "speed", OPTION_SPEED, "X", 0, "Replay a file X times as fast (default 1; 0: at once)",
+	  2 },
 	{ "json", OPTION_JSON, NULL, 0, "Write JSON", 3 },
 	{ "no-tui", OPTION_NO_TUI, NULL, 0, "Plain text once a second, also on a terminal", 3 },
 	{ "max-loss", OPTION_MAX_LOSS, "PERCENT", 0, "Exit with 6 if more was lost", 4 },
@@ -154,8 +155,10 @@ static error_t parse_detail(struct argp_state *state, const char *arg, enum deta
 	int err = detail__parse(out, arg);
 
 	if (err == -ENOTSUP) {
-		argp_error(state, "--detail: '%s' is not available yet: this version records "
-				  "requests, routes or tokens", arg);
+		argp_error(state,
+			   "--detail: '%s' is not available yet: this version records "
+			   "requests, routes or tokens",
+			   arg);
 		return EINVAL;
 	}
 	return err ? bad_value(state, "--detail", arg, "requests, routes or tokens") : 0;
@@ -182,7 +185,8 @@ static error_t parse_operand(struct argp_state *state, char *arg)
 	if (p->spec->operand == OPERAND_PID && !o->pid) {
 		if (!parse__pid(arg, &o->pid))
 			return 0;
-		return bad_value(state, "PID", arg, "a process id (to look one up: --name, --port)");
+		return bad_value(state, "PID", arg,
+				 "a process id (to look one up: --name, --port)");
 	}
 	argp_error(state, "too many arguments: '%s'", arg);
 	return EINVAL;
@@ -281,8 +285,7 @@ static void choose_options(const int *keys, struct argp_option out[ALL_OPTIONS +
 
 		while (*key && *key != all_options[i].key)
 			key++;
-		if (*key || all_options[i].key == OPTION_HELP ||
-		    all_options[i].key == OPTION_USAGE)
+		if (*key || all_options[i].key == OPTION_HELP || all_options[i].key == OPTION_USAGE)
 			out[used++] = all_options[i];
 	}
 	memset(&out[used], 0, sizeof(*out));

@@ -60,7 +60,8 @@ struct options_spec {
  * Read @argv (argv[0] is skipped). 0; or -EINVAL, after the reason was said on standard error.
  * With @out->help set, the help was printed on standard output and there is nothing to do.
  */
-int command_line__parse(const struct options_spec *spec, int argc, char **argv, struct options *out);
+int command_line__parse(const struct options_spec *spec, int argc, char **argv,
+			struct options *out);
 
 /* The parsers of values: 0 or -EINVAL, @out unchanged on error. */
 int parse__pid(const char *text, pid_t *out);

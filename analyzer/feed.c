@@ -30,7 +30,7 @@ struct feed {
 };
 
 int feed__open(struct feed **out, struct collector *collector, int fd, const char *name,
-		  const struct feed_sink *sink, struct error *e)
+	       const struct feed_sink *sink, struct error *e)
 {
 	struct feed *s = calloc(1, sizeof(*s));
 	struct stat st;
@@ -177,7 +177,8 @@ int feed__finish(struct feed *s, struct error *e)
 	if (trace_reader__complete(s->reader) || !s->ended)
 		return EXIT_OK;
 	error__set(e, EXIT_FAILED, ENODATA, "use what there is: the rest was never written",
-		   "trace: failed to read '%s' to its end: it stops without an END record", s->name);
+		   "trace: failed to read '%s' to its end: it stops without an END record",
+		   s->name);
 	return EXIT_FAILED;
 }
 

@@ -26,7 +26,7 @@ enum feed_progress {
 
 /* Reads from @collector, or, if that is NULL, from @fd (both borrowed). @name is for messages. */
 int feed__open(struct feed **out, struct collector *collector, int fd, const char *name,
-		  const struct feed_sink *sink, struct error *e);
+	       const struct feed_sink *sink, struct error *e);
 
 /*
  * Hand records of stream time up to @until_ns to the sink, at most about 20 ms long. An enum

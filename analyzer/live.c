@@ -64,7 +64,7 @@ static uint64_t advance_clock(struct live *l, uint64_t now)
 		l->clock_ns += (uint64_t)((double)(now - l->last_read_ns) * l->o->speed);
 	else if (l->progress == FEED_LATER)
 		l->clock_ns = pending > l->clock_ns + NS_PER_SECOND ? pending
-								     : l->clock_ns + NS_PER_SECOND;
+								    : l->clock_ns + NS_PER_SECOND;
 	return l->clock_ns;
 }
 
@@ -113,8 +113,7 @@ static enum live_command wait_for_something(struct live *l)
 {
 	const struct live_view *view = l->o->view;
 	struct pollfd p[] = {
-		{ .fd = l->progress == FEED_WAITING ? feed__fd(l->o->feed) : -1,
-		  .events = POLLIN },
+		{ .fd = l->progress == FEED_WAITING ? feed__fd(l->o->feed) : -1, .events = POLLIN },
 		{ .fd = l->o->collector ? collector__message_fd(l->o->collector) : -1,
 		  .events = POLLIN },
 		{ .fd = view->key_fd ? view->key_fd(l->view) : -1, .events = POLLIN },

@@ -18,9 +18,11 @@ static const char examples[] =
 
 static int print_help(FILE *out)
 {
-	fprintf(out, "Usage: moeprobe COMMAND [OPTION...]\n"
-		     "Shows which experts of a running mixture-of-experts server fire, exactly.\n\n"
-		     "%s\nCommands:\n", examples);
+	fprintf(out,
+		"Usage: moeprobe COMMAND [OPTION...]\n"
+		"Shows which experts of a running mixture-of-experts server fire, exactly.\n\n"
+		"%s\nCommands:\n",
+		examples);
 	for (const struct command *c = commands; c->name; c++)
 		fprintf(out, "  %-8s  %s\n", c->name, c->summary);
 	fprintf(out, "\nmoeprobe COMMAND --help says more; moeprobe --version.\n");

@@ -53,7 +53,7 @@ struct context {
 	uint32_t rows, capacity;
 	struct row {
 		uint32_t request, position, phase;
-	} *row;
+	} * row;
 };
 
 struct reducer {
@@ -158,7 +158,8 @@ static int write_blocks(struct reducer *r, const uint32_t *request, struct error
 	struct block *b, *next;
 	int err = 0;
 
-	HASH_ITER(hh, r->blocks, b, next) {
+	HASH_ITER(hh, r->blocks, b, next)
+	{
 		if (request && b->key.request != *request)
 			continue;
 		err = write_block(r, b, e);
@@ -261,7 +262,8 @@ static void count_row(struct reducer *r, struct block *b, const struct trace_ite
 	const struct trace_route *route = item->route;
 	bool wide = route->head.flags & TRACE_ROUTE_IDS_16;
 	const void *ids = item->column[1].bytes;
-	const float *weight = route->head.flags & TRACE_ROUTE_WEIGHTS ? item->column[2].bytes : NULL;
+	const float *weight =
+		route->head.flags & TRACE_ROUTE_WEIGHTS ? item->column[2].bytes : NULL;
 
 	for (uint32_t j = 0; j < route->k; j++) {
 		size_t at = (size_t)i * route->k + j;
@@ -324,7 +326,8 @@ static int write_full_blocks(struct reducer *r, const struct trace_route *route,
 	struct block *b, *next;
 	int err = 0;
 
-	HASH_ITER(hh, r->blocks, b, next) {
+	HASH_ITER(hh, r->blocks, b, next)
+	{
 		if (b->rows < REDUCE_BLOCK_ROWS || b->key.layer != route->layer)
 			continue;
 		err = write_block(r, b, e);
@@ -466,7 +469,7 @@ void reducer__free(struct reducer *r)
 	if (!r)
 		return;
 	HASH_ITER(hh, r->blocks, b, next)
-		drop_block(r, b);
+	drop_block(r, b);
 	for (uint32_t i = 0; i < r->contexts; i++)
 		free(r->context[i].row);
 	free(r);

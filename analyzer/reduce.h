@@ -11,9 +11,9 @@ struct trace_writer;
 struct reducer;
 
 /* X(NAME, text, what the file then holds) */
-#define DETAILS(X)                                                                                 \
-	X(REQUESTS, "requests", "expert counts a request, layer and phase, in blocks of 64 rows")  \
-	X(ROUTES, "routes", "every row's expert ids and weights, without token ids")               \
+#define DETAILS(X) \
+	X(REQUESTS, "requests", "expert counts a request, layer and phase, in blocks of 64 rows") \
+	X(ROUTES, "routes", "every row's expert ids and weights, without token ids") \
 	X(TOKENS, "tokens", "everything, token ids and prompts included: reveals the text")
 
 enum detail {

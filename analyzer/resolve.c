@@ -82,11 +82,11 @@ static int judge(pid_t *out, struct answer *a, const struct options *o, struct e
 	for (size_t i = 0; i < a->found && i < PIDS_SHOWN; i++)
 		used += (size_t)snprintf(pids + used, sizeof(pids) - used, " %u", a->pid[i]);
 	return error__set(e, EXIT_USAGE, EEXIST, "give the PID of one of them",
-			  "attach: failed to choose a server %s: there are several:%s", wanted, pids);
+			  "attach: failed to choose a server %s: there are several:%s", wanted,
+			  pids);
 }
 
-int resolve__server(pid_t *out, const struct identity *id, const struct options *o,
-		    struct error *e)
+int resolve__server(pid_t *out, const struct identity *id, const struct options *o, struct error *e)
 {
 	struct answer a = { .code = EXIT_FAILED };
 	ssize_t got = -1;

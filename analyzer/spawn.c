@@ -292,8 +292,8 @@ int collector__wait(struct collector *c, struct error *e)
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
 	error__set(e, EXIT_FAILED, EINTR, "start it again",
-		   "collector: failed to go on: it was ended by signal %d (%s)",
-		   WTERMSIG(status), strsignal(WTERMSIG(status)));
+		   "collector: failed to go on: it was ended by signal %d (%s)", WTERMSIG(status),
+		   strsignal(WTERMSIG(status)));
 	return EXIT_FAILED;
 }
 

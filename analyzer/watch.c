@@ -43,8 +43,9 @@ static int check_loss(const struct watch *w, const struct state *s, struct error
 
 	if (most < 0 || lost <= most)
 		return EXIT_OK;
-	error__set(e, EXIT_LOSS, EOVERFLOW, "enlarge the ring with --ring, or free a CPU for the "
-					    "collector",
+	error__set(e, EXIT_LOSS, EOVERFLOW,
+		   "enlarge the ring with --ring, or free a CPU for the "
+		   "collector",
 		   "%s: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss",
 		   w->source, lost, most);
 	return EXIT_LOSS;
@@ -67,12 +68,13 @@ static void summarise(const struct watch *w, const struct state *s)
 		return;
 	status__print_summary(s, w->summary);
 	if (m->no_model + m->out_of_range)
-		fprintf(w->summary, "not shown: %" PRIu64 " results before their model was described, %" PRIu64
-			" out of its range\n", m->no_model, m->out_of_range);
+		fprintf(w->summary,
+			"not shown: %" PRIu64 " results before their model was described, %" PRIu64
+			" out of its range\n",
+			m->no_model, m->out_of_range);
 }
 
-static int run(const struct watch *w, struct state *state, struct feed *feed,
-	       struct error *e)
+static int run(const struct watch *w, struct state *state, struct feed *feed, struct error *e)
 {
 	struct live_options live = {
 		.view = w->view,

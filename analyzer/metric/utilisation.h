@@ -11,16 +11,16 @@
 
 /* Of one layer. Nothing below @total is known while it is 0. */
 struct utilisation {
-	uint64_t total;   /* choices */
+	uint64_t total; /* choices */
 	uint32_t experts;
-	uint32_t never;   /* experts that were not chosen once */
+	uint32_t never;       /* experts that were not chosen once */
 	double max_over_mean; /* 1: even; experts: one does everything */
 	double entropy_bits;  /* of the shares */
 	double evenness;      /* entropy / log2(experts), 0 .. 1; 1 for a single expert */
 	uint32_t busy;        /* entries below, at most UTILISATION_BUSIEST */
 	struct {
 		uint32_t expert;
-		double share; /* of the choices, 0 .. 1 */
+		double share;           /* of the choices, 0 .. 1 */
 	} busiest[UTILISATION_BUSIEST]; /* descending share, ties by id */
 };
 

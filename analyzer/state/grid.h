@@ -9,30 +9,30 @@
 struct grid;
 
 /* X(NAME, text, bucket_ns, buckets): stretches of stream time; 0 buckets: the whole stream. */
-#define STATE_WINDOWS(X)                                                                           \
-	X(10S, "10 s", 1000000000ull, 10)                                                          \
-	X(1MIN, "1 min", 5000000000ull, 12)                                                        \
+#define STATE_WINDOWS(X) \
+	X(10S, "10 s", 1000000000ull, 10) \
+	X(1MIN, "1 min", 5000000000ull, 12) \
 	X(WHOLE, "whole", 0, 0)
 
 enum state_window {
 #define X(name, text, bucket_ns, buckets) STATE_WINDOW_##name,
 	STATE_WINDOWS(X)
 #undef X
-	STATE_WINDOW_COUNT
+		STATE_WINDOW_COUNT
 };
 
 /* X(NAME, text) */
-#define STATE_PHASES(X)                                                                            \
-	X(PREFILL, "prefill")                                                                      \
-	X(DECODE, "decode")                                                                        \
-	X(OTHER, "unknown")                                                                        \
+#define STATE_PHASES(X) \
+	X(PREFILL, "prefill") \
+	X(DECODE, "decode") \
+	X(OTHER, "unknown") \
 	X(BOTH, "both")
 
 enum state_phase {
 #define X(name, text) STATE_##name,
 	STATE_PHASES(X)
 #undef X
-	STATE_PHASE_COUNT /* BOTH is the sum of all others, which are kept apart */
+		STATE_PHASE_COUNT /* BOTH is the sum of all others, which are kept apart */
 };
 
 const char *state_window__name(enum state_window w);

@@ -32,9 +32,9 @@ struct state_request {
 	uint32_t position;         /* of its last row */
 	enum state_phase phase;    /* of its last row; STATE_OTHER before it */
 	bool ended;
-	uint32_t ending;       /* enum trace_ending */
-	uint32_t tokens;       /* of its sequence, by the server's word */
-	uint32_t rows_by_end;  /* rows seen of it by the collector's word */
+	uint32_t ending;      /* enum trace_ending */
+	uint32_t tokens;      /* of its sequence, by the server's word */
+	uint32_t rows_by_end; /* rows seen of it by the collector's word */
 	struct state_coverage coverage;
 };
 

@@ -246,7 +246,8 @@ int state__new(struct state **out)
 	s->summary.cost.threads = TRACE_UNKNOWN;
 	s->summary.cost.slowdown_ppm = TRACE_UNKNOWN;
 	s->summary.cost.collector_ppm = TRACE_UNKNOWN;
-	if (request_table__new(&s->requests) || window__init(&s->rate, NS_PER_SECOND, 10, RATE_CELLS)) {
+	if (request_table__new(&s->requests) ||
+	    window__init(&s->rate, NS_PER_SECOND, 10, RATE_CELLS)) {
 		state__free(s);
 		return -ENOMEM;
 	}

@@ -16,7 +16,7 @@ struct state;
 
 #define STATE_CONTEXTS_MAX 16
 #define STATE_WARNINGS_MAX 16 /* kept; later ones take the place of earlier ones */
-#define STATE_CAUSES_MAX 16 /* of loss and of invalid: ids 0 .. 15, others count as 0 */
+#define STATE_CAUSES_MAX 16   /* of loss and of invalid: ids 0 .. 15, others count as 0 */
 
 struct state_process {
 	uint32_t process, pid;
@@ -43,22 +43,22 @@ struct state_loss {
 struct state_cost {
 	bool known;
 	uint64_t interval_ns, hits, hit_ns, collector_cpu_ns; /* whole stream */
-	uint32_t threads;      /* last said, TRACE_UNKNOWN */
-	uint64_t resident_bytes; /* largest */
-	uint32_t slowdown_ppm;   /* of the last interval, TRACE_UNKNOWN */
-	uint32_t collector_ppm;  /* CPU of the last interval, TRACE_UNKNOWN */
-	double hits_per_second;  /* of the last interval */
+	uint32_t threads;                                     /* last said, TRACE_UNKNOWN */
+	uint64_t resident_bytes;                              /* largest */
+	uint32_t slowdown_ppm;  /* of the last interval, TRACE_UNKNOWN */
+	uint32_t collector_ppm; /* CPU of the last interval, TRACE_UNKNOWN */
+	double hits_per_second; /* of the last interval */
 };
 
 struct state_summary {
 	uint64_t first_ns, last_ns; /* stream time; 0: no record yet */
 	uint64_t records;
-	uint64_t steps, routes;       /* 0 and !has_routes where only counts are kept */
-	uint64_t rows[STATE_BOTH];    /* by phase */
-	uint64_t decisions;           /* rows x layers, seen */
+	uint64_t steps, routes;    /* 0 and !has_routes where only counts are kept */
+	uint64_t rows[STATE_BOTH]; /* by phase */
+	uint64_t decisions;        /* rows x layers, seen */
 	bool has_routes, has_tokens, has_counts;
-	uint64_t lost, invalid;       /* things; sums over causes */
-	uint64_t lost_rows;           /* rows, or rows x layers */
+	uint64_t lost, invalid; /* things; sums over causes */
+	uint64_t lost_rows;     /* rows, or rows x layers */
 	struct state_loss loss[STATE_CAUSES_MAX];
 	uint64_t invalid_by[STATE_CAUSES_MAX];
 	struct state_coverage coverage; /* requests that ended, and rows of no request */

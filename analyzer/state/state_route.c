@@ -106,7 +106,8 @@ static int route_phase(const struct context *c, const struct trace_item *item, u
 int state__apply_route(struct state *s, const struct trace_item *item)
 {
 	const struct trace_route *route = item->route;
-	const float *weight = route->head.flags & TRACE_ROUTE_WEIGHTS ? item->column[2].bytes : NULL;
+	const float *weight =
+		route->head.flags & TRACE_ROUTE_WEIGHTS ? item->column[2].bytes : NULL;
 	struct context *c = state__find_context(s, route->context);
 	int layer;
 

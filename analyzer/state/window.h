@@ -18,9 +18,9 @@ struct window {
 	size_t cells;
 	bool begun;
 	uint64_t first_ns; /* time of the first advance */
-	uint64_t head;  /* number of the current bucket: time / bucket_ns */
-	uint32_t *count; /* [buckets][cells] */
-	uint64_t *sum;   /* [cells] */
+	uint64_t head;     /* number of the current bucket: time / bucket_ns */
+	uint32_t *count;   /* [buckets][cells] */
+	uint64_t *sum;     /* [cells] */
 };
 
 /* 0 or -ENOMEM. */

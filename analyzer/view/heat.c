@@ -9,7 +9,7 @@ static const struct {
 	const char *name;
 } levels[HEAT_LEVELS - HEAT_LOWEST] = {
 	{ 0, "<1/4" }, { 0.25, "1/4" }, { 0.5, "1/2" }, { 0.75, "3/4" },
-	{ 1, "1" },    { 1.5, "1.5" },  { 2, "2" },	{ 4, "4" },
+	{ 1, "1" },    { 1.5, "1.5" },  { 2, "2" },     { 4, "4" },
 };
 
 static uint32_t divide_up(uint32_t a, uint32_t b)

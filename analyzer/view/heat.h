@@ -13,8 +13,8 @@
 
 /* Columns and rows of a map that has @width x @height characters. */
 struct heat_layout {
-	uint32_t columns, rows;        /* cells shown */
-	uint32_t cell_width;           /* characters */
+	uint32_t columns, rows;                     /* cells shown */
+	uint32_t cell_width;                        /* characters */
 	uint32_t experts_per_cell, layers_per_cell; /* more than 1: binned */
 	uint32_t first_expert, first_layer;         /* of the first cell: scrolled */
 	uint32_t experts, layers;

@@ -81,7 +81,8 @@ static void print_requests(const struct state *s, FILE *out)
 		if (r->ended)
 			continue;
 		lines++;
-		fprintf(out, "  request %u: slot %s, %s, position %s, prompt %s, cached %s, client %s\n",
+		fprintf(out,
+			"  request %u: slot %s, %s, position %s, prompt %s, cached %s, client %s\n",
 			r->request, format__known(slot, sizeof(slot), r->slot),
 			state_phase__name(r->phase),
 			format__known(position, sizeof(position), r->position),
@@ -101,8 +102,7 @@ static void print_layers(const struct state_context *c, FILE *out)
 	int used = 0;
 
 	for (uint32_t l = 0; c->grid && l < grid__layers(c->grid); l++) {
-		struct utilisation u =
-			utilisation__of(c->grid, STATE_WINDOW_10S, STATE_BOTH, l);
+		struct utilisation u = utilisation__of(c->grid, STATE_WINDOW_10S, STATE_BOTH, l);
 		int at = used;
 
 		if (!u.total)

@@ -10,9 +10,8 @@
 
 /* In the order in which they are printed. */
 static int (*const builders[])(struct table **, const struct state *, const char *source) = {
-	report__capture, report__models,  report__layers,  report__requests,   report__coverage,
-	report__loss,	 report__invalid, report__cost,	   report__warnings,
-	report__unanswered,
+	report__capture, report__models,  report__layers, report__requests, report__coverage,
+	report__loss,    report__invalid, report__cost,   report__warnings, report__unanswered,
 };
 
 #define TABLES (sizeof(builders) / sizeof(*builders))
@@ -58,7 +57,7 @@ int report__print_json(const struct report *r, FILE *out)
 	for (size_t i = 0; i < TABLES; i++)
 		json_object_object_add(o, table__name(r->table[i]), table__json(r->table[i]));
 	text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
-						      JSON_C_TO_STRING_NOSLASHESCAPE);
+							 JSON_C_TO_STRING_NOSLASHESCAPE);
 	if (text)
 		err = fprintf(out, "%s\n", text) < 0 ? -EIO : 0;
 	json_object_put(o);

@@ -41,10 +41,10 @@ int report__coverage(struct table **out, const struct state *s, const char *sour
 	add_cause(*out, "seen", c->seen);
 	if (c->expected)
 		table__real(*out, CAUSE_MORE, (double)c->seen / expected);
-#define X(id, name, text)                                                                          \
-	add_cause(*out, text, c->missing[(id) - 1]);                                               \
-	if (c->expected)                                                                           \
-		table__real(*out, CAUSE_MORE, (double)c->missing[(id) - 1] / expected);
+#define X(id, name, text) \
+	add_cause(*out, text, c->missing[(id)-1]); \
+	if (c->expected) \
+		table__real(*out, CAUSE_MORE, (double)c->missing[(id)-1] / expected);
 	TRACE_MISSING(X)
 #undef X
 	return 0;
@@ -65,8 +65,8 @@ int report__loss(struct table **out, const struct state *s, const char *source)
 	format__count(total, sizeof(total), m->lost);
 	format__share(share, sizeof(share), state__lost_share(s));
 	table__total(*out, "%s (%s of the decisions)", total, share);
-#define X(id, name, text)                                                                          \
-	add_cause(*out, text, m->loss[id].count);                                                  \
+#define X(id, name, text) \
+	add_cause(*out, text, m->loss[id].count); \
 	table__count(*out, CAUSE_MORE, m->loss[id].rows);
 	TRACE_LOSSES(X)
 #undef X
@@ -104,10 +104,12 @@ int report__cost(struct table **out, const struct state *s, const char *source)
 	static const struct table_column column[COUNT] = {
 		[HITS] = { "hits", "probe hits", TABLE_COUNT, 0, TABLE_CELL },
 		[HIT_NS] = { "hit_ns", "time a hit, ns (calibrated)", TABLE_REAL, 0, TABLE_CELL },
-		[THREAD_SHARE] = { "thread_share", "time in probes, of one thread", TABLE_SHARE, 0, TABLE_CELL },
+		[THREAD_SHARE] = { "thread_share", "time in probes, of one thread", TABLE_SHARE, 0,
+				   TABLE_CELL },
 		[SLOWDOWN] = { "slowdown", "slowdown, estimated", TABLE_SHARE, 0, TABLE_CELL },
 		[CPU] = { "collector_cpu", "collector, of one CPU", TABLE_SHARE, 0, TABLE_CELL },
-		[MEMORY] = { "collector_bytes", "collector, resident bytes", TABLE_COUNT, 0, TABLE_CELL },
+		[MEMORY] = { "collector_bytes", "collector, resident bytes", TABLE_COUNT, 0,
+			     TABLE_CELL },
 	};
 	const struct state_cost *c = &state__summary(s)->cost;
 	double interval = (double)c->interval_ns, share;

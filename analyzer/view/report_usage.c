@@ -17,8 +17,8 @@
 static const char *stop_text(uint32_t stop)
 {
 	switch (stop) {
-#define X(id, name, text)                                                                          \
-	case id:                                                                                   \
+#define X(id, name, text) \
+	case id: \
 		return text;
 		TRACE_STOPS(X)
 #undef X
@@ -31,8 +31,8 @@ static const char *ending_text(const struct state_request *r)
 	if (!r->ended)
 		return "not ended";
 	switch (r->ending) {
-#define X(id, name, text)                                                                          \
-	case id:                                                                                   \
+#define X(id, name, text) \
+	case id: \
 		return text;
 		TRACE_ENDINGS(X)
 #undef X
@@ -49,55 +49,91 @@ static const char *detail_text(const struct state_summary *m)
 	return m->has_counts ? "requests" : "";
 }
 
+enum {
+	CAPTURE_SOURCE,
+	CAPTURE_DURATION,
+	CAPTURE_ENDED,
+	CAPTURE_DETAIL,
+	CAPTURE_STEPS,
+	CAPTURE_PREFILL,
+	CAPTURE_DECODE,
+	CAPTURE_OTHER,
+	CAPTURE_DECISIONS,
+	CAPTURE_LOST,
+	CAPTURE_INVALID,
+	CAPTURE_FINISHED,
+	CAPTURE_LIVE,
+	CAPTURE_FORGOTTEN,
+	CAPTURE_COLUMNS
+};
+
+static const struct table_column capture_column[CAPTURE_COLUMNS] = {
+	[CAPTURE_SOURCE] = { "source", "source", TABLE_TEXT, 0, TABLE_CELL },
+	[CAPTURE_DURATION] = { "seconds", "duration, s", TABLE_REAL, 1, TABLE_CELL },
+	[CAPTURE_ENDED] = { "ended", "ended", TABLE_TEXT, 0, TABLE_CELL },
+	[CAPTURE_DETAIL] = { "detail", "detail", TABLE_TEXT, 0, TABLE_CELL },
+	[CAPTURE_STEPS] = { "steps", "steps", TABLE_COUNT, 0, TABLE_CELL },
+	[CAPTURE_PREFILL] = { "rows_prefill", "rows, prefill", TABLE_COUNT, 0, TABLE_CELL },
+	[CAPTURE_DECODE] = { "rows_decode", "rows, decode", TABLE_COUNT, 0, TABLE_CELL },
+	[CAPTURE_OTHER] = { "rows_unknown", "rows, phase unknown", TABLE_COUNT, 0, TABLE_CELL },
+	[CAPTURE_DECISIONS] = { "decisions", "decisions (rows x layers)", TABLE_COUNT, 0,
+				TABLE_CELL },
+	[CAPTURE_LOST] = { "lost", "lost", TABLE_COUNT, 0, TABLE_CELL },
+	[CAPTURE_INVALID] = { "invalid", "invalid", TABLE_COUNT, 0, TABLE_CELL },
+	[CAPTURE_FINISHED] = { "requests_finished", "requests, finished", TABLE_COUNT, 0,
+			       TABLE_CELL },
+	[CAPTURE_LIVE] = { "requests_live", "requests, not finished", TABLE_COUNT, 0, TABLE_CELL },
+	[CAPTURE_FORGOTTEN] = { "requests_not_listed", "requests, not listed", TABLE_COUNT, 0,
+				TABLE_CELL },
+};
+
 int report__capture(struct table **out, const struct state *s, const char *source)
 {
-	enum { SOURCE, DURATION, ENDED, DETAIL, STEPS, PREFILL, DECODE, OTHER, DECISIONS, LOST,
-	       INVALID, FINISHED, LIVE, FORGOTTEN, COUNT };
-	static const struct table_column column[COUNT] = {
-		[SOURCE] = { "source", "source", TABLE_TEXT, 0, TABLE_CELL },
-		[DURATION] = { "seconds", "duration, s", TABLE_REAL, 1, TABLE_CELL },
-		[ENDED] = { "ended", "ended", TABLE_TEXT, 0, TABLE_CELL },
-		[DETAIL] = { "detail", "detail", TABLE_TEXT, 0, TABLE_CELL },
-		[STEPS] = { "steps", "steps", TABLE_COUNT, 0, TABLE_CELL },
-		[PREFILL] = { "rows_prefill", "rows, prefill", TABLE_COUNT, 0, TABLE_CELL },
-		[DECODE] = { "rows_decode", "rows, decode", TABLE_COUNT, 0, TABLE_CELL },
-		[OTHER] = { "rows_unknown", "rows, phase unknown", TABLE_COUNT, 0, TABLE_CELL },
-		[DECISIONS] = { "decisions", "decisions (rows x layers)", TABLE_COUNT, 0, TABLE_CELL },
-		[LOST] = { "lost", "lost", TABLE_COUNT, 0, TABLE_CELL },
-		[INVALID] = { "invalid", "invalid", TABLE_COUNT, 0, TABLE_CELL },
-		[FINISHED] = { "requests_finished", "requests, finished", TABLE_COUNT, 0, TABLE_CELL },
-		[LIVE] = { "requests_live", "requests, not finished", TABLE_COUNT, 0, TABLE_CELL },
-		[FORGOTTEN] = { "requests_not_listed", "requests, not listed", TABLE_COUNT, 0, TABLE_CELL },
-	};
 	const struct state_summary *m = state__summary(s);
 	const struct request_table *requests = state__requests(s);
 
-	if (table__new(out, "capture", "Capture", TABLE_FACTS, column, COUNT))
+	if (table__new(out, "capture", "Capture", TABLE_FACTS, capture_column, CAPTURE_COLUMNS))
 		return -1;
 	table__row(*out);
-	table__text(*out, SOURCE, source);
-	table__real(*out, DURATION, (double)(m->last_ns - m->first_ns) / 1e9);
-	table__text(*out, ENDED, m->ended ? stop_text(m->end.stop) : "cut off: the end is missing");
-	table__text(*out, DETAIL, detail_text(m));
+	table__text(*out, CAPTURE_SOURCE, source);
+	table__real(*out, CAPTURE_DURATION, (double)(m->last_ns - m->first_ns) / 1e9);
+	table__text(*out, CAPTURE_ENDED,
+		    m->ended ? stop_text(m->end.stop) : "cut off: the end is missing");
+	table__text(*out, CAPTURE_DETAIL, detail_text(m));
 	if (m->has_routes)
-		table__count(*out, STEPS, m->steps);
+		table__count(*out, CAPTURE_STEPS, m->steps);
 	else if (m->ended)
-		table__count(*out, STEPS, m->end.steps);
-	table__count(*out, PREFILL, m->rows[STATE_PREFILL]);
-	table__count(*out, DECODE, m->rows[STATE_DECODE]);
-	table__count(*out, OTHER, m->rows[STATE_OTHER]);
-	table__count(*out, DECISIONS, m->decisions);
-	table__count(*out, LOST, m->lost);
-	table__count(*out, INVALID, m->invalid);
-	table__count(*out, FINISHED, request_table__finished(requests));
-	table__count(*out, LIVE, request_table__live(requests));
-	table__count(*out, FORGOTTEN, request_table__evicted(requests));
+		table__count(*out, CAPTURE_STEPS, m->end.steps);
+	table__count(*out, CAPTURE_PREFILL, m->rows[STATE_PREFILL]);
+	table__count(*out, CAPTURE_DECODE, m->rows[STATE_DECODE]);
+	table__count(*out, CAPTURE_OTHER, m->rows[STATE_OTHER]);
+	table__count(*out, CAPTURE_DECISIONS, m->decisions);
+	table__count(*out, CAPTURE_LOST, m->lost);
+	table__count(*out, CAPTURE_INVALID, m->invalid);
+	table__count(*out, CAPTURE_FINISHED, request_table__finished(requests));
+	table__count(*out, CAPTURE_LIVE, request_table__live(requests));
+	table__count(*out, CAPTURE_FORGOTTEN, request_table__evicted(requests));
 	return 0;
 }
 
-enum { MODEL_CONTEXT, MODEL_PID, MODEL_ENGINE, MODEL_VERSION, MODEL_NAME, MODEL_PATH,
-       MODEL_ARCHITECTURE, MODEL_LAYERS, MODEL_BLOCKS, MODEL_EXPERTS, MODEL_K, MODEL_SHARED,
-       MODEL_NORMALISED, MODEL_VOCABULARY, MODEL_QUANTISATION, MODEL_COLUMNS };
+enum {
+	MODEL_CONTEXT,
+	MODEL_PID,
+	MODEL_ENGINE,
+	MODEL_VERSION,
+	MODEL_NAME,
+	MODEL_PATH,
+	MODEL_ARCHITECTURE,
+	MODEL_LAYERS,
+	MODEL_BLOCKS,
+	MODEL_EXPERTS,
+	MODEL_K,
+	MODEL_SHARED,
+	MODEL_NORMALISED,
+	MODEL_VOCABULARY,
+	MODEL_QUANTISATION,
+	MODEL_COLUMNS
+};
 
 static const struct table_column model_column[MODEL_COLUMNS] = {
 	[MODEL_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_CELL },
@@ -151,9 +187,22 @@ int report__models(struct table **out, const struct state *s, const char *source
 	return 0;
 }
 
-enum { LAYER_CONTEXT, LAYER_LAYER, LAYER_CHOICES, LAYER_BUSIEST, LAYER_BUSIEST_SHARE, LAYER_NEXT,
-       LAYER_NEVER, LAYER_IMBALANCE, LAYER_IMBALANCE_PREFILL, LAYER_IMBALANCE_DECODE,
-       LAYER_ENTROPY, LAYER_EVENNESS, LAYER_COVERAGE, LAYER_COLUMNS };
+enum {
+	LAYER_CONTEXT,
+	LAYER_LAYER,
+	LAYER_CHOICES,
+	LAYER_BUSIEST,
+	LAYER_BUSIEST_SHARE,
+	LAYER_NEXT,
+	LAYER_NEVER,
+	LAYER_IMBALANCE,
+	LAYER_IMBALANCE_PREFILL,
+	LAYER_IMBALANCE_DECODE,
+	LAYER_ENTROPY,
+	LAYER_EVENNESS,
+	LAYER_COVERAGE,
+	LAYER_COLUMNS
+};
 
 static const struct table_column layer_column[LAYER_COLUMNS] = {
 	[LAYER_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_CELL },
@@ -164,7 +213,8 @@ static const struct table_column layer_column[LAYER_COLUMNS] = {
 	[LAYER_NEXT] = { "next", "then", TABLE_TEXT, 0, TABLE_CELL },
 	[LAYER_NEVER] = { "never", "never", TABLE_COUNT, 0, TABLE_CELL },
 	[LAYER_IMBALANCE] = { "max_over_mean", "max/mean", TABLE_REAL, 2, TABLE_CELL },
-	[LAYER_IMBALANCE_PREFILL] = { "max_over_mean_prefill", "prefill", TABLE_REAL, 2, TABLE_CELL },
+	[LAYER_IMBALANCE_PREFILL] = { "max_over_mean_prefill", "prefill", TABLE_REAL, 2,
+				      TABLE_CELL },
 	[LAYER_IMBALANCE_DECODE] = { "max_over_mean_decode", "decode", TABLE_REAL, 2, TABLE_CELL },
 	[LAYER_ENTROPY] = { "entropy_bits", "entropy, bits", TABLE_REAL, 2, TABLE_CELL },
 	[LAYER_EVENNESS] = { "evenness", "evenness", TABLE_SHARE, 0, TABLE_CELL },
@@ -198,8 +248,8 @@ static void add_layer(struct table *t, const struct state_context *c, uint32_t l
 	table__count(t, LAYER_BUSIEST, u.busiest[0].expert);
 	table__real(t, LAYER_BUSIEST_SHARE, u.busiest[0].share);
 	for (uint32_t i = 1; i < u.busy; i++)
-		used += (size_t)snprintf(next + used, sizeof(next) - used, "%s%u",
-					 used ? " " : "", u.busiest[i].expert);
+		used += (size_t)snprintf(next + used, sizeof(next) - used, "%s%u", used ? " " : "",
+					 u.busiest[i].expert);
 	table__text(t, LAYER_NEXT, next);
 	table__count(t, LAYER_NEVER, u.never);
 	table__real(t, LAYER_IMBALANCE, imbalance(&u));
@@ -227,9 +277,22 @@ int report__layers(struct table **out, const struct state *s, const char *source
 	return 0;
 }
 
-enum { REQUEST_ID, REQUEST_CONTEXT, REQUEST_SLOT, REQUEST_TASK, REQUEST_PROMPT, REQUEST_CACHED,
-       REQUEST_PREFILL, REQUEST_DECODE, REQUEST_SECONDS, REQUEST_COVERAGE, REQUEST_JOINED,
-       REQUEST_ENDING, REQUEST_CLIENT, REQUEST_COLUMNS };
+enum {
+	REQUEST_ID,
+	REQUEST_CONTEXT,
+	REQUEST_SLOT,
+	REQUEST_TASK,
+	REQUEST_PROMPT,
+	REQUEST_CACHED,
+	REQUEST_PREFILL,
+	REQUEST_DECODE,
+	REQUEST_SECONDS,
+	REQUEST_COVERAGE,
+	REQUEST_JOINED,
+	REQUEST_ENDING,
+	REQUEST_CLIENT,
+	REQUEST_COLUMNS
+};
 
 static const struct table_column request_column[REQUEST_COLUMNS] = {
 	[REQUEST_ID] = { "request", "request", TABLE_ID, 0, TABLE_CELL },
@@ -266,9 +329,10 @@ static void add_request(struct table *t, const struct state_request *r)
 	if (r->coverage.expected)
 		table__real(t, REQUEST_COVERAGE,
 			    (double)r->coverage.seen / (double)r->coverage.expected);
-	table__text(t, REQUEST_JOINED, r->before_attach ? "began before us"
-				       : r->inferred	? "inferred"
-							: "exact");
+	table__text(t, REQUEST_JOINED,
+		    r->before_attach ? "began before us"
+		    : r->inferred    ? "inferred"
+				     : "exact");
 	table__text(t, REQUEST_ENDING, ending_text(r));
 	table__text(t, REQUEST_CLIENT, r->client_id);
 }

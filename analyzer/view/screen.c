@@ -29,8 +29,12 @@ struct screen {
  */
 static const short ramp[HEAT_LEVELS - HEAT_LOWEST] = { 53, 60, 25, 31, 36, 71, 149, 227 };
 
-enum { PAIR_RAMP = 1, PAIR_TITLE = PAIR_RAMP + HEAT_LEVELS - HEAT_LOWEST, PAIR_LABEL,
-       PAIR_WARNING };
+enum {
+	PAIR_RAMP = 1,
+	PAIR_TITLE = PAIR_RAMP + HEAT_LEVELS - HEAT_LOWEST,
+	PAIR_LABEL,
+	PAIR_WARNING
+};
 
 static const int fatal_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 #define FATAL_SIGNALS (sizeof(fatal_signals) / sizeof(*fatal_signals))
@@ -244,8 +248,8 @@ static int to_wide(wchar_t *out, size_t room, const char *text, int width)
 	return columns;
 }
 
-int screen__put(struct screen *s, int y, int x, int width, enum screen_style style,
-		const char *fmt, ...)
+int screen__put(struct screen *s, int y, int x, int width, enum screen_style style, const char *fmt,
+		...)
 {
 	wchar_t wide[512];
 	char text[1024];
@@ -296,7 +300,8 @@ void screen__heat(struct screen *s, int y, int x, int width, enum heat_level lev
 		else if (level == HEAT_NEVER)
 			glyph = i == (width - 1) / 2 ? screen__glyph(s, "·", ".") : " ";
 		else if (!s->colours)
-			glyph = screen__glyph(s, bar[level - HEAT_LOWEST], ink[level - HEAT_LOWEST]);
+			glyph = screen__glyph(s, bar[level - HEAT_LOWEST],
+					      ink[level - HEAT_LOWEST]);
 		if (level >= HEAT_LOWEST && s->colours)
 			attrset(COLOR_PAIR(PAIR_RAMP + level - HEAT_LOWEST));
 		else if (level < HEAT_LOWEST)

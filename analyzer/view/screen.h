@@ -49,8 +49,8 @@ const char *screen__glyph(const struct screen *s, const char *rich, const char *
 
 void screen__clear(struct screen *s);
 /* Text at (@x, @y), cut at @width columns and at the screen's edge; returns the columns used. */
-int screen__put(struct screen *s, int y, int x, int width, enum screen_style style,
-		const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+int screen__put(struct screen *s, int y, int x, int width, enum screen_style style, const char *fmt,
+		...) __attribute__((format(printf, 6, 7)));
 /* @text so that it ends before column @end. */
 void screen__put_right(struct screen *s, int y, int end, enum screen_style style, const char *text);
 /* Style the rest of line @y from @x on. */

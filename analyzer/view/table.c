@@ -27,7 +27,7 @@ struct table {
 	enum table_shape shape;
 	const struct table_column *column;
 	size_t columns;
-	uint64_t hidden; /* columns, one bit each */
+	uint64_t hidden;   /* columns, one bit each */
 	struct cell *cell; /* [rows][columns] */
 	bool *quiet;       /* [rows] */
 	size_t rows, capacity;

@@ -159,8 +159,8 @@ static void draw_title(struct terminal *t, const struct live_frame *f,
 	screen__fill(t->screen, 0, 0, SCREEN_TITLE);
 	format__duration(span, sizeof(span), m->last_ns - m->first_ns);
 	snprintf(time, sizeof(time), "%s%s%s", f->ended ? "end" : "", f->ended ? dot : "", span);
-	x = 1 + screen__put(t->screen, 0, 1, width - 18, SCREEN_TITLE, "moeprobe%s%s", dot,
-			    f->source);
+	x = 1 +
+	    screen__put(t->screen, 0, 1, width - 18, SCREEN_TITLE, "moeprobe%s%s", dot, f->source);
 	if (p && *p->engine)
 		x += screen__put(t->screen, 0, x, width - 17 - x, SCREEN_TITLE, "%s%s%s%s", dot,
 				 p->engine, *p->version && width >= 100 ? " " : "",
@@ -213,9 +213,8 @@ static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 	int x = 1;
 
 	status__of(&s, f->state);
-	snprintf(coverage, sizeof(coverage), "%s%s%s%s", s.coverage,
-		 wide && *s.missing ? " (" : "", wide ? s.missing : "",
-		 wide && *s.missing ? ")" : "");
+	snprintf(coverage, sizeof(coverage), "%s%s%s%s", s.coverage, wide && *s.missing ? " (" : "",
+		 wide ? s.missing : "", wide && *s.missing ? ")" : "");
 	x = put_pair(t, y, x, "coverage", coverage, SCREEN_STRONG);
 	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
 	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);
@@ -286,8 +285,9 @@ static void terminal_draw(void *ctx, const struct live_frame *f)
 	take_warnings(t, f->state);
 	screen__clear(t->screen);
 	if (width < TERMINAL_WIDTH_MIN || height < TERMINAL_HEIGHT_MIN) {
-		screen__put(t->screen, 0, 0, width, SCREEN_PLAIN, "needs %dx%d, has %dx%d: enlarge, or q",
-			    TERMINAL_WIDTH_MIN, TERMINAL_HEIGHT_MIN, width, height);
+		screen__put(t->screen, 0, 0, width, SCREEN_PLAIN,
+			    "needs %dx%d, has %dx%d: enlarge, or q", TERMINAL_WIDTH_MIN,
+			    TERMINAL_HEIGHT_MIN, width, height);
 		screen__show(t->screen);
 		return;
 	}

@@ -27,7 +27,8 @@ static void draw_axis(struct terminal *t, const struct heat_layout *l, int y)
 	for (uint32_t c = 0; c < l->columns; c += every)
 		screen__put(t->screen, y, LABEL_WIDTH + (int)(c * l->cell_width), 6, SCREEN_LABEL,
 			    "%u", l->first_expert + c * l->experts_per_cell);
-	screen__put(t->screen, y, numbers_column(l), NUMBERS_WIDTH, SCREEN_LABEL, " max/mean  never");
+	screen__put(t->screen, y, numbers_column(l), NUMBERS_WIDTH, SCREEN_LABEL,
+		    " max/mean  never");
 }
 
 /* Of the layers that a row stands for: the most uneven one, and all experts never chosen. */
@@ -54,8 +55,8 @@ static void draw_numbers(struct terminal *t, const struct grid *g, const struct 
 	screen__put(t->screen, y, x + 9, 7, never ? SCREEN_PLAIN : SCREEN_LABEL, "%7u", never);
 }
 
-static void draw_row(struct terminal *t, const struct state_context *c,
-		     const struct heat_layout *l, uint32_t row, int y, int lines)
+static void draw_row(struct terminal *t, const struct state_context *c, const struct heat_layout *l,
+		     uint32_t row, int y, int lines)
 {
 	enum heat_level level[HEAT_COLUMNS_MAX];
 	uint32_t first = l->first_layer + row * l->layers_per_cell;
@@ -77,7 +78,7 @@ static void draw_row(struct terminal *t, const struct state_context *c,
 	draw_numbers(t, c->grid, l, first, end, y);
 }
 
-static void draw_legend(struct terminal *t, const struct heat_layout *l, int y)
+static void draw_legend(struct terminal *t, int y)
 {
 	struct screen *s = t->screen;
 	int x = 1 + screen__put(s, y, 1, LABEL_WIDTH, SCREEN_LABEL, "%s ",
@@ -92,10 +93,18 @@ static void draw_legend(struct terminal *t, const struct heat_layout *l, int y)
 	screen__heat(s, y, ++x, 1, HEAT_NEVER);
 	x += 1 + screen__put(s, y, x + 1, 10, SCREEN_LABEL, " never  ");
 	screen__heat(s, y, x, 1, HEAT_UNKNOWN);
-	x += 1 + screen__put(s, y, x + 1, 10, SCREEN_LABEL, " no data");
+	screen__put(s, y, x + 1, 10, SCREEN_LABEL, " no data");
+}
+
+/* What a cell stands for, if that is more than one expert of one layer. */
+static void draw_binning(struct terminal *t, const struct heat_layout *l, int y)
+{
 	if (l->experts_per_cell > 1 || l->layers_per_cell > 1)
-		screen__put(s, y, x + 2, 40, SCREEN_LABEL, "cell: %u %s %u",
-			    l->experts_per_cell, screen__glyph(s, "×", "x"), l->layers_per_cell);
+		screen__put(t->screen, y, LABEL_WIDTH, 70, SCREEN_LABEL,
+			    "a cell is the mean of %u expert%s %s %u layer%s (z: one each)",
+			    l->experts_per_cell, l->experts_per_cell == 1 ? "" : "s",
+			    screen__glyph(t->screen, "×", "x"), l->layers_per_cell,
+			    l->layers_per_cell == 1 ? "" : "s");
 }
 
 static void draw_waiting(struct terminal *t, const struct live_frame *f, struct band band)
@@ -122,9 +131,10 @@ void terminal__draw_heat(struct terminal *t, const struct live_frame *f,
 			 t->first_expert, t->first_layer);
 	t->first_expert = l.first_expert;
 	t->first_layer = l.first_layer;
+	draw_binning(t, &l, page->heat.first - 2);
 	draw_axis(t, &l, page->heat.first - 1);
 	for (uint32_t row = 0; row < l.rows; row++)
 		draw_row(t, c, &l, row, page->heat.first + (int)row * page->lines_per_row,
 			 page->lines_per_row);
-	draw_legend(t, &l, page->heat.first + page->heat.lines);
+	draw_legend(t, page->heat.first + page->heat.lines);
 }

@@ -10,8 +10,16 @@
 #define ROWS_MAX 256
 
 /* Where columns begin; the client's id takes the rest. */
-enum { X_REQUEST = 1, X_SLOT = 9, X_PHASE = 15, X_TOKENS = 24, X_PROMPT = 33, X_CACHED = 41,
-       X_AGE = 49, X_CLIENT = 60 };
+enum {
+	X_REQUEST = 1,
+	X_SLOT = 9,
+	X_PHASE = 15,
+	X_TOKENS = 24,
+	X_PROMPT = 33,
+	X_CACHED = 41,
+	X_AGE = 49,
+	X_CLIENT = 60
+};
 
 static int by_slot(const void *a, const void *b)
 {
@@ -62,7 +70,7 @@ static void draw_request(struct terminal *t, const struct state *s, const struct
 	right(t, y, X_REQUEST, 7, style, format__known(text, sizeof(text), r->request));
 	right(t, y, X_SLOT, 4, style, format__known(text, sizeof(text), r->slot));
 	screen__put(t->screen, y, X_PHASE, 8, r->ended ? SCREEN_LABEL : SCREEN_STRONG, "%s",
-		    r->ended		     ? "done"
+		    r->ended                 ? "done"
 		    : r->phase < STATE_OTHER ? state_phase__name(r->phase)
 					     : "-");
 	right(t, y, X_TOKENS, 7, style, format__known(text, sizeof(text), tokens));
@@ -88,9 +96,10 @@ void terminal__draw_requests(struct terminal *t, const struct live_frame *f, str
 		int x, width;
 		const char *title;
 	} header[] = {
-		{ X_REQUEST, 7, "request" }, { X_SLOT, 4, "slot" },	{ X_PHASE, -8, "phase" },
-		{ X_TOKENS, 7, "tokens" },   { X_PROMPT, 7, "prompt" }, { X_CACHED, 7, "cached" },
-		{ X_AGE, 10, "time" },	     { X_CLIENT + 1, -11, "client's id" },
+		{ X_REQUEST, 7, "request" }, { X_SLOT, 4, "slot" },
+		{ X_PHASE, -8, "phase" },    { X_TOKENS, 7, "tokens" },
+		{ X_PROMPT, 7, "prompt" },   { X_CACHED, 7, "cached" },
+		{ X_AGE, 10, "time" },       { X_CLIENT + 1, -11, "client's id" },
 	};
 
 	for (size_t i = 0; i < sizeof(header) / sizeof(*header); i++)

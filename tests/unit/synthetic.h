@@ -3,11 +3,14 @@
 #ifndef MP_TESTS_SYNTHETIC_H
 #define MP_TESTS_SYNTHETIC_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "collector/trace/layout.h"
 #include "collector/trace/reader.h"
 #include "collector/trace/writer.h"
 
@@ -39,7 +42,9 @@ static inline void synthetic__model(struct synthetic *s, uint32_t context, uint3
 				    const uint16_t *ids, uint32_t experts, uint32_t k)
 {
 	static const char name[] = "tiny\033[31m";
-	struct trace_context c = { .head = synthetic__head(s, 0), .context = context, .process = 7 };
+	struct trace_context c = { .head = synthetic__head(s, 0),
+				   .context = context,
+				   .process = 7 };
 	struct trace_model m = {
 		.head = synthetic__head(s, TRACE_MODEL_FROM_FILE),
 		.context = context,
@@ -89,9 +94,9 @@ static inline void synthetic__begin(struct synthetic *s, uint32_t experts, uint3
 	process.head = synthetic__head(s, 0);
 	synthetic__add(s, TRACE_SOURCE, &source, sizeof(source),
 		       (struct trace_column[]){ { "test", 4 }, { "host", 4 } }, 2);
-	synthetic__add(
-		s, TRACE_PROCESS, &process, sizeof(process),
-		(struct trace_column[]){ { "llama.cpp", 9 }, { "b1", 2 }, { "server", 6 } }, 3);
+	synthetic__add(s, TRACE_PROCESS, &process, sizeof(process),
+		       (struct trace_column[]){ { "llama.cpp", 9 }, { "b1", 2 }, { "server", 6 } },
+		       3);
 	synthetic__model(s, 1, 2, ids, experts, k);
 }
 
@@ -112,9 +117,9 @@ static inline void synthetic__request(struct synthetic *s, uint32_t request, uin
 		.client_id_length = 10,
 	};
 
-	synthetic__add(
-		s, TRACE_REQUEST_BEGIN, &b, sizeof(b),
-		(struct trace_column[]){ { "chatcmpl-x", 10 }, { tokens, sizeof(tokens) } }, 2);
+	synthetic__add(s, TRACE_REQUEST_BEGIN, &b, sizeof(b),
+		       (struct trace_column[]){ { "chatcmpl-x", 10 }, { tokens, sizeof(tokens) } },
+		       2);
 }
 
 /* One step of @rows rows of @request; returns its number. */
@@ -160,7 +165,8 @@ static inline void synthetic__route(struct synthetic *s, uint64_t step, uint32_t
 	uint8_t ids[8192];
 	float gate[8192];
 	struct trace_route r = {
-		.head = synthetic__head(s, TRACE_ROUTE_ALL_ROWS | (weights ? TRACE_ROUTE_WEIGHTS : 0)),
+		.head = synthetic__head(s,
+					TRACE_ROUTE_ALL_ROWS | (weights ? TRACE_ROUTE_WEIGHTS : 0)),
 		.step = step,
 		.context = 1,
 		.layer = layer,
@@ -200,6 +206,56 @@ static inline void synthetic__end(struct synthetic *s)
 			       .steps = s->steps };
 
 	synthetic__add(s, TRACE_END, &n, sizeof(n), NULL, 0);
+}
+
+/* Numbers that break things more often than others do. */
+static inline uint32_t synthetic__odd(void)
+{
+	static const uint32_t odd[] = { 0,   1,     2,        3,         7,         8,
+					255, 65535, 1u << 20, INT32_MAX, UINT32_MAX };
+
+	return rand() % 4 ? odd[(size_t)rand() % (sizeof(odd) / sizeof(*odd))] : (uint32_t)rand();
+}
+
+/*
+ * @records records of a right layout whose fixed parts and columns are random (from a fixed seed).
+ * What the writer refuses (a length that its columns do not have) is left out.
+ */
+static inline void synthetic__noise(struct synthetic *s, unsigned records)
+{
+	static uint8_t bytes[65536];
+	uint32_t record[64];
+
+	srand(7);
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(rand() % 3 ? rand() % 10 : rand());
+	for (unsigned i = 0; i < records; i++) {
+		enum trace_type type = (enum trace_type)(1 + rand() % 19);
+		const struct trace_layout *l = trace_layout__find(type);
+		uint64_t size[TRACE_COLUMNS_MAX];
+		struct trace_column column[TRACE_COLUMNS_MAX];
+		struct trace_record *head = (struct trace_record *)record;
+		bool fits = l && type != TRACE_END;
+		size_t columns;
+
+		for (size_t j = 0; j < 64; j++)
+			record[j] = synthetic__odd();
+		/* Mostly what a stream of this model could have, so that more than lookups fail. */
+		head->time_ns =
+			rand() % 50 ? s->now_ns + (uint64_t)(rand() % 1000000) : head->time_ns;
+		head->flags = (uint32_t)rand() % 16;
+		for (size_t j = 6; j < 32 && rand() % 3; j++)
+			record[j] = (uint32_t)rand() % 9;
+		if (!fits || trace_layout__measure(l, record, size, &columns) > sizeof(bytes))
+			continue;
+		for (size_t j = 0; j < columns; j++)
+			column[j] = (struct trace_column){ bytes + rand() % 8 * 64, size[j] };
+		for (size_t j = 0; j < columns; j++)
+			fits &= size[j] + 512 < sizeof(bytes);
+		if (fits &&
+		    !trace_writer__append(s->writer, type, record, l->size, column, columns))
+			s->now_ns += 1000;
+	}
 }
 
 /* Flush, rewind, free the writer: the stream can be read from fd. */

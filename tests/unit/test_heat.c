@@ -97,8 +97,8 @@ static void test_row_levels(void **unused)
 	grid__add(g, 0, 1, STATE_DECODE, 29, 0);
 	grid__add(g, 0, 3, STATE_DECODE, 1, 0);
 	heat__row(&l, g, STATE_WINDOW_WHOLE, STATE_BOTH, 0, level);
-	assert_int_equal(level[0], HEAT_LOWEST + 4);  /* 10 of 40, of 4 experts: even */
-	assert_int_equal(level[1], HEAT_LOWEST + 6);  /* 2.9 */
+	assert_int_equal(level[0], HEAT_LOWEST + 4); /* 10 of 40, of 4 experts: even */
+	assert_int_equal(level[1], HEAT_LOWEST + 6); /* 2.9 */
 	assert_int_equal(level[2], HEAT_NEVER);
 	assert_int_equal(level[3], HEAT_LOWEST); /* 0.1 */
 	heat__row(&l, g, STATE_WINDOW_WHOLE, STATE_PREFILL, 0, level);
@@ -159,9 +159,12 @@ static void test_formats(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout_of_every_size), cmocka_unit_test(test_layout_exactly),
-		cmocka_unit_test(test_levels),		     cmocka_unit_test(test_row_levels),
-		cmocka_unit_test(test_page),		     cmocka_unit_test(test_formats),
+		cmocka_unit_test(test_layout_of_every_size),
+		cmocka_unit_test(test_layout_exactly),
+		cmocka_unit_test(test_levels),
+		cmocka_unit_test(test_row_levels),
+		cmocka_unit_test(test_page),
+		cmocka_unit_test(test_formats),
 	};
 
 	return cmocka_run_group_tests_name("heat", tests, NULL, NULL);

@@ -81,8 +81,8 @@ struct seen {
 	uint32_t of_type[32];
 	uint32_t last_type;
 	bool tokens, prompt;
-	uint32_t counts_rows[2][2];   /* [layer - 1][phase] */
-	uint32_t block_rows[64];      /* of each COUNTS, in order */
+	uint32_t counts_rows[2][2]; /* [layer - 1][phase] */
+	uint32_t block_rows[64];    /* of each COUNTS, in order */
 	uint32_t first_position[64];
 	double gate[EXPERTS];
 	uint32_t count[EXPERTS];
@@ -94,8 +94,8 @@ static int look(void *ctx, const struct trace_item *item)
 	struct seen *s = ctx;
 
 	if (item->type == TRACE_STEP)
-		s->tokens |= item->column[5].size > 0 ||
-			     (item->head->flags & TRACE_STEP_TOKENS) != 0;
+		s->tokens |=
+			item->column[5].size > 0 || (item->head->flags & TRACE_STEP_TOKENS) != 0;
 	if (item->type == TRACE_REQUEST_BEGIN)
 		s->prompt |= item->request_begin->prompt_known > 0;
 	if (item->type == TRACE_END)
@@ -113,6 +113,12 @@ static int look(void *ctx, const struct trace_item *item)
 	}
 	s->of_type[item->type]++;
 	s->last_type = item->type;
+	return 0;
+}
+
+static int count_types(void *ctx, const struct trace_item *item)
+{
+	((struct seen *)ctx)->of_type[item->type]++;
 	return 0;
 }
 
@@ -270,8 +276,8 @@ static void test_what_fits_nothing_is_counted(void **unused)
 
 	synthetic__begin(&s, EXPERTS, 2);
 	step = synthetic__step(&s, 1, 2, 0, TRACE_PREFILL);
-	synthetic__route(&s, step, 1, 2, 2, bad, NULL);		     /* 2 ids out of range */
-	synthetic__route(&s, step, 2, 5, 2, prefill_choice, NULL);  /* 3 rows too many */
+	synthetic__route(&s, step, 1, 2, 2, bad, NULL);                /* 2 ids out of range */
+	synthetic__route(&s, step, 2, 5, 2, prefill_choice, NULL);     /* 3 rows too many */
 	synthetic__route(&s, step + 1, 2, 7, 2, prefill_choice, NULL); /* no such step */
 	synthetic__end(&s);
 	assert_int_equal(synthetic__done(&s), 0);
@@ -279,6 +285,25 @@ static void test_what_fits_nothing_is_counted(void **unused)
 	assert_int_equal(dropped, 2 + 3 + 7);
 	assert_int_equal(seen.counts_rows[0][TRACE_PREFILL], 2);
 	assert_int_equal(seen.counts_rows[1][TRACE_PREFILL], 2);
+}
+
+/* Whatever a collector sends, what comes out can be read. */
+static void test_any_content_is_survived(void **unused)
+{
+	struct synthetic s;
+
+	for (int d = DETAIL_REQUESTS; d <= DETAIL_TOKENS; d++) {
+		struct seen seen = { 0 };
+		int fd;
+
+		synthetic__begin(&s, EXPERTS, 2);
+		synthetic__noise(&s, 5000);
+		assert_int_equal(synthetic__done(&s), 0);
+		fd = reduce(s.fd, (enum detail)d, NULL);
+		assert_true(synthetic__read(fd, count_types, &seen) > 1000);
+		assert_true(d != DETAIL_REQUESTS || !seen.of_type[TRACE_ROUTE]);
+		close(fd);
+	}
 }
 
 static void test_full_disk_is_named(void **unused)
@@ -317,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_same_picture),
 		cmocka_unit_test(test_stream_without_end),
 		cmocka_unit_test(test_what_fits_nothing_is_counted),
+		cmocka_unit_test(test_any_content_is_survived),
 		cmocka_unit_test(test_full_disk_is_named),
 	};
 

@@ -172,10 +172,12 @@ static void test_out_of_range(void **unused)
 	synthetic__route(&s, step + 5, 2, 1, 2, first_two, NULL);
 	state = read_state(&s);
 	assert_int_equal(state__summary(state)->out_of_range, 1 + 1 + 2);
-	assert_int_equal(grid__count(state__context(state, 0)->grid, STATE_WINDOW_WHOLE, STATE_BOTH,
-				     0, 1), 1);
-	assert_int_equal(grid__count(state__context(state, 0)->grid, STATE_WINDOW_WHOLE, STATE_OTHER,
-				     1, 3), 1);
+	assert_int_equal(
+		grid__count(state__context(state, 0)->grid, STATE_WINDOW_WHOLE, STATE_BOTH, 0, 1),
+		1);
+	assert_int_equal(
+		grid__count(state__context(state, 0)->grid, STATE_WINDOW_WHOLE, STATE_OTHER, 1, 3),
+		1);
 	state__free(state);
 }
 
@@ -255,10 +257,17 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	const struct state_summary *m;
 	struct trace_loss loss = { .cause = TRACE_LOSS_RING_ROUTES, .count = 2, .rows = 30 };
 	struct trace_invalid invalid = { .cause = 999, .count = 4 };
-	struct trace_cost cost = { .interval_ns = SECOND, .hits = 100, .hit_ns = 200000,
-				   .collector_cpu_ns = 5000000, .resident_bytes = 7, .threads = 2,
+	struct trace_cost cost = { .interval_ns = SECOND,
+				   .hits = 100,
+				   .hit_ns = 200000,
+				   .collector_cpu_ns = 5000000,
+				   .resident_bytes = 7,
+				   .threads = 2,
 				   .slowdown_ppm = 100 };
-	struct trace_coverage coverage = { .request = 1, .layer = 2, .expected = 100, .seen = 60,
+	struct trace_coverage coverage = { .request = 1,
+					   .layer = 2,
+					   .expected = 100,
+					   .seen = 60,
 					   .missing = { 10, 5, 20, 3, 2, 0 } };
 	uint64_t step;
 
@@ -289,6 +298,23 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	assert_float_equal(state__lost_share(state), 0.75, 1e-9);
 	assert_true(m->ended);
 	assert_int_equal(m->end.stop, TRACE_STOP_ASKED);
+	state__free(state);
+}
+
+/* Records of a right layout with any content, as a hostile collector could send them. */
+static void test_any_content_is_survived(void **unused)
+{
+	struct synthetic s;
+	struct state *state;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__noise(&s, 20000);
+	state = read_state(&s);
+	assert_true(state__summary(state)->records > 10000);
+	assert_true(state__contexts(state) <= STATE_CONTEXTS_MAX);
+	assert_true(request_table__live(state__requests(state)) <= STATE_REQUESTS_MAX);
+	(void)state__lost_share(state);
+	(void)state__rows_per_second(state, STATE_BOTH);
 	state__free(state);
 }
 
@@ -353,6 +379,7 @@ int main(void)
 		cmocka_unit_test(test_model_grows),
 		cmocka_unit_test(test_requests_are_bounded),
 		cmocka_unit_test(test_loss_invalid_cost_coverage),
+		cmocka_unit_test(test_any_content_is_survived),
 		cmocka_unit_test(test_utilisation),
 		cmocka_unit_test(test_printable),
 	};
