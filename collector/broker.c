@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "collector/broker.h"
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -10,28 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "collector/broker_protocol.h"
 #include "collector/calibrator.h"
+#include "collector/programs.h"
 #include "probe/attach/link.h"
 #include "probe/base/error.h"
 #include "probe/target/opener.h"
-/* Generated; needs probe/abi. */
-#include "probe/bpf/probe.skel.h"
 
 #define ANCESTORS_MAX 32
-#define ATTACH_TYPE_UPROBE_MULTI 48 /* newer than libbpf's header */
-#define INITIAL_PID_NAMESPACE 0xEFFFFFFCu /* its inode, fixed in the kernel */
 
 struct broker {
 	struct broker_options options;
 	int pidfd; /* of options.pid: a number that was given to another process is refused */
-	struct probe *programs;
+	struct programs *programs;
 	struct uprobe_links *link[BROKER_LINKS_MAX];
 	struct calibrator calibrator;
 	bool multi;
@@ -122,51 +115,6 @@ static int read_fd_link(const struct broker *b, const struct broker_request *r, 
 
 /* --- kernel programs ------------------------------------------------------------------------ */
 
-static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
-{
-	return level == LIBBPF_DEBUG ? 0 : vfprintf(stderr, format, args);
-}
-
-/* Where process ids are to be counted from, if not from the machine's first namespace. */
-static void set_pid_namespace(struct mp_config *config)
-{
-	struct stat st;
-
-	if (stat("/proc/self/ns/pid", &st) || st.st_ino == INITIAL_PID_NAMESPACE)
-		return;
-	config->pid_namespace_dev = (uint64_t)major(st.st_dev) << 20 | minor(st.st_dev);
-	config->pid_namespace_inode = st.st_ino;
-}
-
-static struct bpf_program *program_of(const struct broker *b, uint32_t id)
-{
-	switch (id) {
-#define X(number, name, function)                                                                  \
-	case MP_PROGRAM_##name:                                                                    \
-		return b->programs->progs.function;
-	MP_PROGRAMS(X)
-#undef X
-	default:
-		return NULL;
-	}
-}
-
-static int prepare_programs(struct broker *b, uint32_t ring_bytes)
-{
-	int err;
-
-	b->programs = probe__open();
-	if (!b->programs)
-		return errno ? -errno : -ENOMEM;
-	b->programs->rodata->config.ring_bytes = ring_bytes;
-	set_pid_namespace(&b->programs->rodata->config);
-	err = bpf_map__set_max_entries(b->programs->maps.ring, ring_bytes);
-	for (uint32_t i = 0; i < MP_PROGRAM_COUNT && !err && b->multi; i++)
-		err = bpf_program__set_expected_attach_type(
-			program_of(b, i), (enum bpf_attach_type)ATTACH_TYPE_UPROBE_MULTI);
-	return err ? err : probe__load(b->programs);
-}
-
 static int load(struct broker *b, const struct broker_request *r, struct broker_response *response)
 {
 	uint32_t bytes = r->ring_bytes;
@@ -176,12 +124,9 @@ static int load(struct broker *b, const struct broker_request *r, struct broker_
 		return -EBUSY;
 	if (bytes < BROKER_RING_MIN || bytes > BROKER_RING_MAX || bytes & (bytes - 1))
 		return -EINVAL;
-	libbpf_set_print(b->options.verbose ? print_libbpf : NULL);
-	err = prepare_programs(b, bytes);
+	err = programs__load(&b->programs, bytes, b->multi, b->options.verbose);
 	if (!err)
 		return 0;
-	probe__destroy(b->programs);
-	b->programs = NULL;
 	if (err == -EPERM || err == -EACCES)
 		return error__set(&response->error, EXIT_PERMISSION, -err,
 				  "run as root, or see `moeprobe doctor` for the capabilities",
@@ -211,7 +156,7 @@ static int place(struct broker *b, const struct broker_request *r,
 				  "collector: failed to open the file that process %d has mapped at "
 				  "%#llx: %s", r->pid, (unsigned long long)r->start,
 				  strerror(-request.file_fd));
-	request.program_fd = bpf_program__fd(program_of(b, r->places.program));
+	request.program_fd = programs__fd(b->programs, r->places.program);
 	err = uprobe_links__open(&b->link[slot], &request, &response->error);
 	close(request.file_fd);
 	return err;
@@ -277,7 +222,7 @@ static int calibrate(struct broker *b, const struct broker_request *r)
 
 	if (!b->programs)
 		return -EINVAL;
-	o.program_fd = bpf_program__fd(program_of(b, MP_PROGRAM_EMPTY));
+	o.program_fd = programs__fd(b->programs, MP_PROGRAM_EMPTY);
 	return calibrator__start(&b->calibrator, &o);
 }
 
@@ -294,14 +239,14 @@ static unsigned give(struct broker_response *response, int *fds, int fd)
 /* The maps' descriptors stay ours: what is handed out are copies. */
 static unsigned give_maps(const struct broker *b, struct broker_response *response, int *fds)
 {
-	const struct bpf_map *maps[BROKER_FDS_MAX] = {
-		[BROKER_FD_RING] = b->programs->maps.ring,
-		[BROKER_FD_SITES] = b->programs->maps.sites,
-		[BROKER_FD_COUNTERS] = b->programs->maps.counters,
+	static const enum program_map maps[BROKER_FDS_MAX] = {
+		[BROKER_FD_RING] = PROGRAM_MAP_RING,
+		[BROKER_FD_SITES] = PROGRAM_MAP_SITES,
+		[BROKER_FD_COUNTERS] = PROGRAM_MAP_COUNTERS,
 	};
 
 	for (unsigned i = 0; i < BROKER_FDS_MAX; i++) {
-		fds[i] = fcntl(bpf_map__fd(maps[i]), F_DUPFD_CLOEXEC, 0);
+		fds[i] = fcntl(programs__map_fd(b->programs, maps[i]), F_DUPFD_CLOEXEC, 0);
 		if (fds[i] >= 0)
 			continue;
 		response->result = -errno;
@@ -438,7 +383,7 @@ void broker__free(struct broker *b)
 		return;
 	unlink_places(b, BROKER_ALL_LINKS);
 	calibrator__stop(&b->calibrator);
-	probe__destroy(b->programs);
+	programs__free(b->programs);
 	if (b->pidfd >= 0)
 		close(b->pidfd);
 	free(b);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The kernel programs, loaded. The verifier takes a tenth of a second and more for the larger
+ * ones, and an attach waits for it: they are loaded side by side, as objects that share their maps.
+ */
+#ifndef MP_COLLECTOR_PROGRAMS_H
+#define MP_COLLECTOR_PROGRAMS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "probe/abi/site.h"
+
+struct programs;
+
+/* X(NAME, map of the skeleton) */
+#define PROGRAM_MAPS(X)                                                                            \
+	X(RING, ring)                                                                              \
+	X(SITES, sites)                                                                            \
+	X(COUNTERS, counters)
+
+enum program_map {
+#define X(name, map) PROGRAM_MAP_##name,
+	PROGRAM_MAPS(X)
+#undef X
+};
+
+/* @ring_bytes: a power of two. @multi: for multi-uprobe links. @verbose: the kernel's own words to
+ * standard error. 0 or -errno. */
+int programs__load(struct programs **out, uint32_t ring_bytes, bool multi, bool verbose);
+/* Unload. Accepts NULL. */
+void programs__free(struct programs *p);
+
+/* Descriptors, borrowed; -EINVAL if there is no such program. */
+int programs__fd(const struct programs *p, uint32_t program);
+int programs__map_fd(const struct programs *p, enum program_map map);
+
+#endif
