@@ -129,9 +129,6 @@ static int open_log(struct attach_session *s, struct error *e)
 
 	if (s->o->raw_log < 0)
 		return 0;
-	if (!a->ops->save)
-		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP, "leave --raw-log away",
-				  "collector: failed to log: %s cannot be replayed", a->ops->name);
 	snprintf(h.engine, sizeof(h.engine), "%s", a->ops->name);
 	snprintf(h.version, sizeof(h.version), "%s", a->plan.version);
 	snprintf(h.command, sizeof(h.command), "%s", info->command);
@@ -203,6 +200,9 @@ static int attach(struct attach_session *s, struct error *e)
 	int err;
 
 	err = attachment__open(a, s->o->broker, s->o->pid, e);
+	if (!err && s->o->raw_log >= 0 && !a->ops->save)
+		err = error__set(e, EXIT_UNSUPPORTED, ENOTSUP, "leave --raw-log away",
+				 "collector: failed to log: %s cannot be replayed", a->ops->name);
 	if (!err)
 		err = open_fds(s, e);
 	if (!err)

@@ -65,6 +65,8 @@ int attachment__load(struct attachment *a, uint32_t ring_bytes, struct error *e)
 				  "collector: failed to map the site table: %s", strerror(err));
 	a->table = table;
 	attachment__rows(a, a->table);
+	for (size_t i = 0; i < a->plan.sites; i++)
+		a->table[i].enabled = 0; /* until all are linked */
 	if (a->ops->table)
 		a->ops->table(a->engine, a->table);
 	return 0;
@@ -110,31 +112,36 @@ static int link_group(struct attachment *a, size_t first, struct error *e)
 	return err;
 }
 
-/* From last to first: what says whose rows they are is in place before the rows, and these
- * before the router's results. */
+static void set_enabled(struct attachment *a, uint32_t program, uint32_t enabled)
+{
+	for (size_t i = 0; i < a->plan.sites; i++)
+		if (a->plan.site[i].row.program == program && (a->site[i].linked || !enabled))
+			__atomic_store_n(&a->table[i].enabled, enabled, __ATOMIC_SEQ_CST);
+}
+
+/* Links go one after another, which takes tens of milliseconds; then all probes speak at one
+ * moment. What says whose rows they are comes before the rows, and these before the router's
+ * results. */
 int attachment__link(struct attachment *a, struct error *e)
 {
 	int err = 0;
 
-	for (uint32_t program = MP_PROGRAM_COUNT; program-- > 0 && !err;) {
-		for (size_t i = 0; i < a->plan.sites && !err; i++)
-			if (a->plan.site[i].row.program == program && !a->site[i].linked &&
-			    !a->site[i].reason[0])
-				err = link_group(a, i, e);
-	}
+	for (size_t i = 0; i < a->plan.sites && !err; i++)
+		if (!a->site[i].linked && !a->site[i].reason[0])
+			err = link_group(a, i, e);
+	for (uint32_t program = MP_PROGRAM_COUNT; program-- > 0 && !err;)
+		set_enabled(a, program, 1);
 	a->attached_ns = stream__now_ns();
 	return err;
 }
 
-/* All probes fall silent at one moment. Links go one after another, which takes tens of
- * milliseconds: meanwhile results would arrive whose rows no probe describes any more. The router
- * first: a step without its results is accounted for, results without their step are a loss. */
+/* All fall silent at one moment too, or results would arrive whose rows no probe describes any
+ * more. The router first: a step without its results is accounted for, results without their step
+ * are a loss. */
 static void silence(struct attachment *a)
 {
 	for (uint32_t program = 0; program < MP_PROGRAM_COUNT; program++)
-		for (size_t i = 0; i < a->plan.sites; i++)
-			if (a->plan.site[i].row.program == program)
-				__atomic_store_n(&a->table[i].enabled, 0, __ATOMIC_SEQ_CST);
+		set_enabled(a, program, 0);
 }
 
 int attachment__unlink(struct attachment *a)

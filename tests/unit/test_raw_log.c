@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A raw log gives back what was put in; what is cut off, damaged or of another build is refused
+ * by name, wherever the damage is. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "collector/raw_log.h"
+#include "collector/replay.h"
+#include "collector/trace/reader.h"
+#include "probe/abi/event.h"
+#include "probe/base/error.h"
+
+#define LOG_MAX 8192
+
+/* Two sites, five saved bytes, three entries. Returns the log's size. */
+static size_t make(uint8_t *bytes, const char *engine)
+{
+	struct raw_log_header h = { .sites = 2, .saved_bytes = 5, .pid = 77, .attached_ns = 9 };
+	struct mp_site sites[2] = { { .program = 1, .tgid = 77 }, { .program = 0 } };
+	struct mp_event event = { .kind = MP_EVENT_ROUTE, .size = sizeof(event) };
+	uint64_t tick = 12345, stop[2] = { 99, TRACE_STOP_ASKED };
+	int fd = memfd_create("log", 0);
+	struct raw_log_writer *w;
+	struct error e = { 0 };
+	ssize_t n;
+
+	strcpy(h.engine, engine);
+	strcpy(h.command, "server");
+	assert_int_equal(raw_log__create(&w, fd, &h, sites, "saved", &e), 0);
+	assert_int_equal(raw_log__append(w, RAW_LOG_EVENT, &event, sizeof(event)), 0);
+	assert_int_equal(raw_log__append(w, RAW_LOG_TICK, &tick, sizeof(tick)), 0);
+	assert_int_equal(raw_log__append(w, RAW_LOG_STOP, stop, sizeof(stop)), 0);
+	assert_int_equal(raw_log__append(w, RAW_LOG_EVENT, &event, RAW_LOG_ENTRY_MAX + 1), -E2BIG);
+	assert_int_equal(raw_log__close(w, &e), 0);
+	n = pread(fd, bytes, LOG_MAX, 0);
+	assert_true(n > 0 && n < LOG_MAX);
+	close(fd);
+	return (size_t)n;
+}
+
+static void test_round_trip(void **state)
+{
+	uint8_t bytes[LOG_MAX];
+	size_t size = make(bytes, "null"), n;
+	struct raw_log_reader *r;
+	struct error e = { 0 };
+	const void *at;
+	uint32_t kind;
+
+	assert_int_equal(raw_log__open(&r, bytes, size, &e), 0);
+	assert_string_equal(raw_log__header(r)->engine, "null");
+	assert_int_equal(raw_log__header(r)->pid, 77);
+	assert_int_equal(raw_log__sites(r)[0].tgid, 77);
+	assert_memory_equal(raw_log__saved(r), "saved", 5);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_EVENT);
+	assert_int_equal(n, sizeof(struct mp_event));
+	assert_int_equal(((const struct mp_event *)at)->kind, MP_EVENT_ROUTE);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_TICK);
+	assert_int_equal(*(const uint64_t *)at, 12345);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_STOP);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 0);
+	raw_log__free(r);
+}
+
+/* Cut off at every byte: refused in the header, or readable up to the last whole entry. */
+static void test_cut_everywhere(void **state)
+{
+	uint8_t bytes[LOG_MAX];
+	size_t size = make(bytes, "null"), n;
+	size_t entries = size - 8 - sizeof(struct mp_event) - 8 - 8 - 8 - 16;
+
+	for (size_t cut = 0; cut < size; cut++) {
+		uint8_t *exact = malloc(cut ? cut : 1); /* so that a read past it is seen */
+		struct raw_log_reader *r;
+		struct error e = { 0 };
+		const void *at;
+		uint32_t kind;
+		int err;
+
+		memcpy(exact, bytes, cut);
+		err = raw_log__open(&r, exact, cut, &e);
+		assert_int_equal(err == 0, cut >= entries);
+		if (err) {
+			assert_null(r);
+			assert_true(error__is_set(&e));
+		}
+		while (!err && (err = raw_log__next(r, &kind, &at, &n)) == 1)
+			err = 0;
+		assert_true(err == 0 || err < 0);
+		raw_log__free(r);
+		free(exact);
+	}
+}
+
+static void refuse(uint8_t *bytes, size_t size, int want, enum exit_code exit)
+{
+	struct raw_log_reader *r;
+	struct error e = { 0 };
+
+	assert_int_equal(raw_log__open(&r, bytes, size, &e), want);
+	assert_null(r);
+	assert_int_equal(e.exit, exit);
+}
+
+static void test_foreign(void **state)
+{
+	uint8_t bytes[LOG_MAX];
+	size_t size = make(bytes, "null");
+	struct raw_log_header *h = (struct raw_log_header *)bytes, good = *h;
+
+	h->magic[0] = 'x';
+	refuse(bytes, size, -EPROTO, EXIT_FAILED);
+	*h = good;
+	h->site_bytes++;
+	refuse(bytes, size, -EPROTONOSUPPORT, EXIT_UNSUPPORTED);
+	*h = good;
+	h->sites = MP_SITES + 1;
+	refuse(bytes, size, -EBADMSG, EXIT_FAILED);
+	*h = good;
+	h->saved_bytes = UINT32_MAX;
+	refuse(bytes, size, -EBADMSG, EXIT_FAILED);
+	*h = good;
+	memset(h->engine, 'a', sizeof(h->engine));
+	refuse(bytes, size, -EBADMSG, EXIT_FAILED);
+}
+
+/* An entry's length that the file does not hold. */
+static void test_bad_entry(void **state)
+{
+	uint8_t bytes[LOG_MAX];
+	size_t size = make(bytes, "null"), n;
+	struct raw_log_reader *r;
+	struct error e = { 0 };
+	const void *at;
+	uint32_t kind, huge = UINT32_MAX;
+
+	memcpy(bytes + sizeof(struct raw_log_header) + 2 * sizeof(struct mp_site) + 5 + 4, &huge,
+	       sizeof(huge));
+	assert_int_equal(raw_log__open(&r, bytes, size, &e), 0);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), -EBADMSG);
+	raw_log__free(r);
+}
+
+static void test_no_such_engine(void **state)
+{
+	uint8_t bytes[LOG_MAX];
+	size_t size = make(bytes, "nobody's engine");
+	int out = memfd_create("out", 0);
+	struct error e = { 0 };
+
+	assert_true(replay__run(bytes, size, out, &e) < 0);
+	assert_int_equal(e.exit, EXIT_UNSUPPORTED);
+	assert_non_null(strstr(e.what, "nobody's engine"));
+	assert_int_equal(lseek(out, 0, SEEK_END), 0); /* nothing was written */
+	close(out);
+}
+
+/* The disk is full: said once, at the end at the latest. */
+static void test_full(void **state)
+{
+	struct raw_log_header h = { 0 };
+	struct raw_log_writer *w;
+	struct error e = { 0 };
+	static const uint8_t noise[4096];
+	int fd = open("/dev/full", O_WRONLY), err = 0;
+
+	assert_true(fd >= 0);
+	assert_int_equal(raw_log__create(&w, fd, &h, NULL, NULL, &e), 0);
+	for (int i = 0; i < 100 && !err; i++)
+		err = raw_log__append(w, RAW_LOG_EVENT, noise, sizeof(noise));
+	assert_int_equal(err, -EIO);
+	assert_true(raw_log__close(w, &e) < 0);
+	assert_int_equal(e.exit, EXIT_FAILED);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_cut_everywhere),
+		cmocka_unit_test(test_foreign),	       cmocka_unit_test(test_bad_entry),
+		cmocka_unit_test(test_no_such_engine), cmocka_unit_test(test_full),
+	};
+
+	return cmocka_run_group_tests_name("raw_log", tests, NULL, NULL);
+}
