@@ -325,7 +325,8 @@ struct trace_coverage {
 	X(2, DURATION, "duration over")                                                            \
 	X(3, TARGET_EXIT, "target exited")                                                         \
 	X(4, TARGET_EXEC, "target became another program")                                         \
-	X(5, FAILED, "collector failed")
+	X(5, FAILED, "collector failed")                                                           \
+	X(6, OUTPUT, "output could not be written")
 
 enum trace_stop {
 #define X(id, name, text) TRACE_STOP_##name = (id),

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -37,6 +38,7 @@ struct trace_writer {
 	struct buffer queue; /* ended blocks */
 	size_t sent;         /* bytes of the queue that are written */
 
+	uint64_t written, whole; /* bytes that the descriptor took; of which in whole blocks */
 	uint64_t records, bytes;
 	struct error error; /* the first write that failed */
 	char name[256];
@@ -84,6 +86,7 @@ static int queue_write(struct trace_writer *w, int timeout_ms)
 		n = write(w->fd, w->queue.data + w->sent, w->queue.size - w->sent);
 		if (n >= 0) {
 			w->sent += (size_t)n;
+			w->written += (uint64_t)n;
 		} else if (errno == EAGAIN && timeout_ms < 0) {
 			/* A descriptor that was handed to us non-blocking; write() will say more.
 			 */
@@ -94,6 +97,8 @@ static int queue_write(struct trace_writer *w, int timeout_ms)
 			write_failed(w, errno);
 		}
 	}
+	if (queue_is_empty(w))
+		w->whole = w->written;
 	queue_compact(w);
 	return -w->error.errnum;
 }
@@ -234,6 +239,26 @@ int trace_writer__append(struct trace_writer *w, enum trace_type type, void *rec
 	w->block_records++;
 	w->records++;
 	return w->block.size >= BLOCK_TARGET ? block_end_and_write(w) : 0;
+}
+
+int trace_writer__cut_back(struct trace_writer *w)
+{
+	off_t at = lseek(w->fd, 0, SEEK_CUR);
+	struct stat st;
+
+	if (fstat(w->fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) || at < 0)
+		return -ESPIPE;
+	at -= (off_t)(w->written - w->whole);
+	if (at < 0 || ftruncate(w->fd, at) || lseek(w->fd, at, SEEK_SET) < 0)
+		return -errno;
+	w->written = w->bytes = w->whole;
+	w->queue.size = w->sent = 0;
+	w->block.size = 0;
+	w->block_records = 0;
+	error__clear(&w->error);
+	return 0;
 }
 
 size_t trace_writer__queued(const struct trace_writer *w)

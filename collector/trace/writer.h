@@ -51,6 +51,13 @@ int trace_writer__flush(struct trace_writer *w, struct error *e);
 /* Flush, waiting at most @timeout_ms for a slow reader; -ETIMEDOUT if it did not take all. */
 int trace_writer__drain(struct trace_writer *w, int timeout_ms, struct error *e);
 
+/*
+ * After a failed write to a regular file (a full disk): cut the file back to its last whole block,
+ * drop what waits, and forget the error. What is there is then a stream that ends between blocks,
+ * and the room won may hold an END. -ESPIPE if it is no regular file, or another -errno.
+ */
+int trace_writer__cut_back(struct trace_writer *w);
+
 /* Bytes that wait for the descriptor, the current block included. */
 size_t trace_writer__queued(const struct trace_writer *w);
 /* Records and bytes (as stored, blocks ended so far). */

@@ -22,7 +22,7 @@ FROM_FILE = BEFORE_ATTACH = TOKENS = OUTPUT = 1
 ALL_ROWS, WEIGHTS, IDS_16 = 1, 2, 4
 PREFILL, DECODE = 0, 1
 MISSING = ("cached", "not_computed", "lost", "invalid", "before_attach", "not_routed")
-STOPS = ("unknown", "asked", "duration", "target_exit", "target_exec", "failed")
+STOPS = ("unknown", "asked", "duration", "target_exit", "target_exec", "failed", "output")
 
 Fields = dict[str, int]
 
