@@ -107,6 +107,7 @@ void assembly__counters(struct assembly *a, const struct mp_counters *now)
 
 	coverage__lost_routes(a->coverage, news.route_rows);
 	coverage__lost_steps(a->coverage, news.steps);
+	coverage__invalid_steps(a->coverage, news.invalid_steps);
 	coverage__invalid_routes(a->coverage, news.invalid_captures);
 }
 

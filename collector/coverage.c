@@ -39,8 +39,8 @@ struct account {
 	uint32_t rows; /* delivered */
 	uint64_t step_rows; /* rows of steps that took part in every layer's tally */
 	uint64_t expected;
-	uint64_t cached, lost, before; /* in all layers */
-	uint64_t lost_steps; /* of the whole coverage when it began */
+	uint64_t cached, lost, invalid, before; /* in all layers */
+	uint64_t lost_steps, invalid_steps; /* of the whole coverage when it began */
 	bool before_attach;
 	bool cached_known;
 	uint32_t layers;
@@ -50,7 +50,8 @@ struct account {
 
 struct coverage {
 	uint64_t attached_ns;
-	uint64_t lost_rows, lost_steps, invalid_captures; /* not yet used to explain */
+	uint64_t lost_rows, invalid_captures; /* not yet used to explain */
+	uint64_t lost_steps, invalid_steps;
 	struct model *models;
 	struct account *accounts;
 	struct account **row_account; /* scratch, one a row of a step */
@@ -142,6 +143,7 @@ static struct account *find_account(struct coverage *c, uint32_t request, uint32
 	a->key = key;
 	a->next = ENGINE_UNKNOWN;
 	a->lost_steps = c->lost_steps;
+	a->invalid_steps = c->invalid_steps;
 	if (extend(a, m)) {
 		free(a);
 		return NULL;
@@ -165,8 +167,15 @@ int coverage__begin(struct coverage *c, const struct engine_request *r)
 	return 0;
 }
 
-/* A row of @a at @position: positions that were jumped over are named. */
-static void advance(struct account *a, uint32_t position)
+/* Where positions of @a count whose step did not come: refused or lost. */
+static uint64_t *blame(const struct coverage *c, struct account *a)
+{
+	return c->invalid_steps && !c->lost_steps ? &a->invalid : &a->lost;
+}
+
+/* A row of @a at @position: positions that were jumped over are named. What lies before the first
+ * row of a request whose beginning is unknown was cached, if every step came. */
+static void advance(const struct coverage *c, struct account *a, uint32_t position)
 {
 	uint64_t from = a->next, skipped;
 
@@ -178,8 +187,11 @@ static void advance(struct account *a, uint32_t position)
 	a->expected += skipped;
 	if (a->next == ENGINE_UNKNOWN && a->before_attach)
 		a->before += skipped;
+	else if (a->next == ENGINE_UNKNOWN && !a->cached_known && !c->lost_steps &&
+		 !c->invalid_steps)
+		a->cached += skipped;
 	else
-		a->lost += skipped;
+		*blame(c, a) += skipped;
 	a->next = position + 1;
 }
 
@@ -217,7 +229,7 @@ static int take_rows(struct coverage *c, const struct engine_step *s, bool deliv
 		}
 		last = &s->row[i];
 		c->row_account[i] = a;
-		advance(a, last->position);
+		advance(c, a, last->position);
 		a->expected++;
 		if (delivered) {
 			a->rows++;
@@ -339,6 +351,11 @@ void coverage__lost_steps(struct coverage *c, uint64_t count)
 	c->lost_steps += count;
 }
 
+void coverage__invalid_steps(struct coverage *c, uint64_t count)
+{
+	c->invalid_steps += count;
+}
+
 void coverage__invalid_routes(struct coverage *c, uint64_t captures)
 {
 	c->invalid_captures += captures;
@@ -386,12 +403,13 @@ static void take_tail(const struct coverage *c, struct account *a, uint32_t toke
 	if (tokens == ENGINE_UNKNOWN)
 		return;
 	if (a->next == ENGINE_UNKNOWN) {
-		if (a->lost_steps == c->lost_steps || !a->cached_known)
+		if (!a->cached_known || (a->lost_steps == c->lost_steps &&
+					 a->invalid_steps == c->invalid_steps))
 			return;
 		from = a->cached;
 	}
 	if (tokens > from) {
-		a->lost += tokens - from;
+		*blame(c, a) += tokens - from;
 		a->expected += tokens - from;
 	}
 }
@@ -408,7 +426,7 @@ static void settle(struct coverage *c, struct account *a, uint32_t index, struct
 	to->missing[COVERAGE_CACHED] += a->cached;
 	to->missing[COVERAGE_NOT_COMPUTED] += t->not_computed;
 	to->missing[COVERAGE_LOST] += a->lost + t->lost + found;
-	to->missing[COVERAGE_INVALID] += t->invalid;
+	to->missing[COVERAGE_INVALID] += a->invalid + t->invalid;
 	to->missing[COVERAGE_BEFORE_ATTACH] += a->before + t->before;
 	to->missing[COVERAGE_NOT_ROUTED] += t->open - found;
 }

@@ -52,6 +52,8 @@ int coverage__step(struct coverage *c, const struct engine_step *s, bool deliver
  * missing from steps: @rows of them, or one layer of a step a capture. */
 void coverage__lost_routes(struct coverage *c, uint64_t rows);
 void coverage__lost_steps(struct coverage *c, uint64_t count);
+/* Steps whose description failed its check; nobody knows whose they were. */
+void coverage__invalid_steps(struct coverage *c, uint64_t count);
 void coverage__invalid_routes(struct coverage *c, uint64_t captures);
 
 /* True if @request misses results whose cause is not known yet: worth a look at the counters. */

@@ -52,6 +52,7 @@ struct loss_news loss__take(struct loss *l, const struct mp_counters *now,
 			news.invalid_captures += fault + shape;
 		} else if (site[i].program == MP_PROGRAM_ROWS) {
 			news.steps += dropped;
+			news.invalid_steps += fault + shape;
 		}
 		l->seen[i] = now[i];
 	}

@@ -33,6 +33,7 @@ struct loss {
 struct loss_news {
 	uint64_t route_rows;       /* rows of router results that found the ring full */
 	uint64_t steps;            /* step descriptions that found it full */
+	uint64_t invalid_steps;    /* step descriptions that failed a check in the kernel */
 	uint64_t invalid_captures; /* router results that failed a check in the kernel */
 };
 

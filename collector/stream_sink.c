@@ -420,6 +420,10 @@ static int on_invalid(void *ctx, uint32_t cause, uint64_t count)
 	case TRACE_INVALID_WEIGHT:
 	case TRACE_INVALID_ROW_COUNT:
 		coverage__invalid_routes(s->o.coverage, count);
+		break;
+	case TRACE_INVALID_ROW:
+		coverage__invalid_steps(s->o.coverage, count);
+		break;
 	}
 	return 0;
 }

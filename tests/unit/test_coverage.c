@@ -174,6 +174,49 @@ static void test_lost_beginning(void **state)
 	check(&s.line[0], 1, (struct want){ 6, 1, 2, 0, 3, 0, 0, 0 });
 }
 
+/* Nobody said where they begin: what is before the first row was cached, unless a step that did not
+ * come may have had it. */
+static void test_prefix_of_inferred_request(void **state)
+{
+	struct coverage *c = *state;
+	struct said s;
+
+	begin(c, 1, U, false);
+	step(c, 1, 20, 2, 7);
+	s = end(c, 1, U);
+	check(&s.line[0], 1, (struct want){ 22, 2, 20, 0, 0, 0, 0, 0 });
+	check(&s.line[2], 3, (struct want){ 22, 1, 20, 1, 0, 0, 0, 0 });
+	coverage__invalid_steps(c, 1);
+	begin(c, 2, U, false);
+	step(c, 2, 20, 2, 7);
+	s = end(c, 2, U);
+	check(&s.line[0], 1, (struct want){ 22, 2, 0, 0, 0, 20, 0, 0 });
+	coverage__lost_steps(c, 1);
+	begin(c, 3, U, false);
+	step(c, 3, 20, 2, 7);
+	s = end(c, 3, U);
+	check(&s.line[0], 1, (struct want){ 22, 2, 0, 0, 20, 0, 0, 0 });
+}
+
+/* Steps in the middle and at the end whose rows were impossible: invalid, not lost. */
+static void test_invalid_steps(void **state)
+{
+	struct coverage *c = *state;
+	struct said s;
+
+	begin(c, 1, 0, false);
+	step(c, 1, 0, 2, 7);
+	coverage__invalid_steps(c, 1);
+	step(c, 1, 5, 1, 7);
+	s = end(c, 1, 8);
+	check(&s.line[0], 1, (struct want){ 8, 3, 0, 0, 0, 5, 0, 0 });
+	check(&s.line[2], 3, (struct want){ 8, 2, 0, 1, 0, 5, 0, 0 });
+	begin(c, 2, 2, false);
+	coverage__invalid_steps(c, 1);
+	s = end(c, 2, 9);
+	check(&s.line[0], 1, (struct want){ 9, 0, 2, 0, 0, 7, 0, 0 });
+}
+
 /* We came at position 20; the server's own count is not needed. */
 static void test_before_attach(void **state)
 {
@@ -386,6 +429,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_whole_request, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gap_and_tail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_beginning, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prefix_of_inferred_request, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_invalid_steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_before_attach, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attached_within_step, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_results, setup, teardown),
