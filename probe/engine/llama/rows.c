@@ -61,7 +61,7 @@ static bool rows__copy(struct llama_rows *r, const struct mp_event *ev)
 static bool row__is_possible(const struct llama_rows *r, uint32_t i, uint32_t vocabulary)
 {
 	return r->output[i] <= 1 && r->sequence[i] >= 0 && r->sequence[i] < LLAMA_SLOTS_MAX &&
-	       r->position[i] >= 0 && r->token[i] >= -1 &&
+	       r->position[i] >= 0 && r->position[i] < LLAMA_POSITIONS_MAX && r->token[i] >= -1 &&
 	       (!vocabulary || r->token[i] < 0 || (uint32_t)r->token[i] < vocabulary);
 }
 

@@ -8,6 +8,7 @@
 #include "probe/engine/capture.h"
 
 #define LLAMA_SLOTS_MAX 4096 /* sequences of a context: n_seq_max of every release is below */
+#define LLAMA_POSITIONS_MAX (1 << 24) /* the longest context of any model is 10 million tokens */
 
 /* Owns the columns; zero-initialise before use, decode again and again, free once. */
 struct llama_rows {
@@ -26,9 +27,9 @@ struct llama_rows {
 };
 
 /*
- * 0; -EBADMSG if a row is impossible (output not 0 or 1, no sequence or one out of range, a
- * negative position, a token outside @vocabulary; 0: unknown), @r then says tid, computation and
- * count; -ENOMEM.
+ * 0; -EBADMSG if a row is impossible (output not 0 or 1, no sequence, sequence or position out of
+ * range, a token outside @vocabulary; 0: unknown), @r then says tid, computation and count;
+ * -ENOMEM.
  */
 int llama_rows__decode(struct llama_rows *r, const struct capture *c, uint32_t vocabulary);
 /* Accepts a zeroed one. */
