@@ -38,7 +38,7 @@ from lib.recording import STOPS, UNKNOWN, Recording, read
 
 pytestmark = pytest.mark.root
 
-STEPS = 12
+STEPS = 30  # more than enough results for the engine to give up on a layout
 ENDING_TARGET_GONE = 3
 
 
@@ -159,6 +159,16 @@ def check_each_covered(recorded: Recording, bad: dict[int, Outcome]) -> None:
         assert lines[number] == covered(number, "seen" if seen else "invalid"), number
 
 
+def check_plausible(recorded: Recording) -> None:
+    """Whatever it took the model for, what it recorded fits it."""
+    fields = recorded.one("model").fields
+    assert recorded.of("route")
+    for route in recorded.of("route"):
+        assert route.fields["k"] == fields["k"] and route.fields["layer"] < LAYERS
+        assert route.columns["ids"].max() < fields["experts"]
+        assert all(len(set(row)) == len(row) for row in route.columns["ids"].tolist())
+
+
 def test_every_scenario_is_expected() -> None:
     assert scenarios() == list(OUTCOMES)
 
@@ -211,8 +221,7 @@ def test_nothing_absurd_alone(name: str, tmp_path: Path) -> None:
     assert stop == "target_exit"
     assert hits(recorded) == STEPS * HITS
     if outcome.plausible:
-        assert {route.fields["k"] for route in recorded.of("route")} <= {3, 4}
-        assert len(recorded.of("route")) == STEPS * LAYERS and not recorded.of("invalid")
+        check_plausible(recorded)
         return
     decisions = recorded.one("end").fields["decisions"]
     assert decisions == (STEPS * DECISIONS if outcome.routes else 0)
