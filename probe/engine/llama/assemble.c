@@ -21,7 +21,9 @@
 #define ROUTES_MAX GGUF_LAYERS_MAX
 #define OBJECTS_MAX 8  /* graph objects remembered of a thread */
 #define SILENT_MAX 3   /* computations without a route that show that a graph has none */
-#define FAILURES_MAX 8 /* first captures that may fail their check before we give up */
+/* First captures that may fail their check before we give up. */
+#define ROWS_FAILURES_MAX 8
+#define ROUTE_FAILURES_MAX 64
 
 /* A finished layer of the open step. Owns ids, whose block the weights share. */
 struct layer {
@@ -270,7 +272,7 @@ static int refuse_rows(struct llama_assembly *a, struct thread *t, const struct 
 	int err = sink->invalid(sink->ctx, ENGINE_INVALID_ROW, 1);
 
 	t->refused = true;
-	if (err || a->rows.succeeded || ++a->rows.failed < FAILURES_MAX)
+	if (err || a->rows.succeeded || ++a->rows.failed < ROWS_FAILURES_MAX)
 		return err;
 	a->doubt = "rows with impossible positions, sequences or flags: this build's llama_ubatch "
 		   "is not known";
@@ -332,18 +334,21 @@ int llama_assembly__rows(struct llama_assembly *a, const struct capture *c,
 
 /* --- routes ----------------------------------------------------------------------------------- */
 
-static int refuse_route(struct llama_assembly *a, uint32_t cause, const struct engine_sink *sink)
+static int refuse_route(struct llama_assembly *a, uint32_t cause, const char *doubt,
+			const struct engine_sink *sink)
 {
 	int err = sink->invalid(sink->ctx, cause, 1);
 
-	if (err || a->routes.succeeded || ++a->routes.failed < FAILURES_MAX)
+	if (err || a->routes.succeeded || ++a->routes.failed < ROUTE_FAILURES_MAX)
 		return err;
-	a->doubt = cause == ENGINE_INVALID_SHAPE ?
-			   "router results do not have the model file's numbers of experts" :
-			   "router results with impossible ids or weights: this build's tensors are "
-			   "not known";
+	a->doubt = doubt;
 	return -EPROTO;
 }
+
+static const char bad_tensors[] =
+	"router results with impossible shapes, ids or weights: this build's tensors are not known";
+static const char bad_geometry[] =
+	"router results do not have the model file's layers and numbers of experts";
 
 /* Room for @choices ids and weights in the next layer of @s. NULL: no memory. */
 static struct layer *step__next_layer(struct step *s, size_t choices)
@@ -414,7 +419,7 @@ static int step__add(struct llama_assembly *a, struct step *s, const struct capt
 		return sink->invalid(sink->ctx, ENGINE_INVALID_ROW_COUNT, 1);
 	cause = llama_route__decode(l->ids, l->weights, c, h, experts);
 	if (cause)
-		return refuse_route(a, cause, sink);
+		return refuse_route(a, cause, bad_tensors, sink);
 	a->routes.succeeded = true;
 	l->route = (struct engine_route){
 		.layer = h->layer,
@@ -456,7 +461,7 @@ int llama_assembly__route(struct llama_assembly *a, const struct capture *c,
 	int err, err_add;
 
 	if (llama_route__head(&h, c))
-		return refuse_route(a, ENGINE_INVALID_SHAPE, sink);
+		return refuse_route(a, ENGINE_INVALID_SHAPE, bad_tensors, sink);
 	err = thread__get(a, c->chunk[0]->tid, &t, sink);
 	if (err)
 		return err;
@@ -472,7 +477,7 @@ int llama_assembly__route(struct llama_assembly *a, const struct capture *c,
 	}
 	if (fit != LLAMA_FIT_OK || (s->settled && s->context != context->id)) {
 		thread__object(t)->context = 0;
-		return refuse_route(a, ENGINE_INVALID_SHAPE, sink);
+		return refuse_route(a, ENGINE_INVALID_SHAPE, bad_geometry, sink);
 	}
 	err = step__join(a, t, context, sink);
 	err_add = step__add(a, s, c, &h, context->experts, sink);
