@@ -92,8 +92,9 @@ static int record(const struct options *o, const struct launch *l, struct error 
 		goto out;
 	}
 	w.reducer = reducer;
+	w.writer = writer;
 	code = watch__run(&w, e);
-	if (trace_writer__records(writer) > 1)
+	if (trace_writer__records(writer) > 1 && e->errnum != EPIPE)
 		say_result(o, writer, reducer, !error__is_set(e), out);
 out:
 	reducer__free(reducer);

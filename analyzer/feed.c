@@ -133,9 +133,10 @@ int feed__run(struct feed *s, struct error *e)
 }
 
 /* Its end may come a moment after its stream's; what it says until then is shown. What it still
- * sends to a sink that failed is read and dropped, so that it can end in order. */
+ * sends while nobody takes it is read and dropped, so that it can end in order. */
 static int wait_for_collector(struct feed *s, struct error *e)
 {
+	bool discard = s->sink_failed || !s->ended;
 	struct trace_item item;
 	int got;
 
@@ -143,7 +144,7 @@ static int wait_for_collector(struct feed *s, struct error *e)
 	while (interrupt__count() < 2) {
 		struct pollfd p[] = {
 			{ .fd = collector__message_fd(s->collector), .events = POLLIN },
-			{ .fd = s->sink_failed ? s->fd : -1, .events = POLLIN },
+			{ .fd = discard ? s->fd : -1, .events = POLLIN },
 		};
 
 		if (p[0].fd < 0)
@@ -151,9 +152,9 @@ static int wait_for_collector(struct feed *s, struct error *e)
 		interrupt__poll(p, 2, -1);
 		feed__show_messages(s);
 		do
-			got = s->sink_failed ? trace_reader__next(s->reader, &item, NULL) : 0;
+			got = discard ? trace_reader__next(s->reader, &item, NULL) : 0;
 		while (got > 0);
-		s->sink_failed &= got == -EAGAIN;
+		discard &= got == -EAGAIN;
 	}
 	return EXIT_FAILED;
 }

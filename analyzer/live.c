@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 #include "analyzer/interrupt.h"
@@ -33,7 +34,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * NS_PER_SECOND + (uint64_t)t.tv_nsec;
 }
 
-static void draw(struct live *l)
+static int draw(struct live *l, struct error *e)
 {
 	struct live_frame f = {
 		.state = l->o->state,
@@ -41,8 +42,12 @@ static void draw(struct live *l)
 		.replay = l->o->replay,
 		.ended = l->ended,
 	};
+	int err;
 
-	l->o->view->draw(l->view, &f);
+	err = l->o->view->draw(l->view, &f);
+	return err ? error__set(e, EXIT_FAILED, -err, NULL,
+				"view: failed to write 'standard output': %s", strerror(-err))
+		   : 0;
 }
 
 static bool is_paced(const struct live *l)
@@ -85,7 +90,7 @@ static int read_stream(struct live *l, struct error *e)
 	if (l->progress == FEED_ENDED)
 		l->ended = true;
 	if (l->progress == FEED_LATER && l->clock_ns && l->o->replay && !is_paced(l))
-		draw(l);
+		return draw(l, e);
 	return 0;
 }
 
@@ -135,7 +140,7 @@ static bool stop(struct live *l)
 	return false;
 }
 
-static void draw_in_time(struct live *l, bool at_once)
+static int draw_in_time(struct live *l, bool at_once, struct error *e)
 {
 	const struct live_view *view = l->o->view;
 	uint64_t now = now_ns();
@@ -143,11 +148,10 @@ static void draw_in_time(struct live *l, bool at_once)
 	bool as_lines = l->o->replay && !view->key;
 
 	if (!at_once && (now < l->next_draw_ns || as_lines))
-		return;
+		return 0;
 	if (now >= l->next_draw_ns)
 		l->next_draw_ns = now + view->interval_ms * NS_PER_MS;
-	if (!paused || at_once)
-		draw(l);
+	return !paused || at_once ? draw(l, e) : 0;
 }
 
 static int loop(struct live *l, struct error *e)
@@ -166,7 +170,9 @@ static int loop(struct live *l, struct error *e)
 			return err;
 		if (l->ended && (l->stopping || !l->o->replay || !l->o->view->stays))
 			return 0;
-		draw_in_time(l, command == LIVE_REDRAW);
+		err = draw_in_time(l, command == LIVE_REDRAW, e);
+		if (err)
+			return err;
 		command = wait_for_something(l);
 	}
 }
@@ -184,7 +190,7 @@ int live__run(const struct live_options *o, struct error *e)
 		l.next_draw_ns = 0; /* a screen is there at once */
 	err = loop(&l, e);
 	if (!err && !o->view->key)
-		draw(&l);
+		err = draw(&l, e);
 	o->view->close(l.view);
 	return err;
 }

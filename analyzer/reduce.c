@@ -427,24 +427,37 @@ int reducer__apply(struct reducer *r, const struct trace_item *item, struct erro
 	return copy_record(r, item, &record, -1, e);
 }
 
+static int write_end(struct reducer *r, enum trace_stop stop, struct error *e)
+{
+	int err;
+
+	r->totals.head.time_ns = r->last_ns;
+	r->totals.head.source = r->source;
+	r->totals.stop = stop;
+	r->totals.records = trace_writer__records(r->writer);
+	err = trace_writer__append(r->writer, TRACE_END, &r->totals, sizeof(r->totals), NULL, 0);
+	return err ? write_error(r, err, e) : 0;
+}
+
 int reducer__finish(struct reducer *r, struct error *e)
 {
 	int err = write_blocks(r, NULL, e);
 
-	if (err)
-		return err;
-	if (!r->ended) {
-		r->totals.head.time_ns = r->last_ns;
-		r->totals.head.source = r->source;
-		r->totals.stop = TRACE_STOP_FAILED;
-		r->totals.records = trace_writer__records(r->writer);
-		err = trace_writer__append(r->writer, TRACE_END, &r->totals, sizeof(r->totals),
-					   NULL, 0);
-		if (err)
-			return write_error(r, err, e);
-		r->ended = true;
-	}
-	return trace_writer__flush(r->writer, e);
+	if (!err && !r->ended)
+		err = write_end(r, TRACE_STOP_FAILED, e);
+	r->ended = true;
+	return err ? err : trace_writer__flush(r->writer, e);
+}
+
+int reducer__abandon(struct reducer *r, struct error *e)
+{
+	struct block *b, *next;
+	int err;
+
+	HASH_ITER(hh, r->blocks, b, next)
+	drop_block(r, b);
+	err = write_end(r, TRACE_STOP_OUTPUT, e);
+	return err ? err : trace_writer__flush(r->writer, e);
 }
 
 int reducer__new(struct reducer **out, enum detail detail, struct trace_writer *w)

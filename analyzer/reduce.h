@@ -35,6 +35,9 @@ int reducer__apply(struct reducer *r, const struct trace_item *item, struct erro
 /* The stream is over: write what has waited and, if the stream did not, an END that says that
  * the collector failed. Flushes the writer. */
 int reducer__finish(struct reducer *r, struct error *e);
+/* The output could not be written: forget what waits, and write an END that says so. To be called
+ * after trace_writer__cut_back(). Flushes the writer. */
+int reducer__abandon(struct reducer *r, struct error *e);
 /* Rows or choices that fitted no model, and were left out. */
 uint64_t reducer__dropped(const struct reducer *r);
 /* Accepts NULL. */

@@ -15,21 +15,35 @@
 #include "analyzer/view/format.h"
 #include "analyzer/view/live_view.h"
 #include "analyzer/view/status.h"
+#include "collector/trace/reader.h"
+#include "collector/trace/writer.h"
 #include "probe/base/error.h"
 
 /* The sink: state first, so that the summary counts what the file could not take. */
 struct sinks {
 	struct state *state;
 	struct reducer *reducer;
+	struct trace_writer *writer;
+	uint64_t flushed_ns; /* stream time */
 };
+
+/* A reader of our output is at most this far behind; a file loses no more if we are killed. */
+#define FLUSH_NS 500000000ull
 
 static int take(void *ctx, const struct trace_item *item, struct error *e)
 {
 	struct sinks *s = ctx;
+	int err;
 
 	if (state__apply(s->state, item))
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
-	return s->reducer ? reducer__apply(s->reducer, item, e) : 0;
+	if (!s->reducer)
+		return 0;
+	err = reducer__apply(s->reducer, item, e);
+	if (err || item->head->time_ns < s->flushed_ns + FLUSH_NS)
+		return err;
+	s->flushed_ns = item->head->time_ns;
+	return trace_writer__flush(s->writer, e);
 }
 
 const struct live_view *watch__choose_view(const struct options *o)
@@ -51,21 +65,31 @@ static int check_loss(const struct watch *w, const struct state *s, struct error
 	return EXIT_LOSS;
 }
 
-/* The reducer writes what it still holds even if the stream failed: partial data survive. */
+/* Partial data survive: the reducer writes what it still holds, also if the stream failed; a file
+ * that found the disk full is cut back to what is whole. */
 static void finish_file(const struct watch *w, struct error *e)
 {
-	if (w->reducer && !error__is_set(e))
+	struct error later = { 0 };
+
+	if (!w->reducer)
+		return;
+	if (!error__is_set(e))
 		reducer__finish(w->reducer, e);
-	else if (w->reducer)
-		reducer__finish(w->reducer, NULL);
+	else if (trace_writer__flush(w->writer, NULL))
+		; /* the writer itself failed */
+	else
+		reducer__finish(w->reducer, &later);
+	if (error__is_set(e) && trace_writer__flush(w->writer, NULL) &&
+	    !trace_writer__cut_back(w->writer))
+		reducer__abandon(w->reducer, &later);
 }
 
-static void summarise(const struct watch *w, const struct state *s)
+static void summarise(const struct watch *w, const struct state *s, const struct error *e)
 {
 	const struct state_summary *m = state__summary(s);
 
-	if (!m->records)
-		return;
+	if (!m->records || e->errnum == EPIPE)
+		return; /* nobody is left to read it */
 	status__print_summary(s, w->summary);
 	if (m->no_model + m->out_of_range)
 		fprintf(w->summary,
@@ -91,13 +115,13 @@ static int run(const struct watch *w, struct state *state, struct feed *feed, st
 		return EXIT_FAILED; /* the second Ctrl-C: at once */
 	finish_file(w, e);
 	code = feed__finish(feed, e);
-	summarise(w, state);
+	summarise(w, state, e);
 	return code == EXIT_OK ? check_loss(w, state, e) : code;
 }
 
 int watch__run(const struct watch *w, struct error *e)
 {
-	struct sinks sinks = { .reducer = w->reducer };
+	struct sinks sinks = { .reducer = w->reducer, .writer = w->writer };
 	struct feed_sink sink = { .take = take, .ctx = &sinks };
 	struct feed *feed = NULL;
 	int code = EXIT_FAILED;

@@ -11,15 +11,17 @@ struct launch;
 struct live_view;
 struct options;
 struct reducer;
+struct trace_writer;
 
 struct watch {
 	const struct options *options;
 	const struct launch *launch; /* its collector, or its input */
 	const char *source;          /* "process 1234", "a.moe": for messages */
 	const struct live_view *view;
-	struct reducer *reducer; /* NULL: nothing is written */
-	bool replay;             /* the input is a file */
-	FILE *summary;           /* where the last lines go */
+	struct reducer *reducer;     /* NULL: nothing is written */
+	struct trace_writer *writer; /* the reducer's */
+	bool replay;                 /* the input is a file */
+	FILE *summary;               /* where the last lines go */
 };
 
 /* The terminal if standard output is one that can draw and the user did not say --no-tui. */

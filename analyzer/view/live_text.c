@@ -62,7 +62,8 @@ static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
 		t->said_attached = true;
 		if (!f->replay)
 			fprintf(out, "attached to %s: data flows\n", f->source);
-		print_model(f->state, out);
+		if (out == stdout)
+			print_model(f->state, out);
 	} else if (!t->said_waiting && !f->replay && out == stdout) {
 		t->said_waiting = true;
 		fprintf(out, "waiting for the first route of %s (an idle server has none)\n",
@@ -127,7 +128,7 @@ static void print_layers(const struct state_context *c, FILE *out)
 	}
 }
 
-static void text_draw(void *ctx, const struct live_frame *f)
+static int text_draw(void *ctx, const struct live_frame *f)
 {
 	say_warnings(ctx, f->state);
 	say_progress(ctx, f, stdout);
@@ -135,7 +136,10 @@ static void text_draw(void *ctx, const struct live_frame *f)
 	print_requests(f->state, stdout);
 	for (uint32_t i = 0; i < state__contexts(f->state); i++)
 		print_layers(state__context(f->state, i), stdout);
-	fflush(stdout);
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return 0;
+	return errno ? -errno : -EIO;
 }
 
 static void text_message(void *ctx, const char *line)
@@ -143,10 +147,11 @@ static void text_message(void *ctx, const char *line)
 	fprintf(stderr, "%s\n", line);
 }
 
-static void progress_draw(void *ctx, const struct live_frame *f)
+static int progress_draw(void *ctx, const struct live_frame *f)
 {
 	say_warnings(ctx, f->state);
 	say_progress(ctx, f, stderr);
+	return 0;
 }
 
 const struct live_view live_text = {

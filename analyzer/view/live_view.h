@@ -29,7 +29,8 @@ struct live_view {
 	enum live_command (*key)(void *ctx);
 	/* True while the user wants time to stand still. May be NULL. */
 	bool (*paused)(void *ctx);
-	void (*draw)(void *ctx, const struct live_frame *f);
+	/* 0 or -errno: nobody can see it any more. */
+	int (*draw)(void *ctx, const struct live_frame *f);
 	/* A line that the collector said. */
 	void (*message)(void *ctx, const char *line);
 	/* Give the terminal back and print the messages that were kept. Accepts NULL. */

@@ -151,6 +151,7 @@ static void draw_title(struct terminal *t, const struct live_frame *f,
 {
 	const struct state_process *p = c ? state__process(f->state, c->process) : NULL;
 	const char *dot = screen__glyph(t->screen, " · ", " - ");
+	const char *slash = strrchr(f->source, '/');
 	const struct state_summary *m = state__summary(f->state);
 	char layers[FORMAT_SIZE], experts[FORMAT_SIZE], k[FORMAT_SIZE], span[FORMAT_SIZE];
 	char time[FORMAT_SIZE + 16];
@@ -159,8 +160,8 @@ static void draw_title(struct terminal *t, const struct live_frame *f,
 	screen__fill(t->screen, 0, 0, SCREEN_TITLE);
 	format__duration(span, sizeof(span), m->last_ns - m->first_ns);
 	snprintf(time, sizeof(time), "%s%s%s", f->ended ? "end" : "", f->ended ? dot : "", span);
-	x = 1 +
-	    screen__put(t->screen, 0, 1, width - 18, SCREEN_TITLE, "moeprobe%s%s", dot, f->source);
+	x = 1 + screen__put(t->screen, 0, 1, width - 18, SCREEN_TITLE, "moeprobe%s%.40s", dot,
+			    slash ? slash + 1 : f->source);
 	if (p && *p->engine)
 		x += screen__put(t->screen, 0, x, width - 17 - x, SCREEN_TITLE, "%s%s%s%s", dot,
 				 p->engine, *p->version && width >= 100 ? " " : "",
@@ -274,7 +275,7 @@ static void take_warnings(struct terminal *t, const struct state *s)
 	}
 }
 
-static void terminal_draw(void *ctx, const struct live_frame *f)
+static int terminal_draw(void *ctx, const struct live_frame *f)
 {
 	struct terminal *t = ctx;
 	int width = screen__width(t->screen), height = screen__height(t->screen);
@@ -286,10 +287,10 @@ static void terminal_draw(void *ctx, const struct live_frame *f)
 	screen__clear(t->screen);
 	if (width < TERMINAL_WIDTH_MIN || height < TERMINAL_HEIGHT_MIN) {
 		screen__put(t->screen, 0, 0, width, SCREEN_PLAIN,
-			    "needs %dx%d, has %dx%d: enlarge, or q", TERMINAL_WIDTH_MIN,
-			    TERMINAL_HEIGHT_MIN, width, height);
+			    "too small: %dx%d, needs %dx%d (q quits)", width, height,
+			    TERMINAL_WIDTH_MIN, TERMINAL_HEIGHT_MIN);
 		screen__show(t->screen);
-		return;
+		return 0;
 	}
 	page = page__divide(height, c && c->grid ? grid__layers(c->grid) : 0,
 			    request_table__live(requests) + 3, screen__has_colours(t->screen));
@@ -304,6 +305,7 @@ static void terminal_draw(void *ctx, const struct live_frame *f)
 	draw_status(t, f, height - 2);
 	draw_keys(t, f, height - 1);
 	screen__show(t->screen);
+	return 0;
 }
 
 static void terminal_close(void *ctx)

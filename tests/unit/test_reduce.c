@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -333,6 +334,41 @@ static void test_full_disk_is_named(void **unused)
 	close(s.fd);
 }
 
+/* A file that may not grow (as on a full disk) ends with whole blocks and an END that says why. */
+static void test_full_file_stays_readable(void **unused)
+{
+	struct trace_writer_options options = { .codec = TRACE_CODEC_NONE };
+	struct rlimit before, small = { 150000, RLIM_INFINITY };
+	struct reducing r = { .reducer = NULL };
+	struct trace_writer *w;
+	struct synthetic s;
+	struct seen seen;
+	int fd = memfd_create("full", 0), err;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	for (int i = 0; i < 1000; i++)
+		synthetic__step(&s, 1, 30, 0, TRACE_DECODE);
+	synthetic__end(&s);
+	assert_int_equal(synthetic__done(&s), 0);
+	assert_int_equal(trace_writer__open(&w, fd, "the file", &options, NULL), 0);
+	assert_int_equal(reducer__new(&r.reducer, DETAIL_TOKENS, w), 0);
+	getrlimit(RLIMIT_FSIZE, &before);
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_FSIZE, &small);
+	err = synthetic__read(s.fd, reduce_item, &r);
+	assert_int_equal(err, -EFBIG);
+	assert_int_equal(trace_writer__cut_back(w), 0);
+	assert_int_equal(reducer__abandon(r.reducer, NULL), 0);
+	setrlimit(RLIMIT_FSIZE, &before);
+	lseek(fd, 0, SEEK_SET);
+	seen = look_at(fd);
+	assert_int_equal(seen.stop, TRACE_STOP_OUTPUT);
+	assert_in_range(seen.of_type[TRACE_STEP], 50, 300);
+	reducer__free(r.reducer);
+	trace_writer__free(w);
+	close(s.fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -344,6 +380,7 @@ int main(void)
 		cmocka_unit_test(test_what_fits_nothing_is_counted),
 		cmocka_unit_test(test_any_content_is_survived),
 		cmocka_unit_test(test_full_disk_is_named),
+		cmocka_unit_test(test_full_file_stays_readable),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
