@@ -237,7 +237,7 @@ static void impossible_rows_are_refused(void **state)
 	static const struct row bad[] = {
 		{ 1, 0, 0, 2, 1 },     { 1, 0, 0, 255, 1 }, { 1, -1, 0, 1, 1 },
 		{ 1, 0, 4096, 1, 1 },  { 1, 0, -1, 1, 1 },  { 1, 0, 0, 1, 0 },
-		{ VOCABULARY, 0, 0, 1, 1 }, { -2, 0, 0, 1, 1 },
+		{ VOCABULARY, 0, 0, 1, 1 }, { -2, 0, 0, 1, 1 }, { 1, 1 << 24, 0, 1, 1 },
 	};
 	const size_t n = sizeof(bad) / sizeof(*bad);
 	struct play *p = play__new(true);
