@@ -181,6 +181,8 @@ demo: ## install, build, start a real server on a small model, attach, show the 
 FORMATTED = $(shell git ls-files '*.c' '*.h')
 format: ## format the C sources
 	clang-format -i $(FORMATTED)
+format-check: ## fail if `make format` would change anything
+	@clang-format --dry-run -Werror $(FORMATTED)
 
 clean: ## remove what was built
 	rm -rf build

@@ -11,14 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(block) ((block)->key.layer = UINT32_MAX)
-#include <uthash.h>
-
 #include "collector/trace/layout.h"
 #include "collector/trace/reader.h"
 #include "collector/trace/writer.h"
 #include "probe/base/error.h"
+#include "probe/base/hash.h"
 
 #define CONTEXTS_MAX 16
 #define CELLS_MAX (4u << 20) /* of all blocks that wait: bounds what a hostile stream costs */
@@ -247,7 +244,7 @@ static struct block *take_block(struct reducer *r, const struct block_key *key, 
 	b->gate = calloc(experts, sizeof(*b->gate));
 	if (b->count && b->gate)
 		HASH_ADD(hh, r->blocks, key, sizeof(*key), b);
-	if (!b->count || !b->gate || b->key.layer != key->layer) {
+	if (!hash__has(b)) {
 		free(b->count);
 		free(b->gate);
 		free(b);

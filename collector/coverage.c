@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "probe/base/hash.h"
 #include "probe/engine/sink.h"
 
 #define NO_REQUEST 0u
@@ -72,6 +72,10 @@ static struct model *find_model(struct coverage *c, uint32_t context)
 	m->context = context;
 	m->last_layer = ENGINE_UNKNOWN;
 	HASH_ADD(hh, c->models, context, sizeof(m->context), m);
+	if (!hash__has(m)) {
+		free(m);
+		return NULL;
+	}
 	return m;
 }
 
@@ -149,6 +153,11 @@ static struct account *find_account(struct coverage *c, uint32_t request, uint32
 		return NULL;
 	}
 	HASH_ADD(hh, c->accounts, key, sizeof(a->key), a);
+	if (!hash__has(a)) {
+		free(a->layer);
+		free(a);
+		return NULL;
+	}
 	return a;
 }
 

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "collector/coverage.h"
 #include "collector/loss.h"
@@ -12,6 +11,7 @@
 #include "collector/trace/records.h"
 #include "collector/trace/writer.h"
 #include "probe/base/buffer.h"
+#include "probe/base/hash.h"
 #include "probe/engine/sink.h"
 
 /* Engines do not know the stream; their numbers are its numbers. */
@@ -97,6 +97,10 @@ static int introduce_context(struct stream_sink *s, uint32_t context, uint64_t k
 			return -ENOMEM;
 		known->context = context;
 		HASH_ADD(hh, s->contexts, context, sizeof(known->context), known);
+		if (!hash__has(known)) {
+			free(known);
+			return -ENOMEM;
+		}
 	}
 	known->key = key;
 	return model_record__context(s->o.writer, head(s, s->now_ns, 0), context, s->o.process,
@@ -131,6 +135,10 @@ static int introduce_sequence(struct stream_sink *s, const struct trace_sequence
 	known->sequence = r.sequence;
 	known->request = request;
 	HASH_ADD(hh, s->sequences, sequence, sizeof(known->sequence), known);
+	if (!hash__has(known)) {
+		free(known);
+		return -ENOMEM;
+	}
 	return APPEND(s, TRACE_SEQUENCE, &r, NULL, 0);
 }
 

@@ -4,12 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Without memory uthash must fail, not exit: the entry then stays outside the table. */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(entry) ((entry)->request.request = 0)
-#include <uthash.h>
 #include <utlist.h>
+
+#include "probe/base/hash.h"
 
 /* The request comes first, so that a borrowed request leads back to its entry. */
 struct entry {
@@ -95,7 +92,7 @@ struct state_request *request_table__take(struct request_table *t, uint32_t requ
 	if (!x)
 		return NULL;
 	HASH_ADD(hh, t->by_id, request.request, sizeof(request), x);
-	if (x->request.request != request) {
+	if (!hash__has(x)) {
 		free(x);
 		return NULL;
 	}

@@ -13,14 +13,11 @@
 #include <string.h>
 #include <strings.h>
 
-/* Without memory a request is not remembered; uthash would end the program. */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(element) ((element)->hh.tbl = NULL)
-#include <uthash.h>
 
 #include "analyzer/state/printable.h"
 #include "collector/trace/layout.h"
 #include "collector/trace/reader.h"
+#include "probe/base/hash.h"
 
 /* Requests remembered at once; a stream that opens more is not one of ours. */
 #define OPEN_REQUESTS_MAX 65536
@@ -273,7 +270,7 @@ static void remember(struct json_context *c, const struct trace_item *item)
 			return;
 		r->request = b->request;
 		HASH_ADD(hh, c->open, request, sizeof(r->request), r);
-		if (!r->hh.tbl) {
+		if (!hash__has(r)) { /* not remembered: its end says less */
 			free(r);
 			return;
 		}

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "probe/base/hash.h"
 #include "probe/engine/capture.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #define OPEN_MAX 256             /* threads with an unfinished capture */
 #define BYTES_MAX (32u << 20)    /* of all unfinished captures together */
@@ -124,6 +124,10 @@ static struct open_capture *open_capture__begin(struct captures *c, const struct
 	o->tid = ev->tid;
 	o->head = *ev;
 	HASH_ADD(hh, c->open, tid, sizeof(o->tid), o);
+	if (!hash__has(o)) {
+		free(o);
+		return NULL;
+	}
 	return o;
 }
 

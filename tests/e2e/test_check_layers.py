@@ -29,9 +29,19 @@ def test_clean_tree_passes(tmp_path: Path) -> None:
     ("probe/base/a.c", '#include "error.h"\n', "not written from the top"),
     ("probe/base/a.c", "int f(void)\n{\n" + "\tg();\n" * 60 + "}\n", "function of 62 lines"),
     ("probe/base/a.c", "\n" * 601, "601 lines"),
+    ("probe/cellar/a.c", "", "in no room"),
+    ("analyzer/state/a.c", "#include <uthash.h>\n", "may not use <uthash.h>"),
+    ("probe/base/a.h", "\n" * 151, "header of 151 lines"),
     ("rust/a.c", "", "not one of the top-level names"),
 ])
 def test_each_fault_is_named(tmp_path: Path, path: str, text: str, reason: str) -> None:
     result = run_on(tmp_path, {path: text, "probe/base/b.c": "\n"})
     assert result.returncode == 1
     assert reason in result.stdout
+
+
+def test_pages_name_only_what_exists(tmp_path: Path) -> None:
+    result = run_on(tmp_path, {"README.md": "see `probe/gone.c` and [the page](docs/none.md)\n"})
+    assert result.returncode == 1
+    assert "README.md: names docs/none.md" in result.stdout
+    assert "README.md: names probe/gone.c" in result.stdout

@@ -17,8 +17,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "probe/base/hash.h"
 #include "probe/engine/llama/layout.h"
 
 #define TASKS_MAX 1024              /* remembered */
@@ -195,6 +195,10 @@ int llama_tasks__add(struct llama_tasks *s, const struct capture *c)
 	t->index = said.index;
 	t->said = said;
 	HASH_ADD(hh, s->tasks, key, sizeof(t->key), t);
+	if (!hash__has(t)) {
+		free(t);
+		return -ENOMEM;
+	}
 	make_room(s, t);
 	return 0;
 }

@@ -12,12 +12,12 @@
  * A request is said with its first rows, because only then are its cached prefix (the position of
  * the first row) and its identity (its prompt held against the rows) known.
  */
+#include "probe/base/hash.h"
 #include "probe/engine/llama/requests.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #define THREADS_MAX 64    /* that log or compute */
 #define ALL_SLOTS_MAX 8192
@@ -177,6 +177,10 @@ static struct slot *slot__get(struct llama_requests *q, uint32_t tid, int32_t nu
 		return NULL;
 	s->key = key;
 	HASH_ADD(hh, q->slots, key, sizeof(s->key), s);
+	if (!hash__has(s)) {
+		free(s);
+		return NULL;
+	}
 	return s;
 }
 
