@@ -24,6 +24,8 @@
 #include "collector/watchdog.h"
 #include "probe/base/buffer.h"
 #include "probe/base/error.h"
+#define LOG_MODULE "collector"
+#include "probe/base/log.h"
 #include "probe/target/target.h"
 
 #define PUMP_NS 50000000
@@ -336,11 +338,12 @@ static int pump(struct attach_session *s, struct error *e)
 /* Detach first, so that the target is free; then say what there is, and END in every case. */
 static int finish(struct attach_session *s, int err, struct error *e)
 {
-	uint64_t now_ns, stopped[2];
+	uint64_t now_ns, stopped[2], asked_ns = stream__now_ns();
 	int last;
 
 	attachment__unlink(&s->attachment);
 	now_ns = stream__now_ns();
+	log_info("detached in %.1f ms", (double)(now_ns - asked_ns) / 1e6);
 	if (!err)
 		err = drain_ring(s, now_ns, e);
 	if (!err)

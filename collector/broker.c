@@ -25,6 +25,8 @@ struct broker {
 	struct broker_options options;
 	int pidfd; /* of options.pid: a number that was given to another process is refused */
 	struct programs *programs;
+	struct programs_loading *loading; /* begun before the reader asked; NULL: not, or over */
+	uint32_t loading_bytes;
 	struct uprobe_links *link[BROKER_LINKS_MAX];
 	struct calibrator calibrator;
 	bool multi;
@@ -124,7 +126,12 @@ static int load(struct broker *b, const struct broker_request *r, struct broker_
 		return -EBUSY;
 	if (bytes < BROKER_RING_MIN || bytes > BROKER_RING_MAX || bytes & (bytes - 1))
 		return -EINVAL;
-	err = programs__load(&b->programs, bytes, b->multi, b->options.verbose);
+	if (b->loading && b->loading_bytes == bytes) {
+		err = programs__wait(&b->programs, b->loading);
+		b->loading = NULL;
+	} else {
+		err = programs__load(&b->programs, bytes, b->multi, b->options.verbose);
+	}
 	if (!err)
 		return 0;
 	if (err == -EPERM || err == -EACCES)
@@ -377,10 +384,24 @@ void broker__set_multi(struct broker *b, bool multi)
 	b->multi = multi;
 }
 
+void broker__expect(struct broker *b, uint32_t ring_bytes)
+{
+	if (b->programs || b->loading)
+		return;
+	b->loading_bytes = ring_bytes;
+	b->loading = programs__start(ring_bytes, b->multi, b->options.verbose);
+}
+
 void broker__free(struct broker *b)
 {
 	if (!b)
 		return;
+	if (b->loading) {
+		struct programs *unwanted;
+
+		programs__wait(&unwanted, b->loading);
+		programs__free(unwanted);
+	}
 	unlink_places(b, BROKER_ALL_LINKS);
 	calibrator__stop(&b->calibrator);
 	programs__free(b->programs);

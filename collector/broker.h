@@ -30,6 +30,9 @@ void broker__free(struct broker *b);
 /* Place probes by multi-uprobe links, which this kernel has. Before LOAD. */
 void broker__set_multi(struct broker *b, bool multi);
 
+/* The reader will ask for LOAD with a ring of @ring_bytes: begin. Only in the process that serves. */
+void broker__expect(struct broker *b, uint32_t ring_bytes);
+
 /* Answer one request: fills @response; the number of descriptors put into @fds, which the caller
  * closes. Never fails otherwise. */
 unsigned broker__answer(struct broker *b, const struct broker_request *request,

@@ -168,6 +168,8 @@ static int split(struct collector *c, struct broker **b, struct error *e)
 	leave_stream(c);
 	catch_stops(on_stop);
 	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (!c->o->list)
+		broker__expect(*b, c->o->ring_bytes);
 	broker__serve(*b, ends[0]);
 	close(ends[0]);
 	return wait_for_reader(e);

@@ -155,6 +155,48 @@ int programs__load(struct programs **out, uint32_t ring_bytes, bool multi, bool 
 	return 0;
 }
 
+struct programs_loading {
+	pthread_t thread;
+	uint32_t ring_bytes;
+	bool multi, verbose;
+	struct programs *programs;
+	int err;
+};
+
+static void *load_in_background(void *loading)
+{
+	struct programs_loading *l = loading;
+
+	l->err = programs__load(&l->programs, l->ring_bytes, l->multi, l->verbose);
+	return NULL;
+}
+
+struct programs_loading *programs__start(uint32_t ring_bytes, bool multi, bool verbose)
+{
+	struct programs_loading *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	l->ring_bytes = ring_bytes;
+	l->multi = multi;
+	l->verbose = verbose;
+	if (!pthread_create(&l->thread, NULL, load_in_background, l))
+		return l;
+	free(l);
+	return NULL;
+}
+
+int programs__wait(struct programs **out, struct programs_loading *l)
+{
+	int err;
+
+	pthread_join(l->thread, NULL);
+	*out = l->programs;
+	err = l->err;
+	free(l);
+	return err;
+}
+
 void programs__free(struct programs *p)
 {
 	if (!p)

@@ -28,6 +28,12 @@ enum program_map {
 /* @ring_bytes: a power of two. @multi: for multi-uprobe links. @verbose: the kernel's own words to
  * standard error. 0 or -errno. */
 int programs__load(struct programs **out, uint32_t ring_bytes, bool multi, bool verbose);
+/* The same in the background, since it takes longest of all that an attach does: programs__wait
+ * gives the result and ends it. NULL: it could not be started. */
+struct programs_loading;
+struct programs_loading *programs__start(uint32_t ring_bytes, bool multi, bool verbose);
+int programs__wait(struct programs **out, struct programs_loading *l);
+
 /* Unload. Accepts NULL. */
 void programs__free(struct programs *p);
 
