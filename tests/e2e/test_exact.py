@@ -40,13 +40,17 @@ def test_exact(arch: str, options: Options, tmp_path: Path,
     report(verdict, f"{arch}, f32 cache, ubatch {options.ubatch}", capsys)
 
 
-def test_default_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """f16 cache, flash attention as the server decides: differences only at near ties."""
-    path = model(EXACT["olmoe"])
+@pytest.mark.parametrize("arch", [
+    "mixtral", pytest.param("olmoe", marks=pytest.mark.full),
+    pytest.param("qwen3moe", marks=pytest.mark.full)])
+def test_default_settings(arch: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """f16 cache, flash attention as the server decides: other sets only at near ties, rarely.
+    The order among the chosen is held less tightly: large gates have large rounding errors."""
+    path = model(EXACT[arch])
     with running(path, tmp_path / "server.log", DEFAULT_SETTINGS) as server:
         picture, answers, early = capture(server, tmp_path / "r.moeprobe", seed=2)
-    verdict = judge(picture, answers, Oracle(path), tie_limit=1e-3, weight_limit=0.05,
-                    optional=early)
+    verdict = judge(picture, answers, Oracle(path), tie_limit=1e-3, order_limit=5e-3,
+                    weight_limit=0.02, optional=early)
     check_totals(picture)
+    report(verdict, f"{arch}, default settings", capsys)
     assert len(verdict.set_ties) <= verdict.decisions / 1000
-    report(verdict, "olmoe, default settings", capsys)

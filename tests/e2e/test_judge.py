@@ -154,7 +154,7 @@ def test_near_tie_is_counted_and_followed(tmp_path: Path, oracle: Oracle) -> Non
     story = story_of(oracle)
     swap_order(story)
     limit = float(oracle.forward(story["tokens"])[0][1].order_gap[4]) * 1.01
-    verdict = judge(tell(tmp_path / "r", oracle, story), [answer()], oracle, tie_limit=limit)
+    verdict = judge(tell(tmp_path / "r", oracle, story), [answer()], oracle, order_limit=limit)
     assert verdict.faults == []
     assert len(verdict.order_ties) == 1 and not verdict.set_ties
 

@@ -46,7 +46,6 @@ def test_requests_before_attach_are_unknown(olmoe_server: Server, tmp_path: Path
             fields = record_.fields
             assert fields["before_attach"] == request.position[0]
             assert fields["expected"] == len(answer.tokens) - 1
-    verdict.faults = [f for f in verdict.faults if not f.startswith("decisions")]
     report(verdict, "late attach", capsys)
 
 

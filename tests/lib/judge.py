@@ -136,38 +136,39 @@ def check_coverage(request: Request, layers: list[int], verdict: Verdict) -> Non
 
 class Judge:
     """Compares routing with the oracle; remembers near ties that fell the other way, because a
-    prefix that another request reuses carries them on."""
+    prefix that another request takes from the cache carries them on."""
 
-    def __init__(self, oracle: Oracle, tie_limit: float, weight_limit: float) -> None:
+    def __init__(self, oracle: Oracle, tie_limit: float, order_limit: float,
+                 weight_limit: float) -> None:
         self.oracle = oracle
-        self.tie_limit = tie_limit
+        self.tie_limit, self.order_limit = tie_limit, order_limit
         self.weight_limit = weight_limit
+        # layer, tokens up to the position -> the choice
         self.ties: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
 
-    def forced(self, tokens: list[int]) -> dict[int, Choices]:
+    def forced(self, tokens: list[int], cached: int) -> dict[int, Choices]:
+        """Choices known from earlier requests in the prefix that came from the cache."""
         forced: dict[int, Choices] = {}
         for (layer, prefix), ids in self.ties.items():
-            if tuple(tokens[:len(prefix)]) == prefix:
+            if len(prefix) <= cached and tuple(tokens[:len(prefix)]) == prefix:
                 forced.setdefault(layer, {})[len(prefix) - 1] = ids
         return forced
 
-    def find_tie(self, request: Request, tokens: list[int], layers: list[Layer],
+    def find_tie(self, request: Request, layers: list[Layer], forced: dict[int, Choices],
                  verdict: Verdict) -> bool:
-        """Note the first layer's near ties that fell the other way; True if there are any."""
-        found = False
+        """Add the first layer's near ties that fell the other way; True if there are any."""
         for number in sorted(request.routes):
+            chosen, found = layers[number], False
             for index, (ids, _) in request.routes[number].items():
                 position = request.position[index]
-                wanted = layers[number].ids[position]
-                key = number, tuple(tokens[:position + 1])
-                if list(ids) == list(wanted) or key in self.ties:
+                if list(ids) == list(chosen.ids[position]):
                     continue
-                same_set = set(ids) == set(wanted)
-                gap = float((layers[number].order_gap if same_set else layers[number].gap)
-                            [position])
-                if gap < self.tie_limit:
+                same_set = set(ids) == set(chosen.ids[position])
+                gap = float((chosen.order_gap if same_set else chosen.gap)[position])
+                if gap < (self.order_limit if same_set else self.tie_limit) and \
+                        position not in forced.get(number, {}):
                     (verdict.order_ties if same_set else verdict.set_ties).append(gap)
-                    self.ties[key] = np.asarray(ids)
+                    forced.setdefault(number, {})[position] = np.asarray(ids)
                     found = True
             if found:
                 return True
@@ -179,9 +180,13 @@ class Judge:
             verdict.fault(f"request {request.begin.fields['request']}: rows are missing before "
                           f"position {max(request.position)}: routing cannot be compared")
             return
-        layers, _ = self.oracle.forward(tokens, self.forced(tokens))
-        while self.find_tie(request, tokens, layers, verdict):
-            layers, _ = self.oracle.forward(tokens, self.forced(tokens))
+        forced = self.forced(tokens, request.begin.fields["cached"])
+        layers, _ = self.oracle.forward(tokens, forced)
+        while self.find_tie(request, layers, forced, verdict):
+            layers, _ = self.oracle.forward(tokens, forced)
+        for number, choices in forced.items():
+            for position, ids in choices.items():
+                self.ties[number, tuple(tokens[:position + 1])] = ids
         name = f"request {request.begin.fields['request']}"
         for number, entries in request.routes.items():
             verdict.decisions += len(entries)
@@ -203,7 +208,8 @@ class Judge:
 
 
 def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit: float = 1e-6,
-          weight_limit: float = 1e-5, optional: list[Answer] | None = None) -> Verdict:
+          order_limit: float = 1e-6, weight_limit: float = 1e-5,
+          optional: list[Answer] | None = None) -> Verdict:
     """Everything of an exact recording. @optional: answers that may be missing from it, because
     they were made while the probes were placed; if they are there, they must be right."""
     verdict = Verdict()
@@ -211,10 +217,13 @@ def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit:
     present = [a for a in optional or [] if a.client_id in known]
     pairs = match(answers + present, picture, verdict)
     matched = {id(request) for _, request in pairs}
+    before = 0  # decisions of requests that began before the attach: not compared
     for request in picture.requests.values():
-        if id(request) not in matched and not (optional and request.before_attach):
+        if optional and request.before_attach:
+            before += sum(len(entries) for entries in request.routes.values())
+        elif id(request) not in matched:
             verdict.fault(f"request {request.begin.fields['request']} is nobody's")
-    court = Judge(oracle, tie_limit, weight_limit)
+    court = Judge(oracle, tie_limit, order_limit, weight_limit)
     for answer, request in pairs:
         verdict.requests += 1
         verdict.unfinished += answer.cancelled
@@ -224,7 +233,7 @@ def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit:
         check_rows(answer, request, verdict)
         check_coverage(request, picture.layers, verdict)
         court.routing(request, verdict)
-    verdict.check("decisions in the recording", picture.decisions, verdict.decisions)
+    verdict.check("decisions in the recording", picture.decisions, verdict.decisions + before)
     verdict.check("rows of no request", picture.unknown_rows, 0)
     verdict.check("lost", picture.recording.lost, 0)
     return verdict

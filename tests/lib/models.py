@@ -11,7 +11,7 @@ from models import make_model
 EXACT = {
     "olmoe": make_model.Shape("olmoe"),
     "qwen3moe": make_model.Shape("qwen3moe", layers=5, experts=24, kv_heads=2, seed=2),
-    "mixtral": make_model.Shape("mixtral", layers=3, experts=8, k=2, kv_heads=1, seed=3),
+    "mixtral": make_model.Shape("mixtral", layers=4, experts=8, k=2, kv_heads=1, seed=3),
 }
 DENSE = make_model.Shape("dense")
 
