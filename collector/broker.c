@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,16 +196,41 @@ static int link_places(struct broker *b, const struct broker_request *r,
 	return place(b, r, response, slot);
 }
 
-static int unlink_places(struct broker *b, uint32_t id)
+static void *close_links(void *links)
 {
-	if (id != BROKER_ALL_LINKS && (id >= BROKER_LINKS_MAX || !b->link[id]))
-		return -ENOENT;
+	uprobe_links__close(links);
+	return NULL;
+}
+
+/* Side by side: of each the kernel waits until no probe of it runs any more. */
+static void unlink_all(struct broker *b)
+{
+	pthread_t thread[BROKER_LINKS_MAX];
+	bool started[BROKER_LINKS_MAX] = { false };
+
 	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++) {
-		if (id != BROKER_ALL_LINKS && id != i)
+		if (!b->link[i])
 			continue;
-		uprobe_links__close(b->link[i]);
+		started[i] = !pthread_create(&thread[i], NULL, close_links, b->link[i]);
+		if (!started[i])
+			uprobe_links__close(b->link[i]);
 		b->link[i] = NULL;
 	}
+	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++)
+		if (started[i])
+			pthread_join(thread[i], NULL);
+}
+
+static int unlink_places(struct broker *b, uint32_t id)
+{
+	if (id == BROKER_ALL_LINKS) {
+		unlink_all(b);
+		return 0;
+	}
+	if (id >= BROKER_LINKS_MAX || !b->link[id])
+		return -ENOENT;
+	uprobe_links__close(b->link[id]);
+	b->link[id] = NULL;
 	return 0;
 }
 
