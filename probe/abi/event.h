@@ -45,6 +45,9 @@ _Static_assert(sizeof(struct mp_event) == 48, "mp_event is shared by kernel and 
 
 #define MP_NAME_SIZE 32
 
+/* In a route's `computation`: its rows were read but refused (fault, shape), not lost. */
+#define MP_COMPUTATION_REFUSED 0x80000000u
+
 /* MP_EVENT_ROUTE: then __s32 ids[count][k], then float weights[count][k] (bits as __u32). */
 struct mp_event_route {
 	struct mp_event event;

@@ -27,10 +27,19 @@ static __always_inline __u32 computation__number(__u32 tid)
 /* Only the thread itself writes its number. */
 static __always_inline __u32 computation__begin(__u32 tid)
 {
-	__u32 number = computation__number(tid) + 1;
+	__u32 number = (computation__number(tid) & ~MP_COMPUTATION_REFUSED) + 1;
 
 	bpf_map_update_elem(&computations, &tid, &number, BPF_ANY);
 	return number;
+}
+
+/* The rows of the thread's current computation make no sense: its routes have to say so. */
+static __always_inline void computation__refuse(__u32 tid)
+{
+	__u32 *number = bpf_map_lookup_elem(&computations, &tid);
+
+	if (number)
+		*number |= MP_COMPUTATION_REFUSED;
 }
 
 /* --- mp_route: the router's ids and weights, at the operator that uses them ----------------- */
@@ -467,6 +476,7 @@ static __always_inline long rows__emit(struct rows *r, __u32 index, __u32 first,
 	return 0;
 fault:
 	event__fault(e, &r->hit);
+	computation__refuse(r->hit.tid);
 	return 1;
 }
 
@@ -504,10 +514,12 @@ int mp_rows(struct pt_regs *ctx)
 	    read_user(&r.sequence, 8, batch + site->sequence) ||
 	    read_user(&r.output, 8, batch + site->output)) {
 		COUNT(&r.hit, fault, 1);
+		computation__refuse(r.hit.tid);
 		return 0;
 	}
 	if (r.rows - 1 >= MP_ROWS_MAX) {
 		COUNT(&r.hit, shape, 1);
+		computation__refuse(r.hit.tid);
 		return 0;
 	}
 	r.chunks = (r.rows + ROWS_LARGE - 1) / ROWS_LARGE;

@@ -208,26 +208,30 @@ static uint32_t computation_of(const struct mp_event *e)
 					: ((const struct mp_event_route *)e)->computation;
 }
 
-/* Routes name their computation also where its rows could not be read. */
+/* Routes name their computation also where its rows could not be read, and say so. */
 static void routes_name_their_computation(void **state)
 {
+	static const uint32_t wanted[] = { 1, 1, 1, 1, 2 | MP_COMPUTATION_REFUSED,
+					   3 | MP_COMPUTATION_REFUSED, 4, 4, 4 };
 	struct heard h;
 
 	SKIP_IF_UNABLE();
 	play__do(&play, "step 1 2 4 3");
 	play__do(&play, "badrows none");
+	play__do(&play, "bad nothing");
 	play__do(&play, "badrows lists-hole");
+	play__do(&play, "bad nothing");
 	play__do(&play, "step 2 1 4 2");
 	h = play__listen();
-	assert_int_equal(h.count, 1 + 3 + 1 + 2);
+	assert_int_equal(h.count, sizeof(wanted) / sizeof(*wanted));
 	assert_int_equal(h.event[0]->kind, MP_EVENT_ROWS);
-	assert_int_equal(h.event[4]->kind, MP_EVENT_ROWS);
+	assert_int_equal(h.event[6]->kind, MP_EVENT_ROWS);
 	for (size_t i = 0; i < h.count; i++) {
 		assert_int_equal(h.event[i]->tid, h.event[0]->tid);
-		assert_int_equal(computation_of(h.event[i]), i < 4 ? 1 : 4);
+		assert_int_equal(computation_of(h.event[i]), wanted[i]);
 	}
 	assert_counted(SET_INPUTS, .hits = 4, .matched = 4, .shape = 1, .fault = 1, .events = 2,
-		       .bytes = h.event[0]->size + h.event[4]->size);
+		       .bytes = h.event[0]->size + h.event[6]->size);
 	counted(MUL);
 	heard__free(&h);
 	/* Another thread has its own numbers. */

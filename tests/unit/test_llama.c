@@ -156,6 +156,26 @@ static void routes_without_rows_are_lost(void **state)
 	play__free(p);
 }
 
+/* The kernel read the rows and refused them: that is not a loss. */
+static void routes_of_refused_rows_are_invalid(void **state)
+{
+	struct play *p = play__new(true);
+	struct router r;
+
+	play__launch(p, 0, 1);
+	play__prompt_rows(p, 0, 0, 4, false);
+	p->computation++;
+	r = route_of(p, 0, 1);
+	r.computation |= MP_COMPUTATION_REFUSED;
+	assert_int_equal(play__router(p, r), 0);
+	assert_int_equal(p->invalid[ENGINE_INVALID_ROW], 1);
+	assert_int_equal(p->lost[ENGINE_LOSS_NO_STEP], 0);
+	play__launch(p, 1, 2);
+	play__prompt_rows(p, 1, 0, 4, true);
+	assert_int_equal(p->begin[1].request.cached, 0);
+	play__free(p);
+}
+
 static void a_layer_comes_once(void **state)
 {
 	struct play *p = play__new(true);
@@ -444,6 +464,7 @@ int main(void)
 		cmocka_unit_test(chunks_become_one_route),
 		cmocka_unit_test(chunked_rows_become_one_step),
 		cmocka_unit_test(routes_without_rows_are_lost),
+		cmocka_unit_test(routes_of_refused_rows_are_invalid),
 		cmocka_unit_test(a_layer_comes_once),
 		cmocka_unit_test(another_number_of_rows_is_refused),
 		cmocka_unit_test(impossible_choices_are_refused),

@@ -386,22 +386,40 @@ static bool step__has_layer(const struct step *s, uint32_t layer)
 	return false;
 }
 
+/* A route shows that thread @t computes something whose rows did not arrive: it is past its open
+ * step, and what that is of is not known. */
+static int thread__skip_to(struct llama_assembly *a, struct thread *t, uint32_t computation,
+			   bool refused, const struct engine_sink *sink)
+{
+	int err = thread__close(a, t, sink);
+
+	t->computation = computation;
+	t->refused = refused;
+	llama_requests__missed(a->requests, t->tid);
+	return err;
+}
+
 /* The step that @h belongs to; NULL, then *@err is what saying so gave. */
 static struct step *find_step(struct llama_assembly *a, struct thread *t,
 			      const struct llama_route_head *h, int *err,
 			      const struct engine_sink *sink)
 {
+	uint32_t computation = h->computation & ~MP_COMPUTATION_REFUSED;
 	struct step *s = &t->step;
+	int err_said;
 
 	*err = 0;
-	if (!h->computation) /* its rows went by before we attached: not a loss */
+	if (!computation) /* its rows went by before we attached: not a loss */
 		return NULL;
-	if (s->open && t->computation == h->computation && !step__has_layer(s, h->layer))
+	if (computation > t->computation)
+		*err = thread__skip_to(a, t, computation, computation != h->computation, sink);
+	if (s->open && t->computation == computation && !step__has_layer(s, h->layer))
 		return s;
-	if (t->computation == h->computation && t->refused)
-		*err = sink->invalid(sink->ctx, ENGINE_INVALID_ROW, 1);
+	if (t->computation == computation && t->refused)
+		err_said = sink->invalid(sink->ctx, ENGINE_INVALID_ROW, 1);
 	else
-		*err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, 1, h->rows);
+		err_said = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, 1, h->rows);
+	*err = *err ? *err : err_said;
 	return NULL;
 }
 
