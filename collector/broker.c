@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,14 +17,27 @@
 #include "collector/broker_protocol.h"
 #include "collector/calibrator.h"
 #include "collector/programs.h"
+#include "collector/target_file.h"
 #include "probe/attach/link.h"
 #include "probe/base/error.h"
+#include "probe/base/file_user.h"
 #include "probe/target/opener.h"
 
 #define ANCESTORS_MAX 32
 
+/* Where a probe may be. */
+struct placed {
+	dev_t device;
+	ino_t inode;
+	uint64_t offset;
+	uint32_t program;
+};
+
 struct broker {
 	struct broker_options options;
+	struct placed placed[MP_SITES]; /* all places that ever had a probe */
+	uint32_t places;
+	bool frozen; /* attached: no further places */
 	int pidfd; /* of options.pid: a number that was given to another process is refused */
 	struct programs *programs;
 	struct programs_loading *loading; /* begun before the reader asked; NULL: not, or over */
@@ -83,6 +97,26 @@ static int check_open(const struct broker *b, pid_t pid)
 	return check_pid(b, pid);
 }
 
+/* Of processes that nobody named, only what says which engine runs where. */
+static bool is_listed(uint32_t file)
+{
+	switch (file) {
+	case PROC_MAPS:
+	case PROC_STAT:
+	case PROC_STATUS:
+	case PROC_CMDLINE:
+	case PROC_COMM:
+	case PROC_EXE:
+	case PROC_NET_TCP:
+	case PROC_NET_TCP6:
+	case PROC_FDS:
+	case PROC_NS_PID:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* --- files ---------------------------------------------------------------------------------- */
 
 static int open_file(const struct broker *b, const struct broker_request *r)
@@ -96,13 +130,15 @@ static int open_file(const struct broker *b, const struct broker_request *r)
 	case BROKER_OPEN_PROC:
 		if (r->file >= PROC_FILE_COUNT)
 			return -EINVAL;
+		if (b->options.any_pid && !is_listed(r->file))
+			return -EACCES;
 		return o->open_proc(o->ctx, r->pid, r->file);
 	case BROKER_OPEN_MAPPED:
 		return o->open_mapped(o->ctx, r->pid, r->start, r->end);
 	default:
 		if (!memchr(r->path, '\0', sizeof(r->path)))
 			return -EINVAL;
-		return o->open_path(o->ctx, r->pid, r->path);
+		return target_file__open_model(r->pid, r->path);
 	}
 }
 
@@ -110,10 +146,14 @@ static int read_fd_link(const struct broker *b, const struct broker_request *r, 
 {
 	int err = check_open(b, r->pid);
 
-	if (err)
+	if (!err)
+		err = opener_direct.read_fd_link(opener_direct.ctx, r->pid, r->fd, text,
+						 BROKER_TEXT_SIZE);
+	if (err || !strncmp(text, "socket:", 7))
 		return err;
-	return opener_direct.read_fd_link(opener_direct.ctx, r->pid, r->fd, text,
-					  BROKER_TEXT_SIZE);
+	/* The names of its files are none of the reader's business: it looks for ports. */
+	memset(text, 0, BROKER_TEXT_SIZE);
+	return -EACCES;
 }
 
 /* --- kernel programs ------------------------------------------------------------------------ */
@@ -146,6 +186,45 @@ static int load(struct broker *b, const struct broker_request *r, struct broker_
 
 /* --- probes --------------------------------------------------------------------------------- */
 
+/* May @r put its probes into @file? What it names is remembered; once frozen, only places that had
+ * a probe may have one again. */
+static int check_places(struct broker *b, const struct broker_request *r, int file)
+{
+	struct stat st;
+
+	if (fstat(file, &st))
+		return -errno;
+	for (uint32_t i = 0; i < r->places.count; i++) {
+		struct placed p = { st.st_dev, st.st_ino, r->places.offset[i], r->places.program };
+		uint32_t at = 0;
+
+		while (at < b->places &&
+		       (b->placed[at].device != p.device || b->placed[at].inode != p.inode ||
+			b->placed[at].offset != p.offset || b->placed[at].program != p.program))
+			at++;
+		if (at < b->places)
+			continue;
+		if (b->frozen || b->places == MP_SITES)
+			return -EACCES;
+		b->placed[b->places++] = p;
+	}
+	return 0;
+}
+
+/* A process below the named one is probed only if it belongs to the same user. */
+static int check_user(const struct broker *b, pid_t pid)
+{
+	struct file_user named, other;
+	int err;
+
+	if (pid == b->options.pid)
+		return 0;
+	err = target_file__user(b->options.pid, &named);
+	if (!err)
+		err = target_file__user(pid, &other);
+	return err ? err : named.uid == other.uid ? 0 : -EACCES;
+}
+
 static int place(struct broker *b, const struct broker_request *r,
 		 struct broker_response *response, uint32_t slot)
 {
@@ -165,7 +244,9 @@ static int place(struct broker *b, const struct broker_request *r,
 				  "%#llx: %s", r->pid, (unsigned long long)r->start,
 				  strerror(-request.file_fd));
 	request.program_fd = programs__fd(b->programs, r->places.program);
-	err = uprobe_links__open(&b->link[slot], &request, &response->error);
+	err = check_places(b, r, request.file_fd);
+	if (!err)
+		err = uprobe_links__open(&b->link[slot], &request, &response->error);
 	close(request.file_fd);
 	return err;
 }
@@ -183,6 +264,8 @@ static int link_places(struct broker *b, const struct broker_request *r,
 		if (r->places.cookie[i] >= MP_SITES)
 			return -EINVAL;
 	err = check_pid(b, r->pid);
+	if (!err)
+		err = check_user(b, r->pid);
 	if (err == -ESRCH)
 		return error__set(&response->error, EXIT_NO_TARGET, ESRCH, NULL,
 				  "collector: failed to probe process %d: it is gone", r->pid);
@@ -315,9 +398,11 @@ unsigned broker__answer(struct broker *b, const struct broker_request *request,
 		response->result = link_places(b, request, response);
 		return 0;
 	case BROKER_UNLINK:
+		b->frozen = true;
 		response->result = unlink_places(b, request->link);
 		return 0;
 	case BROKER_CALIBRATE:
+		b->frozen = true; /* asked for once all probes are there */
 		response->result = calibrate(b, request);
 		return 0;
 	default:

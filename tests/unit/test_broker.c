@@ -3,6 +3,7 @@
  * other processes, kinds that are not on the list, places and programs out of bounds. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -122,6 +123,16 @@ static void test_list_may_look_not_touch(void **state)
 	assert_int_equal(open_stat(b, f.parent), 0);
 	assert_int_equal(open_stat(b, getpid()), 0);
 	assert_int_equal(open_stat(b, 0), -EINVAL);
+	{
+		struct broker_request r = { .operation = BROKER_OPEN_PROC, .pid = f.parent };
+
+		r.file = PROC_CGROUP;
+		assert_int_equal(ask(b, &r), -EACCES);
+		r.file = PROC_NS_MNT;
+		assert_int_equal(ask(b, &r), -EACCES);
+		r.file = PROC_CMDLINE;
+		assert_int_equal(ask(b, &r), 0);
+	}
 	link.places.count = 1;
 	assert_true(ask(b, &link) < 0);
 	end_family(&f);
@@ -165,13 +176,95 @@ static void test_which_files(void **state)
 	memset(r.path, 'a', sizeof(r.path));
 	assert_int_equal(ask(b, &r), -EINVAL);
 	strcpy(r.path, "/proc/self/mem");
-	assert_int_equal(ask(b, &r), -EACCES);
+	assert_true(ask(b, &r) < 0);
 	strcpy(r.path, "/dev/zero");
 	assert_true(ask(b, &r) < 0);
 	strcpy(r.path, "");
 	assert_true(ask(b, &r) < 0);
 	end_family(&f);
 	broker__free(b);
+}
+
+/* A process of user @uid without groups. */
+static pid_t start_as(uid_t uid)
+{
+	int ends[2];
+	pid_t pid;
+	char ready;
+
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid) ||
+		    write(ends[1], "r", 1) != 1)
+			_exit(1);
+		wait_for_ever();
+	}
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &ready, 1), 1);
+	close(ends[0]);
+	return pid;
+}
+
+static int open_path(struct broker *b, pid_t pid, const char *path)
+{
+	struct broker_request r = { .operation = BROKER_OPEN_PATH, .pid = pid };
+
+	snprintf(r.path, sizeof(r.path), "%s", path);
+	return ask(b, &r);
+}
+
+static void write_file(const char *path, uid_t uid, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	assert_int_equal(fchown(fd, uid, uid), 0);
+	close(fd);
+}
+
+/* What a process cannot read itself, it cannot have read by us; and nothing but models. */
+static void test_rights_of_target(void **state)
+{
+	static const uid_t nobody = 65534;
+	char own[64], text[64], other[64];
+	struct broker *b;
+	pid_t pid, root;
+
+	if (geteuid())
+		skip();
+	snprintf(own, sizeof(own), "/tmp/broker-%d-own", getpid());
+	snprintf(text, sizeof(text), "/tmp/broker-%d-text", getpid());
+	snprintf(other, sizeof(other), "/tmp/broker-%d-other", getpid());
+	write_file(own, nobody, "GGUF and so on");
+	write_file(text, nobody, "GGU");
+	write_file(other, 0, "GGUF of root");
+	pid = start_as(nobody);
+	b = start_broker(pid, false);
+	assert_int_equal(open_path(b, pid, own), 0);
+	assert_int_equal(open_path(b, pid, "/etc/shadow"), -EACCES);
+	assert_int_equal(open_path(b, pid, text), -EACCES);
+	assert_int_equal(open_path(b, pid, "/etc/passwd"), -EACCES);
+	assert_int_equal(open_path(b, pid, other), -EACCES);
+	/* We are ourselves again. */
+	assert_int_equal(access("/etc/shadow", R_OK), 0);
+	assert_int_equal(open_stat(b, pid), 0);
+	broker__free(b);
+	root = start_as(0);
+	b = start_broker(root, false);
+	assert_int_equal(open_path(b, root, other), 0);
+	assert_int_equal(open_path(b, root, own), 0);
+	assert_int_equal(open_path(b, root, "/etc/shadow"), -EACCES);
+	broker__free(b);
+	kill(pid, SIGKILL);
+	kill(root, SIGKILL);
+	waitpid(pid, NULL, 0);
+	waitpid(root, NULL, 0);
+	unlink(own);
+	unlink(text);
+	unlink(other);
 }
 
 /* What comes back can be read and not written. */
@@ -350,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_list_may_look_not_touch),
 		cmocka_unit_test(test_no_such_process),
 		cmocka_unit_test(test_which_files),
+		cmocka_unit_test(test_rights_of_target),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_link_refusals),
