@@ -32,7 +32,7 @@
 #define SECOND_NS 1000000000ull
 #define CLOCK_EVERY 60 /* seconds */
 #define QUEUE_BYTES (8u << 20)
-#define DRAIN_MS 3000
+#define DRAIN_MS 1000 /* less than the broker leaves us (GRACE_SECONDS) */
 
 enum { FD_TIMER, FD_SIGNAL, FD_TARGET, FD_BROKER, FD_OUT, FD_COUNT };
 

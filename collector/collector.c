@@ -21,6 +21,7 @@
 #include "probe/attach/ability.h"
 #include "probe/base/error.h"
 
+#define GRACE_SECONDS 2 /* for the reader to end in order */
 #define SECOND_SIGNAL_NS 300000000 /* one Ctrl-C may arrive twice: from the terminal, a parent */
 
 struct collector {
@@ -75,6 +76,14 @@ static int run_reader(struct collector *c, struct error *e)
 static volatile pid_t reader_pid;
 static volatile int64_t first_signal_ns;
 
+/* The reader does not end: it is stopped, or was taken over. Links go with our descriptors. */
+static void on_grace_over(int number)
+{
+	if (reader_pid > 0)
+		kill(reader_pid, SIGKILL);
+	_exit(EXIT_FAILED);
+}
+
 static void on_stop(int number)
 {
 	struct timespec t;
@@ -83,12 +92,14 @@ static void on_stop(int number)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 	if (first_signal_ns && now - first_signal_ns > SECOND_SIGNAL_NS) {
-		kill(reader_pid, SIGKILL);
-		_exit(EXIT_FAILED);
+		on_grace_over(number);
 	}
 	if (!first_signal_ns)
 		first_signal_ns = now;
+	if (reader_pid <= 0)
+		return; /* it was waited for: the number may be another's */
 	kill(reader_pid, SIGTERM);
+	alarm(GRACE_SECONDS);
 }
 
 static void catch_stops(void (*handler)(int))
@@ -99,6 +110,8 @@ static void catch_stops(void (*handler)(int))
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
+	action.sa_handler = on_grace_over;
+	sigaction(SIGALRM, &action, NULL);
 }
 
 /* Whoever reads the stream sees its end when the reader ends, not when we do. */
@@ -117,9 +130,16 @@ static void leave_stream(struct collector *c)
 
 static int wait_for_reader(struct error *e)
 {
+	pid_t pid = reader_pid;
+	siginfo_t info;
 	int status;
 
-	while (waitpid(reader_pid, &status, 0) < 0)
+	/* Ended, but not yet waited for, it still has its number; then the handler forgets it. */
+	while (waitid(P_PID, (id_t)reader_pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+		;
+	reader_pid = 0;
+	alarm(0);
+	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return error__set(e, EXIT_FAILED, errno, NULL,
 					  "collector: failed to wait for the reader process: %s",
@@ -162,6 +182,9 @@ static int split(struct collector *c, struct broker **b, struct error *e)
 		c->reader_end = ends[1];
 		broker__free(*b);
 		*b = NULL;
+		/* Only a capture has something to end in order. */
+		if (c->o->list || c->o->doctor)
+			sigprocmask(SIG_SETMASK, &before, NULL);
 		return exit_code(run_reader(c, e), e);
 	}
 	close(ends[1]);

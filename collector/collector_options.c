@@ -25,8 +25,8 @@ static const struct argp_option known[] = {
 	{ "raw-log", KEY_RAW_LOG, "FILE", 0, "write raw events to FILE too", 0 },
 	{ "replay", KEY_REPLAY, "FILE", 0, "turn a raw log into a stream; needs no rights and no "
 	  "PID", 0 },
-	{ "user", KEY_USER, "NAME", 0, "the user that the reading process becomes (default: who "
-	  "called sudo; nobody for root)", 0 },
+	{ "user", KEY_USER, "NAME", 0, "the user that the reading process becomes (default: "
+	  "nobody for root)", 0 },
 	{ "list", KEY_LIST, NULL, 0, "say which processes run a known engine", 0 },
 	{ "doctor", KEY_DOCTOR, NULL, 0, "say what rights, kernel and (with PID) target allow", 0 },
 	{ "program", KEY_PROGRAM, "NAME", 0, "call ourselves NAME in messages", 0 },
@@ -40,6 +40,7 @@ struct parsing {
 	struct collector_options *o;
 	struct error *e;
 	bool done;
+	int next; /* where the parser stood when it gave up */
 };
 
 static int usage(struct parsing *p, const char *what, const char *text)
@@ -106,10 +107,13 @@ static int check(struct parsing *p)
 	if (o->pid && (o->list || o->replay))
 		return usage(p, "--list and --replay take no process id", "PID");
 	if (!o->pid && !o->list && !o->doctor && !o->replay)
-		return error__set(p->e, EXIT_USAGE, EINVAL, "moeprobe-collector --list",
+		return error__set(p->e, EXIT_USAGE, EINVAL,
+				  "moeprobe attach, which lists candidates",
 				  "collector: failed to start: which process?");
 	return 0;
 }
+
+static const struct argp parser;
 
 static error_t take(int key, char *text, struct argp_state *state)
 {
@@ -146,8 +150,13 @@ static error_t take(int key, char *text, struct argp_state *state)
 		p->done = true;
 		return 0;
 	case KEY_HELP:
-		argp_state_help(state, stdout, ARGP_HELP_LONG | ARGP_HELP_DOC | ARGP_HELP_USAGE);
+		/* argp_state_help() is silent under ARGP_NO_ERRS. */
+		argp_help(&parser, stdout, ARGP_HELP_LONG | ARGP_HELP_DOC | ARGP_HELP_USAGE,
+			  (char *)(uintptr_t)PROGRAM);
 		p->done = true;
+		return 0;
+	case ARGP_KEY_ERROR:
+		p->next = state->next;
 		return 0;
 	case ARGP_KEY_ARG:
 		return -take_pid(p, text);
@@ -189,6 +198,9 @@ int collector_options__parse(struct collector_options *o, int argc, char **argv,
 	err = argp_parse(&parser, argc, argv, ARGP_NO_EXIT | ARGP_NO_HELP | ARGP_NO_ERRS, NULL, &p);
 	if (p.done)
 		return 1;
+	/* The parser stands behind what it could not take. */
+	if (err && err != ENOMEM && p.next > 1 && p.next <= argc && argv[p.next - 1][0] == '-')
+		return usage(&p, "unknown, or without its value", argv[p.next - 1]);
 	if (err)
 		return error__set(e, EXIT_USAGE, err == ENOMEM ? ENOMEM : EINVAL,
 				  "see moeprobe-collector --help",

@@ -40,16 +40,21 @@ int counters__open(struct counters **out, int fd, struct error *e)
 
 int counters__read(struct counters *c, struct mp_counters *rows, size_t count)
 {
-	memset(rows, 0, count * sizeof(*rows));
+	struct mp_counters sum[MP_SITES] = { 0 };
+
+	if (count > MP_SITES)
+		return -EINVAL;
 	for (uint32_t i = 0; i < count; i++) {
 		if (bpf_map_lookup_elem(c->fd, &i, c->per_cpu))
 			return -errno;
 		for (size_t cpu = 0; cpu < c->cpus; cpu++) {
-#define X(id, name, text) rows[i].name += c->per_cpu[cpu].name;
+#define X(id, name, text) sum[i].name += c->per_cpu[cpu].name;
 			MP_COUNTERS(X)
 #undef X
 		}
 	}
+	/* All or nothing: half of them would run backwards. */
+	memcpy(rows, sum, count * sizeof(*rows));
 	return 0;
 }
 

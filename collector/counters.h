@@ -12,7 +12,8 @@ struct error;
 
 /* @fd: the counters map, borrowed. */
 int counters__open(struct counters **out, int fd, struct error *e);
-/* The first @count rows as they are now. 0 or -errno. */
+/* The first @count rows as they are now. 0, or -errno
+ * with @rows as they were. */
 int counters__read(struct counters *c, struct mp_counters *rows, size_t count);
 /* Accepts NULL. */
 void counters__free(struct counters *c);

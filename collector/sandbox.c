@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/capability.h>
-#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "probe/base/error.h"
+#include "probe/base/file_user.h"
 
 #define NOBODY 65534u
 
@@ -42,20 +42,29 @@ static int choose_named(struct sandbox_user *out, const char *name, struct error
 	return 0;
 }
 
-/* The user in the environment variable that sudo sets, or NULL. */
-static const struct passwd *find_sudo(void)
+/* A whole decimal number from the environment that sudo sets. */
+static bool id_from(const char *variable, unsigned long *out)
 {
-	const char *text = getenv("SUDO_UID");
-	unsigned long uid;
+	const char *text = getenv(variable);
 	char *end;
 
-	if (geteuid() || !text || !*text)
-		return NULL;
+	if (!text || *text < '0' || *text > '9')
+		return false;
 	errno = 0;
-	uid = strtoul(text, &end, 10);
-	if (errno || *end || !uid || uid >= UINT32_MAX)
-		return NULL;
-	return getpwuid((uid_t)uid);
+	*out = strtoul(text, &end, 10);
+	return !errno && !*end && *out < UINT32_MAX;
+}
+
+/* Who called sudo, by number: there may be no entry for that user. */
+static void find_sudo(struct sandbox_user *out)
+{
+	unsigned long uid, gid;
+
+	if (geteuid() || !id_from("SUDO_UID", &uid) || !id_from("SUDO_GID", &gid) || !uid)
+		return;
+	out->by_sudo = true;
+	out->sudo_uid = (uid_t)uid;
+	out->sudo_gid = (gid_t)gid;
 }
 
 static void take_nobody(struct sandbox_user *out)
@@ -73,17 +82,11 @@ static void take_nobody(struct sandbox_user *out)
 
 int sandbox__choose(struct sandbox_user *out, const char *name, struct error *e)
 {
-	const struct passwd *sudo;
 	int err = 0;
 
 	memset(out, 0, sizeof(*out));
-	sudo = find_sudo();
-	if (sudo) {
-		out->by_sudo = true;
-		out->sudo_uid = sudo->pw_uid;
-		out->sudo_gid = sudo->pw_gid;
-		take(out, sudo);
-	} else if (geteuid()) {
+	find_sudo(out);
+	if (geteuid()) {
 		out->uid = geteuid();
 		out->gid = getegid();
 		snprintf(out->name, sizeof(out->name), "user %u", (unsigned)out->uid);
@@ -157,25 +160,24 @@ int sandbox__enter(const struct sandbox_user *u, struct error *e)
 }
 
 /* Take on and put off the file-system identity of who called sudo, so that the kernel checks that
- * user's rights and not root's. There is one thread. */
+ * user's rights and not root's. */
 static int with_sudo_rights(const struct sandbox_user *u, const char *path, int flags)
 {
-	gid_t groups[256];
-	int fd, err, count = getgroups(256, groups);
+	struct file_user user = { .uid = u->sudo_uid, .gid = u->sudo_gid };
+	struct file_user_before before;
+	int fd, err;
 
-	if (count < 0 || setgroups(0, NULL))
-		return -errno;
-	setfsgid(u->sudo_gid);
-	setfsuid(u->sudo_uid);
+	err = file_user__become(&user, &before);
+	if (err)
+		return err;
 	fd = open(path, flags, 0600);
-	err = fd < 0 ? -errno : 0;
-	setfsuid(geteuid());
-	setfsgid(getegid());
-	if (setgroups((size_t)count, groups) && !err) {
-		err = -errno;
-		close(fd);
-	}
-	return err ? err : fd;
+	if (fd < 0)
+		fd = -errno;
+	err = file_user__restore(&before);
+	if (!err || fd < 0)
+		return fd;
+	close(fd);
+	return err;
 }
 
 static int open_as(const struct sandbox_user *u, const char *path, int flags)
@@ -200,7 +202,9 @@ int sandbox__create(const struct sandbox_user *u, const char *path, struct error
 	int fd, err = 0;
 
 	fd = open_as(u, path, flags | O_CREAT | O_EXCL);
-	if (fd >= 0 && u->change && fchown(fd, u->uid, u->gid))
+	if (fd >= 0 && u->by_sudo && fchown(fd, u->sudo_uid, u->sudo_gid))
+		err = -errno;
+	else if (fd >= 0 && !u->by_sudo && u->change && fchown(fd, u->uid, u->gid))
 		err = -errno;
 	if (fd == -EEXIST)
 		fd = open_as(u, path, flags | O_TRUNC);
