@@ -52,7 +52,7 @@ static void unlink_child(void *ctx)
 }
 
 /* In the child. */
-static void measure(const struct calibrator_options *o, int to)
+static void measure(const struct calibrator_options *o, pid_t parent, int to)
 {
 	struct probing p = { .o = o };
 	struct calibrate_ops ops = { .link = link_child, .unlink = unlink_child, .ctx = &p };
@@ -60,9 +60,13 @@ static void measure(const struct calibrator_options *o, int to)
 	struct calibration result;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1); /* it died before we could say so */
 	o->let_go(o->ctx);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGALRM, SIG_DFL);
 	if (!calibrate__run(&result, o->threads, &ops, NULL))
 		for (int i = 0; i < SITE_CLASSES; i++)
 			hit_ns[i] = result.hit_ns[i] > 0 ? (uint64_t)(result.hit_ns[i] + 0.5) : 0;
@@ -73,16 +77,18 @@ static void measure(const struct calibrator_options *o, int to)
 
 int calibrator__start(struct calibrator *c, const struct calibrator_options *o)
 {
+	pid_t parent;
 	int ends[2], err;
 
 	if (c->started)
 		return -EALREADY;
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return -errno;
+	parent = getpid();
 	c->pid = fork();
 	if (!c->pid) {
 		close(ends[0]);
-		measure(o, ends[1]);
+		measure(o, parent, ends[1]);
 	}
 	err = c->pid < 0 ? -errno : 0;
 	close(ends[1]);
