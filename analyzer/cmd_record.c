@@ -10,6 +10,7 @@
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
 #include "analyzer/command_line.h"
+#include "analyzer/output_file.h"
 #include "analyzer/reduce.h"
 #include "analyzer/view/format.h"
 #include "analyzer/view/live_view.h"
@@ -84,7 +85,7 @@ static int record(const struct options *o, const struct launch *l, struct error 
 
 	snprintf(source, sizeof(source), "process %d", (int)o->pid);
 	w.source = source;
-	if (trace_writer__open(&writer, l->output,
+	if (trace_writer__open(&writer, output_file__fd(l->output),
 			       is_standard_output(o) ? "standard output" : o->output, &writing, e))
 		return code;
 	if (reducer__new(&reducer, o->detail, writer)) {
@@ -93,8 +94,9 @@ static int record(const struct options *o, const struct launch *l, struct error 
 	}
 	w.reducer = reducer;
 	w.writer = writer;
+	w.output = l->output;
 	code = watch__run(&w, e);
-	if (trace_writer__records(writer) > 1 && e->errnum != EPIPE)
+	if (output_file__published(l->output) && trace_writer__records(writer) > 1 && e->errnum != EPIPE)
 		say_result(o, writer, reducer, !error__is_set(e), out);
 out:
 	reducer__free(reducer);

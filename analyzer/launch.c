@@ -7,13 +7,14 @@
 #include <unistd.h>
 
 #include "analyzer/command_line.h"
+#include "analyzer/output_file.h"
 #include "analyzer/resolve.h"
 #include "probe/base/error.h"
 
 static int find_identity(struct launch *l, const struct options *o, struct error *e)
 {
 	memset(l, 0, sizeof(*l));
-	l->output = l->input = -1;
+	l->input = -1;
 	return identity__find(&l->identity, o->user, e);
 }
 
@@ -25,7 +26,7 @@ int launch__collector(struct launch *l, enum collector_task task, struct options
 	if (!err && !o->pid && (o->name || o->port))
 		err = resolve__server(&o->pid, &l->identity, o, e);
 	if (!err && o->output)
-		err = identity__create_file(&l->identity, &l->output, o->output, e);
+		err = output_file__open(&l->output, &l->identity, o->output, e);
 	if (!err)
 		err = collector__start(&l->collector, task, o, e);
 	if (!err)
@@ -54,10 +55,10 @@ int launch__input(struct launch *l, const struct options *o, struct error *e)
 void launch__free(struct launch *l)
 {
 	collector__free(l->collector);
-	if (l->output > 0)
-		close(l->output);
+	output_file__free(l->output);
 	if (l->input > 0)
 		close(l->input);
 	l->collector = NULL;
-	l->output = l->input = -1;
+	l->output = NULL;
+	l->input = -1;
 }

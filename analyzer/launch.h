@@ -8,11 +8,12 @@
 
 struct error;
 struct options;
+struct output_file;
 
 struct launch {
 	struct identity identity;
 	struct collector *collector;
-	int output; /* of --output, -1 if not given */
+	struct output_file *output; /* of --output, NULL if not given */
 	int input;  /* of the FILE operand, -1 if not given */
 };
 

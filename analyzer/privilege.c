@@ -119,52 +119,6 @@ static int duplicate(int from, int *fd)
 	return *fd < 0 ? -errno : 0;
 }
 
-/* A file that another user left there is overwritten, never given away: only what we created
- * changes its owner. */
-static int claim_file(const struct identity *id, int fd, bool created)
-{
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return 0;
-	if (created && id->is_root && st.st_uid != id->uid && fchown(fd, id->uid, id->gid))
-		return -errno;
-	if (fchmod(fd, 0600) && errno != EPERM)
-		return -errno;
-	return ftruncate(fd, 0) ? -errno : 0;
-}
-
-int identity__create_file(const struct identity *id, int *fd, const char *path, struct error *e)
-{
-	bool created = true;
-	int err;
-
-	*fd = -1;
-	if (!strcmp(path, "-")) {
-		err = duplicate(STDOUT_FILENO, fd);
-		goto out;
-	}
-	err = open_as(id, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY);
-	if (err == -EEXIST) {
-		created = false;
-		err = open_as(id, path, O_WRONLY | O_NOCTTY);
-	}
-	if (err < 0)
-		goto out;
-	*fd = err;
-	err = claim_file(id, *fd, created);
-	if (err) {
-		close(*fd);
-		*fd = -1;
-	}
-out:
-	return err >= 0 ? 0
-			: error__set(e, EXIT_FAILED, -err, "choose another file with -o",
-				     "file: failed to create '%s': %s", path, strerror(-err));
-}
-
 int identity__open_file(const struct identity *id, int *fd, const char *path, struct error *e)
 {
 	struct stat st;

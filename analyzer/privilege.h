@@ -29,9 +29,6 @@ struct identity {
  */
 int identity__find(struct identity *out, const char *user, struct error *e);
 
-/* Create or overwrite @path for writing, "-": standard output (duplicated). A regular file gets
- * mode 0600 and, if we created it, the identity's ownership. */
-int identity__create_file(const struct identity *id, int *fd, const char *path, struct error *e);
 /* Open @path for reading, "-": standard input (duplicated). */
 int identity__open_file(const struct identity *id, int *fd, const char *path, struct error *e);
 

@@ -8,6 +8,7 @@
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
 #include "analyzer/live.h"
+#include "analyzer/output_file.h"
 #include "analyzer/command_line.h"
 #include "analyzer/reduce.h"
 #include "analyzer/feed.h"
@@ -24,6 +25,7 @@ struct sinks {
 	struct state *state;
 	struct reducer *reducer;
 	struct trace_writer *writer;
+	struct output_file *output;
 	uint64_t flushed_ns; /* stream time */
 };
 
@@ -39,7 +41,10 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	if (!s->reducer)
 		return 0;
-	err = reducer__apply(s->reducer, item, e);
+	/* The stream begins once the target is attached to. */
+	err = output_file__publish(s->output, e);
+	if (!err)
+		err = reducer__apply(s->reducer, item, e);
 	if (err || item->head->time_ns < s->flushed_ns + FLUSH_NS)
 		return err;
 	s->flushed_ns = item->head->time_ns;
@@ -121,7 +126,8 @@ static int run(const struct watch *w, struct state *state, struct feed *feed, st
 
 int watch__run(const struct watch *w, struct error *e)
 {
-	struct sinks sinks = { .reducer = w->reducer, .writer = w->writer };
+	struct sinks sinks = { .reducer = w->reducer, .writer = w->writer,
+			       .output = w->output };
 	struct feed_sink sink = { .take = take, .ctx = &sinks };
 	struct feed *feed = NULL;
 	int code = EXIT_FAILED;

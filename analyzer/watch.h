@@ -10,6 +10,7 @@ struct error;
 struct launch;
 struct live_view;
 struct options;
+struct output_file;
 struct reducer;
 struct trace_writer;
 
@@ -20,6 +21,7 @@ struct watch {
 	const struct live_view *view;
 	struct reducer *reducer;     /* NULL: nothing is written */
 	struct trace_writer *writer; /* the reducer's */
+	struct output_file *output;  /* the writer's: put in its place by the first record */
 	bool replay;                 /* the input is a file */
 	FILE *summary;               /* where the last lines go */
 };

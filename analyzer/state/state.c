@@ -117,7 +117,11 @@ static int apply_cost(struct state *s, const struct trace_item *item)
 	c->known = true;
 	c->interval_ns += t->interval_ns;
 	c->hits += t->hits;
-	c->hit_ns += t->hit_ns;
+	if (t->hit_ns != UINT64_MAX) {
+		c->timed_hits += t->hits;
+		c->hit_ns += t->hit_ns;
+		c->timed_ns += t->interval_ns;
+	}
 	c->collector_cpu_ns += t->collector_cpu_ns;
 	c->threads = t->threads;
 	c->slowdown_ppm = t->slowdown_ppm;

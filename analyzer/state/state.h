@@ -42,7 +42,9 @@ struct state_loss {
 
 struct state_cost {
 	bool known;
-	uint64_t interval_ns, hits, hit_ns, collector_cpu_ns; /* whole stream */
+	uint64_t interval_ns, hits, collector_cpu_ns; /* whole stream */
+	/* Of the intervals whose time a hit was calibrated: hits, their time, the intervals. */
+	uint64_t timed_hits, hit_ns, timed_ns;
 	uint32_t threads;                                     /* last said, TRACE_UNKNOWN */
 	uint64_t resident_bytes;                              /* largest */
 	uint32_t slowdown_ppm;  /* of the last interval, TRACE_UNKNOWN */

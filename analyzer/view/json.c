@@ -459,7 +459,7 @@ static const struct {
 		FIELDS(ENUM(invalid, cause, invalid), FIELD(invalid, count, LONG), ), NULL },
 	[TRACE_COST] = { "cost", NULL,
 		FIELDS(FIELD(cost, interval_ns, LONG), FIELD(cost, hits, LONG),
-		       FIELD(cost, hit_ns, LONG), FIELD(cost, collector_cpu_ns, LONG),
+		       FIELD(cost, hit_ns, LONG_MAYBE), FIELD(cost, collector_cpu_ns, LONG),
 		       FIELD(cost, resident_bytes, LONG), FIELD(cost, threads, MAYBE),
 		       FIELD(cost, slowdown_ppm, MAYBE), ), NULL },
 	[TRACE_COVERAGE] = { "coverage", NULL,

@@ -120,16 +120,18 @@ int report__cost(struct table **out, const struct state *s, const char *source)
 	if (!c->known)
 		return 0;
 	table__count(*out, HITS, c->hits);
-	if (c->hits)
-		table__real(*out, HIT_NS, (double)c->hit_ns / (double)c->hits);
+	if (c->timed_hits)
+		table__real(*out, HIT_NS, (double)c->hit_ns / (double)c->timed_hits);
 	if (c->resident_bytes)
 		table__count(*out, MEMORY, c->resident_bytes);
 	if (!c->interval_ns)
 		return 0;
-	share = (double)c->hit_ns / interval;
-	table__real(*out, THREAD_SHARE, share);
-	if (c->threads && c->threads != TRACE_UNKNOWN)
-		table__real(*out, SLOWDOWN, share / c->threads);
+	if (c->timed_ns) {
+		share = (double)c->hit_ns / (double)c->timed_ns;
+		table__real(*out, THREAD_SHARE, share);
+		if (c->threads && c->threads != TRACE_UNKNOWN)
+			table__real(*out, SLOWDOWN, share / c->threads);
+	}
 	table__real(*out, CPU, (double)c->collector_cpu_ns / interval);
 	return 0;
 }

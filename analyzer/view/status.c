@@ -70,12 +70,12 @@ void status__of(struct status *out, const struct state *s)
 	format__share(out->collector, sizeof(out->collector), ppm_share(m->cost.collector_ppm));
 }
 
-/* @ns of @threads over the whole capture; negative: not known. */
-static double average(const struct state_cost *c, uint64_t ns, uint32_t threads)
+/* @ns of @threads in @interval_ns of the capture; negative: not known. */
+static double average(uint64_t ns, uint64_t interval_ns, uint32_t threads)
 {
-	if (!c->interval_ns || !threads || threads == TRACE_UNKNOWN)
+	if (!interval_ns || !threads || threads == TRACE_UNKNOWN)
 		return -1;
-	return (double)ns / ((double)c->interval_ns * threads);
+	return (double)ns / ((double)interval_ns * threads);
 }
 
 void status__print_summary(const struct state *s, FILE *out)
@@ -96,8 +96,8 @@ void status__print_summary(const struct state *s, FILE *out)
 	fprintf(out, "coverage %s%s%s%s, loss %s, invalid %s\n", status.coverage,
 		*status.missing ? " (" : "", status.missing, *status.missing ? ")" : "",
 		status.loss, status.invalid);
-	format__share(steps, sizeof(steps), average(&m->cost, m->cost.hit_ns, m->cost.threads));
-	format__share(decisions, sizeof(decisions), average(&m->cost, m->cost.collector_cpu_ns, 1));
+	format__share(steps, sizeof(steps), average(m->cost.hit_ns, m->cost.timed_ns, m->cost.threads));
+	format__share(decisions, sizeof(decisions), average(m->cost.collector_cpu_ns, m->cost.interval_ns, 1));
 	fprintf(out, "cost: slowdown %s, collector %s of a CPU\n", steps, decisions);
 }
 
