@@ -96,8 +96,10 @@ void status__print_summary(const struct state *s, FILE *out)
 	fprintf(out, "coverage %s%s%s%s, loss %s, invalid %s\n", status.coverage,
 		*status.missing ? " (" : "", status.missing, *status.missing ? ")" : "",
 		status.loss, status.invalid);
-	format__share(steps, sizeof(steps), average(m->cost.hit_ns, m->cost.timed_ns, m->cost.threads));
-	format__share(decisions, sizeof(decisions), average(m->cost.collector_cpu_ns, m->cost.interval_ns, 1));
+	format__share(steps, sizeof(steps),
+		      average(m->cost.hit_ns, m->cost.timed_ns, m->cost.threads));
+	format__share(decisions, sizeof(decisions),
+		      average(m->cost.collector_cpu_ns, m->cost.interval_ns, 1));
 	fprintf(out, "cost: slowdown %s, collector %s of a CPU\n", steps, decisions);
 }
 

@@ -279,6 +279,8 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	synthetic__add(&s, TRACE_LOSS, &loss, sizeof(loss), NULL, 0);
 	synthetic__add(&s, TRACE_INVALID, &invalid, sizeof(invalid), NULL, 0);
 	synthetic__add(&s, TRACE_COST, &cost, sizeof(cost), NULL, 0);
+	cost.hit_ns = UINT64_MAX; /* not calibrated: must not count as time */
+	synthetic__add(&s, TRACE_COST, &cost, sizeof(cost), NULL, 0);
 	synthetic__finish_request(&s, 1, 10);
 	synthetic__add(&s, TRACE_COVERAGE, &coverage, sizeof(coverage), NULL, 0);
 	synthetic__end(&s);
@@ -290,6 +292,10 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	assert_int_equal(m->invalid_by[0], 4);
 	assert_int_equal(m->cost.collector_ppm, 5000);
 	assert_int_equal(m->cost.slowdown_ppm, 100);
+	assert_int_equal(m->cost.hits, 200);
+	assert_int_equal(m->cost.timed_hits, 100);
+	assert_int_equal(m->cost.hit_ns, 200000);
+	assert_int_equal(m->cost.timed_ns, SECOND);
 	assert_int_equal(m->coverage.expected, 100);
 	assert_int_equal(m->coverage.missing[TRACE_MISSING_LOST - 1], 20);
 	assert_int_equal(state__context(state, 0)->coverage[1].seen, 60);
