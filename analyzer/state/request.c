@@ -22,7 +22,7 @@ struct request_table {
 	struct entry *all;
 	struct entry *finished;
 	uint32_t live;
-	uint64_t finished_count;
+	uint64_t finished_count, cut_off_count;
 	uint64_t evicted;
 };
 
@@ -101,6 +101,12 @@ struct state_request *request_table__take(struct request_table *t, uint32_t requ
 	return &x->request;
 }
 
+bool request__is_cut_off(const struct state_request *r)
+{
+	return r->ended && (r->ending == TRACE_ENDING_CAPTURE_END ||
+			    r->ending == TRACE_ENDING_TARGET_GONE);
+}
+
 void request_table__end(struct request_table *t, struct state_request *r)
 {
 	struct entry *x = (struct entry *)r;
@@ -109,7 +115,10 @@ void request_table__end(struct request_table *t, struct state_request *r)
 		return;
 	r->ended = true;
 	t->live--;
-	t->finished_count++;
+	if (request__is_cut_off(r))
+		t->cut_off_count++;
+	else
+		t->finished_count++;
 	DL_APPEND2(t->finished, x, older_finished, newer_finished);
 }
 
@@ -133,6 +142,11 @@ uint32_t request_table__live(const struct request_table *t)
 uint64_t request_table__finished(const struct request_table *t)
 {
 	return t->finished_count;
+}
+
+uint64_t request_table__cut_off(const struct request_table *t)
+{
+	return t->cut_off_count;
 }
 
 uint64_t request_table__evicted(const struct request_table *t)

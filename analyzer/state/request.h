@@ -51,8 +51,12 @@ void request_table__end(struct request_table *t, struct state_request *r);
 /* Newest first by first mention; NULL begins and ends. */
 const struct state_request *request_table__older(const struct request_table *t,
 						 const struct state_request *r);
+/* True if the capture or the target ended before the request did. */
+bool request__is_cut_off(const struct state_request *r);
 uint32_t request_table__live(const struct request_table *t);
-uint64_t request_table__finished(const struct request_table *t); /* evicted ones included */
+/* Evicted ones included; cut off ones are not finished. */
+uint64_t request_table__finished(const struct request_table *t);
+uint64_t request_table__cut_off(const struct request_table *t);
 uint64_t request_table__evicted(const struct request_table *t);
 /* Accepts NULL. */
 void request_table__free(struct request_table *t);

@@ -97,7 +97,6 @@ static int apply_loss(struct state *s, const struct trace_item *item)
 	s->summary.loss[cause_of(l->cause)].count += l->count;
 	s->summary.loss[cause_of(l->cause)].rows += l->rows;
 	s->summary.lost += l->count;
-	s->summary.lost_rows += l->rows ? l->rows : l->count;
 	return 0;
 }
 
@@ -311,14 +310,35 @@ double state__rows_per_second(const struct state *s, enum state_phase p)
 	return per_second(s, sum);
 }
 
+/* Lost rows x layers. A lost step has no rows in any layer: where its routes came all the same they
+ * are NO_STEP, and count once. What is lost of identities is no decision. */
+static double lost_decisions(const struct state *s)
+{
+	double rows[STATE_CAUSES_MAX], layers = 1, steps;
+
+	for (uint32_t i = 0; i < s->contexts; i++)
+		if (s->context[i]->public.grid && grid__layers(s->context[i]->public.grid) > layers)
+			layers = grid__layers(s->context[i]->public.grid);
+	for (int i = 0; i < STATE_CAUSES_MAX; i++) {
+		const struct state_loss *l = &s->summary.loss[i];
+
+		rows[i] = l->rows ? (double)l->rows : (double)l->count;
+	}
+	steps = rows[TRACE_LOSS_RING_ROWS] * layers;
+	if (steps < rows[TRACE_LOSS_NO_STEP])
+		steps = rows[TRACE_LOSS_NO_STEP];
+	return rows[0] + rows[TRACE_LOSS_RING_ROUTES] + rows[TRACE_LOSS_CHUNKS] +
+	       rows[TRACE_LOSS_QUEUE] * layers + steps;
+}
+
 double state__lost_share(const struct state *s)
 {
 	const struct state_summary *m = &s->summary;
 	const struct state_coverage *c = &m->coverage;
-	double by_loss = 0, by_coverage = 0;
+	double by_loss = 0, by_coverage = 0, lost = lost_decisions(s);
 
-	if (m->lost_rows)
-		by_loss = (double)m->lost_rows / ((double)m->lost_rows + (double)m->decisions);
+	if (lost > 0)
+		by_loss = lost / (lost + (double)m->decisions);
 	if (c->expected)
 		by_coverage = (double)c->missing[TRACE_MISSING_LOST - 1] / (double)c->expected;
 	return by_loss > by_coverage ? by_loss : by_coverage;

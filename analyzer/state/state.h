@@ -60,7 +60,6 @@ struct state_summary {
 	uint64_t decisions;        /* rows x layers, seen */
 	bool has_routes, has_tokens, has_counts;
 	uint64_t lost, invalid; /* things; sums over causes */
-	uint64_t lost_rows;     /* rows, or rows x layers */
 	struct state_loss loss[STATE_CAUSES_MAX];
 	uint64_t invalid_by[STATE_CAUSES_MAX];
 	struct state_coverage coverage; /* requests that ended, and rows of no request */

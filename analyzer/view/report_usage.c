@@ -111,7 +111,8 @@ int report__capture(struct table **out, const struct state *s, const char *sourc
 	table__count(*out, CAPTURE_LOST, m->lost);
 	table__count(*out, CAPTURE_INVALID, m->invalid);
 	table__count(*out, CAPTURE_FINISHED, request_table__finished(requests));
-	table__count(*out, CAPTURE_LIVE, request_table__live(requests));
+	table__count(*out, CAPTURE_LIVE,
+		     request_table__live(requests) + request_table__cut_off(requests));
 	table__count(*out, CAPTURE_FORGOTTEN, request_table__evicted(requests));
 	return 0;
 }

@@ -25,7 +25,12 @@ double status__coverage(const struct state *s)
 {
 	const struct state_coverage *c = &state__summary(s)->coverage;
 
-	return c->expected ? (double)c->seen / (double)c->expected : -1;
+	uint64_t never = c->missing[TRACE_MISSING_CACHED - 1] +
+			 c->missing[TRACE_MISSING_NOT_COMPUTED - 1];
+
+	if (c->expected <= never)
+		return -1;
+	return (double)c->seen / (double)(c->expected - never);
 }
 
 /* The share and the largest missing part; the report has all of them. */
@@ -90,7 +95,9 @@ void status__print_summary(const struct state *s, FILE *out)
 	format__count(steps, sizeof(steps), m->steps);
 	format__count(decisions, sizeof(decisions), m->decisions);
 	format__count(finished, sizeof(finished), request_table__finished(state__requests(s)));
-	format__count(live, sizeof(live), request_table__live(state__requests(s)));
+	format__count(live, sizeof(live),
+		      request_table__live(state__requests(s)) +
+			      request_table__cut_off(state__requests(s)));
 	fprintf(out, "%s: %s decisions in %s steps; requests: %s finished, %s not\n", duration,
 		decisions, m->has_routes ? steps : "-", finished, live);
 	fprintf(out, "coverage %s%s%s%s, loss %s, invalid %s\n", status.coverage,

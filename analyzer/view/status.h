@@ -27,7 +27,8 @@ void status__print_summary(const struct state *s, FILE *out);
 /* One line of key=value, for programs that read the plain text view. */
 void status__print_line(const struct state *s, FILE *out);
 
-/* Share of expected rows x layers that were seen, 0 .. 1; negative: no request ended yet. */
+/* Share of the computed rows x layers (expected, but for cached and never computed ones) that was
+ * seen, 0 .. 1; negative: no request ended yet. */
 double status__coverage(const struct state *s);
 
 /* "cached prefix", "lost", ...: short names of the causes of enum trace_missing. */

@@ -70,7 +70,8 @@ static void draw_request(struct terminal *t, const struct state *s, const struct
 	right(t, y, X_REQUEST, 7, style, format__known(text, sizeof(text), r->request));
 	right(t, y, X_SLOT, 4, style, format__known(text, sizeof(text), r->slot));
 	screen__put(t->screen, y, X_PHASE, 8, r->ended ? SCREEN_LABEL : SCREEN_STRONG, "%s",
-		    r->ended                 ? "done"
+		    request__is_cut_off(r)   ? "cut off"
+		    : r->ended               ? "done"
 		    : r->phase < STATE_OTHER ? state_phase__name(r->phase)
 					     : "-");
 	right(t, y, X_TOKENS, 7, style, format__known(text, sizeof(text), tokens));

@@ -373,6 +373,42 @@ static void test_printable(void **unused)
 	assert_string_equal(out, "");
 }
 
+static double share_of(uint32_t cause, uint64_t count, uint64_t rows)
+{
+	struct trace_loss loss = { .cause = cause, .count = count, .rows = rows };
+	struct trace_request_end end = { .request = 1, .ending = TRACE_ENDING_CAPTURE_END };
+	struct synthetic s;
+	struct state *state;
+	uint64_t step;
+	double share;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__request(&s, 1, 0);
+	step = synthetic__step(&s, 1, 5, 0, TRACE_PREFILL);
+	synthetic__route(&s, step, 1, 5, 2, first_two, weights);
+	synthetic__route(&s, step, 2, 5, 2, first_two, weights);
+	loss.head = end.head = synthetic__head(&s, 0);
+	synthetic__add(&s, TRACE_LOSS, &loss, sizeof(loss), NULL, 0);
+	synthetic__add(&s, TRACE_REQUEST_END, &end, sizeof(end), NULL, 0);
+	state = read_state(&s);
+	assert_int_equal(request_table__finished(state__requests(state)), 0);
+	assert_int_equal(request_table__cut_off(state__requests(state)), 1);
+	share = state__lost_share(state);
+	state__free(state);
+	return share;
+}
+
+/* Ten decisions were seen, in two layers; each cause counts in decisions. */
+static void test_loss_is_in_decisions(void **unused)
+{
+	assert_float_equal(share_of(TRACE_LOSS_RING_ROUTES, 1, 10), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_RING_ROWS, 1, 5), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_RING_IDENTITY, 9, 9), 0, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_CHUNKS, 1, 10), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_QUEUE, 1, 5), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_NO_STEP, 1, 10), 0.5, 1e-9);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +420,7 @@ int main(void)
 		cmocka_unit_test(test_too_large_models),
 		cmocka_unit_test(test_model_grows),
 		cmocka_unit_test(test_requests_are_bounded),
+		cmocka_unit_test(test_loss_is_in_decisions),
 		cmocka_unit_test(test_loss_invalid_cost_coverage),
 		cmocka_unit_test(test_any_content_is_survived),
 		cmocka_unit_test(test_utilisation),
