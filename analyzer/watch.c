@@ -95,6 +95,16 @@ static void summarise(const struct watch *w, const struct state *s, const struct
 
 	if (!m->records || e->errnum == EPIPE)
 		return; /* nobody is left to read it */
+	if (m->ended && (m->end.stop == TRACE_STOP_TARGET_EXIT ||
+			 m->end.stop == TRACE_STOP_TARGET_EXEC)) {
+		const char *how = m->end.stop == TRACE_STOP_TARGET_EXIT
+					  ? "exited"
+					  : "became another program";
+
+		fprintf(w->summary, "%s %s\n", w->source, how);
+		if (w->summary != stderr && !w->replay)
+			fprintf(stderr, "%s %s\n", w->source, how);
+	}
 	status__print_summary(s, w->summary);
 	if (m->no_model + m->out_of_range)
 		fprintf(w->summary,

@@ -18,7 +18,8 @@ const char *missing__short_name(unsigned cause_index)
 		[TRACE_MISSING_NOT_ROUTED - 1] = "not routed",
 	};
 
-	return cause_index < TRACE_MISSING_COUNT ? name[cause_index] : "-";
+	return cause_index < TRACE_MISSING_COUNT && name[cause_index] ? name[cause_index]
+								       : "other";
 }
 
 double status__coverage(const struct state *s)
@@ -33,21 +34,21 @@ double status__coverage(const struct state *s)
 	return (double)c->seen / (double)(c->expected - never);
 }
 
-/* The share and the largest missing part; the report has all of them. */
+/* The share, and every cause with its part of what was expected. */
 static void describe_coverage(struct status *out, const struct state *s)
 {
 	const struct state_coverage *c = &state__summary(s)->coverage;
 	char part[FORMAT_SIZE];
-	unsigned largest = 0;
+	size_t used = 0;
 
 	format__share(out->coverage, sizeof(out->coverage), status__coverage(s));
-	for (unsigned i = 1; i < TRACE_MISSING_COUNT; i++)
-		if (c->missing[i] > c->missing[largest])
-			largest = i;
-	if (!c->expected || !c->missing[largest])
-		return;
-	format__share(part, sizeof(part), (double)c->missing[largest] / (double)c->expected);
-	snprintf(out->missing, sizeof(out->missing), "%s %s", missing__short_name(largest), part);
+	for (unsigned i = 0; i < TRACE_MISSING_COUNT && c->expected; i++) {
+		if (!c->missing[i] || used >= sizeof(out->missing))
+			continue;
+		format__share(part, sizeof(part), (double)c->missing[i] / (double)c->expected);
+		used += (size_t)snprintf(out->missing + used, sizeof(out->missing) - used,
+					 "%s%s %s", used ? ", " : "", missing__short_name(i), part);
+	}
 }
 
 static double ppm_share(uint32_t ppm)

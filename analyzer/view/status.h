@@ -10,8 +10,8 @@ struct state;
 
 /* As text for people; "-" where it is not known. */
 struct status {
-	char coverage[32];  /* "98.2 %": seen of expected rows x layers of ended requests */
-	char missing[64];   /* "cached 1.2 %": the largest part of what is missing; "" if none */
+	char coverage[32];  /* "98.2 %": seen of computed rows x layers of ended requests */
+	char missing[240];  /* "cached 1.2 %, lost 0.3 %": every cause, of expected; "" if none */
 	char loss[80];      /* "0" or "12 (0.3 %)" */
 	char invalid[32];   /* "0" */
 	char slowdown[32];  /* of the server, estimated for the last interval */

@@ -208,15 +208,16 @@ static void draw_rates(struct terminal *t, const struct live_frame *f)
 
 static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 {
-	bool wide = screen__width(t->screen) >= 110;
-	char coverage[112];
+	char coverage[288];
 	struct status s;
 	int x = 1;
 
 	status__of(&s, f->state);
-	snprintf(coverage, sizeof(coverage), "%s%s%s%s", s.coverage, wide && *s.missing ? " (" : "",
-		 wide ? s.missing : "", wide && *s.missing ? ")" : "");
-	x = put_pair(t, y, x, "coverage", coverage, SCREEN_STRONG);
+	/* The causes have the line above for themselves, however narrow the screen is. */
+	snprintf(coverage, sizeof(coverage), "%s%s", *s.missing ? "not seen: " : "", s.missing);
+	screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_LABEL, "%s",
+		    coverage);
+	x = put_pair(t, y, x, "coverage", s.coverage, SCREEN_STRONG);
 	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
 	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);
 	x = put_pair(t, y, x, "cost: slowdown", s.slowdown, SCREEN_STRONG);
