@@ -188,11 +188,6 @@ int feed__fd(const struct feed *s)
 	return s->ended ? -1 : s->fd;
 }
 
-bool feed__complete(const struct feed *s)
-{
-	return trace_reader__complete(s->reader);
-}
-
 void feed__free(struct feed *s)
 {
 	if (!s)

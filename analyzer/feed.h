@@ -48,8 +48,6 @@ int feed__run(struct feed *s, struct error *e);
 int feed__finish(struct feed *s, struct error *e);
 
 int feed__fd(const struct feed *s);
-/* True once END was read. */
-bool feed__complete(const struct feed *s);
 /* Accepts NULL. */
 void feed__free(struct feed *s);
 
