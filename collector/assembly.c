@@ -132,6 +132,7 @@ int assembly__finish(struct assembly *a, enum trace_stop stop, uint64_t now_ns, 
 	int err;
 
 	stream_sink__set_time(a->sink, now_ns);
+	coverage__detached(a->coverage);
 	err = a->o.ops->finish(a->o.engine, now_ns, ending, &a->callbacks);
 	/* END even so: whoever reads shall know that this is all. */
 	if (!stream_sink__end(a->sink, stop, now_ns) && !err)

@@ -25,7 +25,7 @@ struct model {
 };
 
 struct tally {
-	uint64_t seen, not_computed, lost, invalid, before, open;
+	uint64_t seen, not_computed, lost, invalid, before, after, open;
 };
 
 struct account_key {
@@ -49,6 +49,7 @@ struct account {
 };
 
 struct coverage {
+	bool detached;
 	uint64_t attached_ns;
 	uint64_t lost_rows, invalid_captures; /* not yet used to explain */
 	uint64_t lost_steps, invalid_steps;
@@ -182,9 +183,18 @@ static uint64_t *blame(const struct coverage *c, struct account *a)
 	return c->invalid_steps && !c->lost_steps ? &a->invalid : &a->lost;
 }
 
+/* @rows whose step was lost are accounted for: their results that were lost on their own explain
+ * nothing else. */
+static void spend(struct coverage *c, uint64_t rows, uint32_t layers)
+{
+	uint64_t results = rows * layers;
+
+	c->lost_rows -= results < c->lost_rows ? results : c->lost_rows;
+}
+
 /* A row of @a at @position: positions that were jumped over are named. What lies before the first
  * row of a request whose beginning is unknown was cached, if every step came. */
-static void advance(const struct coverage *c, struct account *a, uint32_t position)
+static void advance(struct coverage *c, struct account *a, uint32_t position)
 {
 	uint64_t from = a->next, skipped;
 
@@ -201,6 +211,8 @@ static void advance(const struct coverage *c, struct account *a, uint32_t positi
 		a->cached += skipped;
 	else
 		*blame(c, a) += skipped;
+	if (skipped && c->lost_steps)
+		spend(c, skipped, a->layers);
 	a->next = position + 1;
 }
 
@@ -267,11 +279,14 @@ static uint32_t mark_seen(struct coverage *c, const struct engine_step *s,
 	return count;
 }
 
-/* Rows that layer @layer should have had and has not: why? */
-static enum coverage_cause explain(struct coverage *c, const struct engine_step *s, uint64_t rows)
+/* @rows that a layer should have had and has not: why? @later: nor has any layer behind it. */
+static enum coverage_cause explain(struct coverage *c, const struct engine_step *s, bool later,
+				   uint64_t rows)
 {
 	if (s->begin_ns < c->attached_ns)
 		return COVERAGE_BEFORE_ATTACH;
+	if (c->detached && later)
+		return COVERAGE_AFTER_DETACH;
 	if (c->invalid_captures) {
 		c->invalid_captures--;
 		return COVERAGE_INVALID;
@@ -295,9 +310,21 @@ static void count_missing(struct tally *t, enum coverage_cause cause)
 	case COVERAGE_LOST:
 		t->lost++;
 		break;
+	case COVERAGE_AFTER_DETACH:
+		t->after++;
+		break;
 	default:
 		t->open++;
 	}
+}
+
+/* No layer at or behind @index has a result in @s. */
+static bool is_behind_all(const struct engine_step *s, const struct model *m, uint32_t index)
+{
+	for (uint32_t i = 0; i < s->routes; i++)
+		if (s->route[i].layer >= m->layer_id[index])
+			return false;
+	return true;
 }
 
 static void take_layer(struct coverage *c, const struct engine_step *s, const struct model *m,
@@ -315,7 +342,7 @@ static void take_layer(struct coverage *c, const struct engine_step *s, const st
 	for (i = 0; i < s->rows; i++)
 		missing += !c->row_seen[i] && !(last && !s->row[i].output);
 	if (missing)
-		cause = explain(c, s, missing);
+		cause = explain(c, s, is_behind_all(s, m, index), missing);
 	for (i = 0; i < s->rows; i++) {
 		struct tally *t = &c->row_account[i]->layer[index];
 
@@ -348,6 +375,11 @@ int coverage__step(struct coverage *c, const struct engine_step *s, bool deliver
 void coverage__attached(struct coverage *c, uint64_t ns)
 {
 	c->attached_ns = ns;
+}
+
+void coverage__detached(struct coverage *c)
+{
+	c->detached = true;
 }
 
 void coverage__lost_routes(struct coverage *c, uint64_t rows)
@@ -438,6 +470,7 @@ static void settle(struct coverage *c, struct account *a, uint32_t index, struct
 	to->missing[COVERAGE_INVALID] += a->invalid + t->invalid;
 	to->missing[COVERAGE_BEFORE_ATTACH] += a->before + t->before;
 	to->missing[COVERAGE_NOT_ROUTED] += t->open - found;
+	to->missing[COVERAGE_AFTER_DETACH] += t->after;
 }
 
 static void close_account(struct coverage *c, struct account *a)

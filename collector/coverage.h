@@ -2,6 +2,7 @@
 /*
  * What should have been seen of a request, and what became of it: for each request and MoE layer
  *   expected = seen + cached + not computed + lost + invalid + before attach + not routed
+ *              + after detach
  * where every term is counted on its own, so that the equation can be checked. Pure: no clock, no
  * file, no kernel.
  */
@@ -41,6 +42,8 @@ void coverage__free(struct coverage *c);
 
 /* Steps that began before @ns were under way while we attached. */
 void coverage__attached(struct coverage *c, uint64_t ns);
+/* The probes are gone: steps that are said from now on were still under way. */
+void coverage__detached(struct coverage *c);
 /* A model, or more of it. A layer that is known only now had no result until now. 0, -ENOMEM. */
 int coverage__model(struct coverage *c, const struct engine_context *m);
 /* A request begins. 0, -ENOMEM. */

@@ -33,6 +33,7 @@ struct look {
 	struct engine *engine;
 	struct engine_plan plan;
 	uint32_t id; /* of PROCESS and CONTEXT */
+	unsigned refused; /* processes that we have no right to read */
 };
 
 static struct trace_record head_now(void)
@@ -158,8 +159,11 @@ static int list_one(struct look *l, pid_t pid)
 	int err;
 
 	memset(&l->plan, 0, sizeof(l->plan));
-	if (target__open(&l->target, pid, &l->opener, NULL) ||
-	    engine__find(&l->ops, l->target, NULL)) {
+	err = target__open(&l->target, pid, &l->opener, NULL);
+	if (!err)
+		err = engine__find(&l->ops, l->target, NULL);
+	if (err) {
+		l->refused += err == -EACCES || err == -EPERM;
 		l->ops = NULL;
 		return 0;
 	}
@@ -179,6 +183,17 @@ static int list_one(struct look *l, pid_t pid)
 	if (!err)
 		err = write_ports(l);
 	return err ? err : write_cost(l);
+}
+
+/* Whoever sees no server must know that there may be some. */
+static int write_refused(struct look *l)
+{
+	if (!l->refused)
+		return 0;
+	return stream__finding(l->stream, TRACE_STATUS_MISSING, 0, "machine",
+			       "processes not readable", "sudo moeprobe attach",
+			       "%u process%s could not be read", l->refused,
+			       l->refused == 1 ? "" : "es");
 }
 
 static int failed(const struct look *l, int err, struct error *e)
@@ -205,6 +220,8 @@ int inspect__list(const struct inspect_options *o, struct error *e)
 		err = list_one(&l, pids[i]);
 		forget(&l);
 	}
+	if (!err)
+		err = write_refused(&l);
 	err = err ? failed(&l, err, e) : stream__close(l.stream, TRACE_STOP_UNKNOWN, e);
 	free(pids);
 	stream__free(l.stream);

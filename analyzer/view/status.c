@@ -16,6 +16,7 @@ const char *missing__short_name(unsigned cause_index)
 		[TRACE_MISSING_INVALID - 1] = "invalid",
 		[TRACE_MISSING_BEFORE_ATTACH - 1] = "before attach",
 		[TRACE_MISSING_NOT_ROUTED - 1] = "not routed",
+		[TRACE_MISSING_AFTER_DETACH - 1] = "after detach",
 	};
 
 	return cause_index < TRACE_MISSING_COUNT && name[cause_index] ? name[cause_index]

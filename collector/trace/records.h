@@ -298,13 +298,14 @@ struct trace_cost {
 	X(3, LOST, "lost on the way")                                                              \
 	X(4, INVALID, "failed its check")                                                          \
 	X(5, BEFORE_ATTACH, "computed before we attached")                                         \
-	X(6, NOT_ROUTED, "no router result arrived")
+	X(6, NOT_ROUTED, "no router result arrived")                                               \
+	X(7, AFTER_DETACH, "still being computed when the capture ended")
 
 enum trace_missing {
 #define X(id, name, text) TRACE_MISSING_##name = (id),
 	TRACE_MISSING(X)
 #undef X
-	TRACE_MISSING_COUNT = 6
+	TRACE_MISSING_COUNT = 7
 };
 
 /* expected = seen + sum of missing[], exactly, for one request and layer; said at the request's

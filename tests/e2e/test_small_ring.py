@@ -81,7 +81,7 @@ def test_delivered_and_lost_add_up(olmoe_server: Server, tmp_path: Path,
             fields = coverage.fields
             assert fields["expected"] == fields["seen"] + sum(
                 fields[cause] for cause in ("cached", "not_computed", "lost", "invalid",
-                                            "before_attach", "not_routed"))
+                                            "before_attach", "not_routed", "after_detach"))
 
 
 def test_max_loss_ends_with_6(olmoe_server: Server, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def check_coverage(request: Request, layers: list[int], verdict: Verdict) -> Non
         never = request.rows - len(outputs) if last else 0
         wanted_fields = {"expected": cached + request.rows, "seen": request.rows - never,
                          "cached": cached, "not_computed": never, "lost": 0, "invalid": 0,
-                         "before_attach": 0, "not_routed": 0}
+                         "before_attach": 0, "not_routed": 0, "after_detach": 0}
         found = {key: record.fields[key] for key in wanted_fields}
         verdict.check(f"{name}: coverage of layer {record.fields['layer']}", found,
                       wanted_fields)
@@ -207,6 +207,15 @@ class Judge:
                                   f"by {difference:.1e}")
 
 
+def queued_before_attach(picture: Picture) -> set[int]:
+    """Requests that were taken up before our eyes but queued earlier, which is where the client's
+    id is read: the server numbers tasks as it queues them."""
+    first = min((r.begin.fields["task"] for r in picture.requests.values()
+                 if r.begin.columns["client_id"]), default=UNKNOWN)
+    return {id(r) for r in picture.requests.values()
+            if not r.begin.columns["client_id"] and r.begin.fields["task"] < first}
+
+
 def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit: float = 1e-6,
           order_limit: float = 1e-6, weight_limit: float = 1e-5,
           optional: list[Answer] | None = None) -> Verdict:
@@ -217,9 +226,10 @@ def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit:
     present = [a for a in optional or [] if a.client_id in known]
     pairs = match(answers + present, picture, verdict)
     matched = {id(request) for _, request in pairs}
+    queued = queued_before_attach(picture)
     before = 0  # decisions of requests that began before the attach: not compared
     for request in picture.requests.values():
-        if optional and request.before_attach:
+        if optional and (request.before_attach or id(request) in queued):
             before += sum(len(entries) for entries in request.routes.values())
         elif id(request) not in matched:
             verdict.fault(f"request {request.begin.fields['request']} is nobody's")

@@ -21,7 +21,8 @@ HEAD = struct.Struct("<HHIQII")  # type, fixed, size, time_ns, source, flags
 FROM_FILE = BEFORE_ATTACH = TOKENS = OUTPUT = 1
 ALL_ROWS, WEIGHTS, IDS_16 = 1, 2, 4
 PREFILL, DECODE = 0, 1
-MISSING = ("cached", "not_computed", "lost", "invalid", "before_attach", "not_routed")
+MISSING = ("cached", "not_computed", "lost", "invalid", "before_attach", "not_routed",
+           "after_detach")
 STOPS = ("unknown", "asked", "duration", "target_exit", "target_exec", "failed", "output")
 
 Fields = dict[str, int]
@@ -95,7 +96,7 @@ LAYOUTS = {
     14: Layout("invalid", "IIQ", "cause - count"),
     15: Layout("cost", "QQQQQII",
                "interval_ns hits hit_ns collector_cpu_ns resident_bytes threads slowdown_ppm"),
-    16: Layout("coverage", "IIQQ6Q", "request layer expected seen " + " ".join(MISSING)),
+    16: Layout("coverage", "IIQQ7Q", "request layer expected seen " + " ".join(MISSING)),
     17: Layout("end", "IIQQQQQQQ",
                "stop - records steps rows routes decisions lost invalid"),
     18: Layout("counts", "IIIIIIII",

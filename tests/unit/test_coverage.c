@@ -47,7 +47,8 @@ struct want {
 	uint64_t expected, seen, cached, not_computed, lost, invalid, before, not_routed;
 };
 
-static void check(const struct coverage_line *l, uint32_t layer, struct want w)
+static void check_with_after(const struct coverage_line *l, uint32_t layer, struct want w,
+			     uint64_t after)
 {
 	assert_int_equal(l->layer, layer);
 	assert_int_equal(l->expected, w.expected);
@@ -58,6 +59,12 @@ static void check(const struct coverage_line *l, uint32_t layer, struct want w)
 	assert_int_equal(l->missing[COVERAGE_INVALID], w.invalid);
 	assert_int_equal(l->missing[COVERAGE_BEFORE_ATTACH], w.before);
 	assert_int_equal(l->missing[COVERAGE_NOT_ROUTED], w.not_routed);
+	assert_int_equal(l->missing[COVERAGE_AFTER_DETACH], after);
+}
+
+static void check(const struct coverage_line *l, uint32_t layer, struct want w)
+{
+	check_with_after(l, layer, w, 0);
 }
 
 static void begin(struct coverage *c, uint32_t request, uint32_t cached, bool before)
@@ -384,6 +391,43 @@ static void test_unknown_and_mixed(void **state)
 }
 
 /* Without a model file layers become known as they come; one that comes late was not routed. */
+/* The step in flight when the probes went: layers behind the last one that came are after us, one
+ * in between is missing for another reason; a step before that was complete or not, as ever. */
+static void test_under_way_at_detach(void **state)
+{
+	struct coverage *c = *state;
+	struct said s;
+
+	begin(c, 1, 0, false);
+	step(c, 1, 0, 2, 5);
+	coverage__detached(c);
+	step(c, 1, 2, 2, 2);
+	s = end(c, 1, U);
+	assert_int_equal(s.count, 3);
+	check(&s.line[0], 1, (struct want){ 4, 2, 0, 0, 0, 0, 0, 2 });
+	check(&s.line[1], 2, (struct want){ 4, 2, 0, 0, 0, 0, 0, 2 });
+	check_with_after(&s.line[2], 3, (struct want){ 4, 1, 0, 2, 0, 0, 0, 0 }, 1);
+}
+
+/* What was lost with a whole step explains nothing that is missing later. */
+static void test_loss_is_spent(void **state)
+{
+	struct coverage *c = *state;
+	struct said s;
+
+	begin(c, 1, 0, false);
+	step(c, 1, 0, 1, 7);
+	coverage__lost_steps(c, 1);
+	coverage__lost_routes(c, LAYERS);
+	step(c, 1, 2, 1, 7); /* position 1 was lost with its step */
+	s = end(c, 1, U);
+	check(&s.line[0], 1, (struct want){ 3, 2, 0, 0, 1, 0, 0, 0 });
+	begin(c, 2, 0, false);
+	step(c, 2, 0, 1, 5);
+	s = end(c, 2, U);
+	check(&s.line[1], 2, (struct want){ 1, 0, 0, 0, 0, 0, 0, 1 });
+}
+
 static void test_late_layer(void **state)
 {
 	struct coverage *c = *state;
@@ -440,6 +484,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_position_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_rows, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_and_mixed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_under_way_at_detach, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_loss_is_spent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_late_layer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absurd, setup, teardown),
 	};

@@ -257,7 +257,7 @@ static void test_losses(void **state)
 	struct trace_loss loss = { HEAD, .cause = TRACE_LOSS_RING_ROUTES, .count = 5,
 				   .rows = UINT64_MAX, .since_ns = 2 };
 	struct trace_invalid invalid = { HEAD, .cause = 77, .count = UINT64_MAX };
-	struct trace_coverage coverage = { HEAD, 0, 2, 10, 4, { 1, 1, 1, 1, 1, 1 } };
+	struct trace_coverage coverage = { HEAD, 0, 2, 10, 4, { 1, 1, 1, 1, 1, 1, 0 } };
 	struct trace_cost cost = { HEAD, 1, 2, 3, 4, 5, TRACE_UNKNOWN, 12 };
 	struct trace_item item = item_of(TRACE_LOSS, &loss);
 
@@ -270,7 +270,7 @@ static void test_losses(void **state)
 	assert_json(&item, "{\"type\":\"coverage\",\"time_ns\":7,\"source\":1,\"request\":null,"
 			   "\"layer\":2,\"expected\":10,\"seen\":4,\"missing\":{\"cached\":1,"
 			   "\"not_computed\":1,\"lost\":1,\"invalid\":1,\"before_attach\":1,"
-			   "\"not_routed\":1}}");
+			   "\"not_routed\":1,\"after_detach\":0}}");
 	item = item_of(TRACE_COST, &cost);
 	assert_json(&item, "{\"type\":\"cost\",\"time_ns\":7,\"source\":1,\"interval_ns\":1,"
 			   "\"hits\":2,\"hit_ns\":3,\"collector_cpu_ns\":4,\"resident_bytes\":5,"
