@@ -45,7 +45,7 @@ static const struct trace_layout layouts[] = {
 	[TRACE_LOSS] = PLAIN(loss, 56),
 	[TRACE_INVALID] = PLAIN(invalid, 40),
 	[TRACE_COST] = PLAIN(cost, 72),
-	[TRACE_COVERAGE] = PLAIN(coverage, 96),
+	[TRACE_COVERAGE] = PLAIN(coverage, 104),
 	[TRACE_END] = PLAIN(end, 88),
 	[TRACE_COUNTS] = RECORD(counts, 56, 0, ARRAY(counts, "count", 4, experts),
 				ARRAY(counts, "gate", 4, experts)),
