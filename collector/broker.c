@@ -153,7 +153,7 @@ static int read_fd_link(const struct broker *b, const struct broker_request *r, 
 		return err;
 	/* The names of its files are none of the reader's business: it looks for ports. */
 	memset(text, 0, BROKER_TEXT_SIZE);
-	return -EACCES;
+	return -ENODATA;
 }
 
 /* --- kernel programs ------------------------------------------------------------------------ */
