@@ -29,21 +29,33 @@ static const struct options_spec spec = {
 			       OPTION_MAX_LOSS, OPTION_RING, OPTION_USER, 0 },
 };
 
+/* The exit code: an empty list is an answer, unless we had no right to look. */
 static int print_candidates(struct findings *f, struct error *e)
 {
+	const char *what = NULL, *remedy = NULL;
+	int code = EXIT_OK;
 	struct table *table;
 
 	if (findings__candidate_table(&table, f)) {
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		return EXIT_FAILED;
 	}
+	findings__obstacle(f, &what, &remedy);
 	if (table__rows(table)) {
 		table__note(table,
 			    "choose one: sudo moeprobe attach PID (or --name NAME, --port PORT)");
+		if (what)
+			table__note(table, "%s; for the whole list: %s", what, remedy);
 		table__print(table, stdout);
+	} else if (what) {
+		error__set(e, EXIT_PERMISSION, EACCES, remedy,
+			   "attach: failed to find a server: %s", what);
+		code = EXIT_PERMISSION;
+	} else {
+		puts("no server that can be attached to was found");
 	}
 	table__free(table);
-	return EXIT_OK;
+	return code;
 }
 
 static int list(struct options *o, struct error *e)
@@ -65,8 +77,8 @@ static int list(struct options *o, struct error *e)
 		goto out;
 	feed__run(feed, e);
 	code = feed__finish(feed, e);
-	if (code == EXIT_OK || code == EXIT_NO_TARGET)
-		print_candidates(findings, e);
+	if (code == EXIT_OK)
+		code = print_candidates(findings, e);
 out:
 	feed__free(feed);
 	findings__free(findings);

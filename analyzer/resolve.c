@@ -22,6 +22,7 @@ struct answer {
 	uint64_t found;
 	uint32_t pid[PIDS_SHOWN];
 	int32_t code; /* exit code if the list could not be had */
+	char obstacle[256], remedy[512]; /* why it may not be whole; "" if it is */
 	struct error error;
 };
 
@@ -33,6 +34,7 @@ static void find(struct answer *a, const struct identity *id, const struct optio
 	struct findings *findings = NULL;
 	struct feed *feed = NULL;
 	struct error *e = &a->error;
+	const char *what, *remedy;
 	int err;
 
 	a->code = EXIT_FAILED;
@@ -48,6 +50,10 @@ static void find(struct answer *a, const struct identity *id, const struct optio
 		feed__run(feed, e);
 		a->code = feed__finish(feed, e);
 		a->found = findings__match(findings, o->name, o->port, a->pid, PIDS_SHOWN);
+		if (findings__obstacle(findings, &what, &remedy)) {
+			snprintf(a->obstacle, sizeof(a->obstacle), "%s", what);
+			snprintf(a->remedy, sizeof(a->remedy), "%s", remedy);
+		}
 	}
 	feed__free(feed);
 	findings__free(findings);
@@ -71,6 +77,11 @@ static int judge(pid_t *out, struct answer *a, const struct options *o, struct e
 		snprintf(wanted, sizeof(wanted), "named '%.60s'", o->name);
 	else
 		snprintf(wanted, sizeof(wanted), "on port %u", o->port);
+	a->obstacle[sizeof(a->obstacle) - 1] = '\0';
+	a->remedy[sizeof(a->remedy) - 1] = '\0';
+	if (!a->found && *a->obstacle)
+		return error__set(e, EXIT_PERMISSION, EACCES, a->remedy,
+				  "attach: failed to find a server %s: %s", wanted, a->obstacle);
 	if (!a->found)
 		return error__set(e, EXIT_NO_TARGET, ESRCH,
 				  "list the candidates with: moeprobe attach",

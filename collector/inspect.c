@@ -185,13 +185,17 @@ static int list_one(struct look *l, pid_t pid)
 	return err ? err : write_cost(l);
 }
 
-/* Whoever sees no server must know that there may be some. */
+/* Whoever sees no server must know that there may be some. With all rights that can be had, what is
+ * left (another namespace's, say) is nothing to be done about. */
 static int write_refused(struct look *l)
 {
+	bool rights = ability__require(l->o->abilities, NULL) != -EPERM;
+
 	if (!l->refused)
 		return 0;
-	return stream__finding(l->stream, TRACE_STATUS_MISSING, 0, "machine",
-			       "processes not readable", "sudo moeprobe attach",
+	return stream__finding(l->stream, rights ? TRACE_STATUS_WARN : TRACE_STATUS_MISSING, 0,
+			       "machine", "processes not readable",
+			       rights ? NULL : "sudo moeprobe attach",
 			       "%u process%s could not be read", l->refused,
 			       l->refused == 1 ? "" : "es");
 }

@@ -196,6 +196,20 @@ size_t findings__match(const struct findings *f, const char *name, uint16_t port
 	return found;
 }
 
+bool findings__obstacle(const struct findings *f, const char **what, const char **remedy)
+{
+	for (size_t i = 0; i < f->count; i++) {
+		const struct finding *n = &f->finding[i];
+
+		if (n->pid || n->status != TRACE_STATUS_MISSING)
+			continue;
+		*what = n->value;
+		*remedy = n->remedy;
+		return true;
+	}
+	return false;
+}
+
 void findings__free(struct findings *f)
 {
 	if (!f)

@@ -4,6 +4,7 @@
 #ifndef MP_VIEW_FINDINGS_H
 #define MP_VIEW_FINDINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,9 @@ int findings__candidate_table(struct table **out, struct findings *f);
  */
 size_t findings__match(const struct findings *f, const char *name, uint16_t port, uint32_t *pid,
 		       size_t room);
+/* What stands in the way on this machine, whichever process it is, and what to do about it ("" if
+ * nothing helps): the first such finding. False: nothing does. Both borrow from @f. */
+bool findings__obstacle(const struct findings *f, const char **what, const char **remedy);
 /* Accepts NULL. */
 void findings__free(struct findings *f);
 

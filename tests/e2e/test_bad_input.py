@@ -97,6 +97,18 @@ def test_no_rights(shared_server: Server) -> None:
     assert shared_server.still_serves()
 
 
+def test_list_without_rights(shared_server: Server) -> None:
+    """What could not be read is no server that is not there."""
+    for arguments in (("attach",), ("attach", "--port", "1"), ("record", "--name", "llama.cpp")):
+        done = moeprobe(*arguments, *(("-o", "/dev/null") if arguments[0] == "record" else ()),
+                        before=NOBODY)
+        refused(done, 3, "could not be read", "sudo moeprobe attach")
+        assert not done.out
+    listed = moeprobe("attach").out
+    assert f"  {shared_server.pid} " in listed and f" {shared_server.port} " in listed, listed
+    refused(moeprobe("attach", "--port", "1"), 4)
+
+
 def test_one_right_missing(shared_server: Server) -> None:
     """Only what is missing is named."""
     done = record(shared_server.pid, "/dev/null",
