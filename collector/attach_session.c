@@ -103,8 +103,7 @@ static int open_ring(struct attach_session *s, struct error *e)
 	err = s->ring ? 0 : -errno;
 	if (err == -EPERM)
 		return error__set(e, EXIT_UNSUPPORTED, EPERM,
-				  "use kernel 5.19 or newer, or set the sysctl "
-				  "kernel.unprivileged_bpf_disabled to 0",
+				  "run a kernel of 5.19 or later",
 				  "collector: failed to map the ring: this kernel lets no process "
 				  "without rights use it");
 	if (err)

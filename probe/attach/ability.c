@@ -40,8 +40,9 @@
 #include "probe/attach/uprobe_abi.h"
 #include "probe/base/error.h"
 
-#define KERNEL_FLOOR ARCH_KERNEL(5, 17)
-#define KERNEL_REMEDY "run a kernel of 5.17 or later"
+/* bpf_loop came with 5.17; that a reader without rights may use maps handed to it, with 5.19. */
+#define KERNEL_FLOOR ARCH_KERNEL(5, 19)
+#define KERNEL_REMEDY "run a kernel of 5.19 or later"
 
 /* The whole set, so that one command is enough. */
 #define CAPABILITIES \

@@ -18,7 +18,7 @@ struct error;
 	X(CAP_SYS_PTRACE, "CAP_SYS_PTRACE") \
 	X(CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH") \
 	X(CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE") \
-	X(KERNEL_VERSION, "kernel >= 5.17") \
+	X(KERNEL_VERSION, "kernel >= 5.19") \
 	X(BPF_SYSCALL, "bpf system call") \
 	X(BPF_LOOP, "bpf_loop helper") \
 	X(BPF_COOKIE, "uprobe cookies") \

@@ -12,7 +12,7 @@
 
 #include <Zydis/Zydis.h>
 
-/* Emulated by every kernel that we run on (5.17 and later). */
+/* Emulated by every kernel that we run on (5.19 and later). */
 #define ALWAYS ARCH_KERNEL(5, 0)
 /* The kernel that the 5-byte nop was measured on; some releases before it single-step it. */
 #define SINCE_LONG_NOP ARCH_KERNEL(6, 18)
