@@ -268,17 +268,17 @@ static int write_site(struct look *l, const struct engine_site *site)
 			       site_class__name(site->place.class), cost);
 }
 
-/* Load the programs to see whether the kernel takes them, and have a hit measured. */
-static int measure(struct look *l)
+/* Load the programs to see whether the kernel takes them, and have a hit measured. What it does
+ * not take is a finding and also @refusal. */
+static int measure(struct look *l, struct error *refusal)
 {
 	const struct timespec wait = { .tv_nsec = CALIBRATE_WAIT_NS };
-	struct error why = { 0 };
 	int fds[BROKER_FDS_MAX];
 	char text[8];
 
-	if (broker_client__load(l->o->broker, l->o->ring_bytes, fds, &why))
+	if (broker_client__load(l->o->broker, l->o->ring_bytes, fds, refusal))
 		return stream__finding(l->stream, TRACE_STATUS_MISSING, 0, "machine",
-				       "kernel programs", why.remedy, "%s", why.what);
+				       "kernel programs", refusal->remedy, "%s", refusal->what);
 	for (int i = 0; i < BROKER_FDS_MAX; i++)
 		close(fds[i]);
 	broker_client__calibrate(l->o->broker, l->plan.threads == ENGINE_UNKNOWN || !l->plan.threads
@@ -352,7 +352,7 @@ static int write_found(struct look *l)
 int inspect__doctor(const struct inspect_options *o, struct error *e)
 {
 	struct look l = { .o = o, .opener = broker_client__opener(o->broker) };
-	struct error process = { 0 };
+	struct error refusal = { 0 }, process = { 0 };
 	int err;
 
 	err = stream__open(&l.stream, o->out, 0, e);
@@ -361,7 +361,7 @@ int inspect__doctor(const struct inspect_options *o, struct error *e)
 	if (!err && o->pid)
 		open_process(&l, &process);
 	if (!err)
-		err = measure(&l);
+		err = measure(&l, &refusal);
 	if (!err)
 		err = write_hit_costs(&l);
 	if (!err && l.engine)
@@ -369,9 +369,11 @@ int inspect__doctor(const struct inspect_options *o, struct error *e)
 	err = err ? failed(&l, err, e) : stream__close(l.stream, TRACE_STOP_UNKNOWN, e);
 	forget(&l);
 	stream__free(l.stream);
-	if (!err && process.errnum) {
-		*e = process;
-		err = -process.errnum;
-	}
-	return err;
+	if (err)
+		return err;
+	/* As attach would say it: rights and kernel, then the process, then the programs. */
+	err = ability__require(o->abilities, e);
+	if (!err)
+		*e = error__is_set(&process) ? process : refusal;
+	return -e->errnum;
 }

@@ -3,6 +3,7 @@
 a target that goes on serving as if nothing had been."""
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -107,6 +108,18 @@ def test_list_without_rights(shared_server: Server) -> None:
     listed = moeprobe("attach").out
     assert f"  {shared_server.pid} " in listed and f" {shared_server.port} " in listed, listed
     refused(moeprobe("attach", "--port", "1"), 4)
+
+
+def test_doctor_without_rights(shared_server: Server) -> None:
+    """It ends with 0 only where attach would work."""
+    done = moeprobe("doctor", before=NOBODY)
+    refused(done, 3, "CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")
+    assert "missing" in done.out
+    done = moeprobe("doctor", shared_server.pid, "--json", before=NOBODY)
+    refused(done, 3, "CAP_BPF")
+    assert json.loads(done.out)["exit_code"] == 3
+    assert moeprobe("doctor").code == 0
+    assert moeprobe("doctor", shared_server.pid).code == 0
 
 
 def test_one_right_missing(shared_server: Server) -> None:
