@@ -90,13 +90,24 @@ static void scroll(uint32_t *at, int by)
 	*at = by < 0 && *at < (uint32_t)-by ? 0 : *at + (uint32_t)by;
 }
 
+/* Nothing else moves a picture that stands still. */
+static bool moves_frozen(int key)
+{
+	return key == 'p' || key == 'q' || key == SCREEN_RESIZED;
+}
+
 static enum live_command on_key(struct terminal *t, int key)
 {
+	if (t->frozen && !moves_frozen(key))
+		return LIVE_NONE;
 	switch (key) {
 	case 'q':
 		return LIVE_QUIT;
 	case 'p':
 		t->paused = !t->paused;
+		t->frozen = false;
+		break;
+	case SCREEN_RESIZED:
 		break;
 	case '?':
 	case 'h':
@@ -226,6 +237,11 @@ static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 
 static void draw_keys(struct terminal *t, const struct live_frame *f, int y)
 {
+	if (t->frozen) {
+		screen__put(t->screen, y, 1, 400, SCREEN_WARNING,
+			    "PAUSED: p goes on with what is then, q quits; capture goes on");
+		return;
+	}
 	if (t->messages && t->message_draws > 0) {
 		t->message_draws--;
 		screen__put(t->screen, y, 1, 400, SCREEN_WARNING, "%s",
@@ -284,6 +300,8 @@ static int terminal_draw(void *ctx, const struct live_frame *f)
 	const struct request_table *requests = state__requests(f->state);
 	struct page page;
 
+	/* A replay stands still itself: its picture may be looked at from all sides. */
+	t->frozen = t->paused && !f->replay && !f->ended;
 	take_warnings(t, f->state);
 	screen__clear(t->screen);
 	if (width < TERMINAL_WIDTH_MIN || height < TERMINAL_HEIGHT_MIN) {

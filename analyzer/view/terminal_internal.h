@@ -17,6 +17,7 @@ struct terminal {
 	enum state_window window;
 	enum state_phase phase;
 	bool paused, help, zoomed;
+	bool frozen;    /* the picture stays: a running server's state goes on below it */
 	uint32_t model; /* which of several contexts */
 	uint32_t first_expert, first_layer;
 	char *message[MESSAGES_MAX];

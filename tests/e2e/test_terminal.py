@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,6 +113,25 @@ def test_keys(shared_server: Server) -> None:
         one.shows("PAUSED")
         one.press("C-c")
         assert "EXIT=0" in one.shows("EXIT=")
+
+
+def test_pause_stands_still(shared_server: Server) -> None:
+    """Whatever comes and whatever is pressed: the picture changes when the pause ends."""
+    with terminal(100, 30, "attach", shared_server.pid) as one:
+        one.shows(r"(done|decode) +\d", shared_server)
+        one.press("p")
+        before = one.shows("PAUSED: p goes on")
+        perform(shared_server, Ask(TEXT, "while it stands still", 16, seed=1))
+        for key in ("w", "Tab", "Down", "?", "x"):
+            one.press(key)
+        time.sleep(0.6)  # three draws
+        assert one.screen() == before
+        one.press("p")
+        one.shows("q quit")
+        after = one.screen()
+        assert after != before and "PAUSED" not in after
+        one.press("q")
+        one.shows("EXIT=0")
 
 
 def test_too_small_then_resized(shared_server: Server) -> None:
