@@ -60,9 +60,9 @@ def story_of(oracle: Oracle) -> Story:
             "routes": [{"row": list(output if number == oracle.layers - 1 else range(len(rows))),
                         "ids": layer.ids.copy(), "weights": layer.weights.copy()}
                        for number, layer in enumerate(layers)],
-            "coverage": [[len(tokens), len(rows), CACHED, 0, 0, 0, 0, 0]
+            "coverage": [[len(tokens), len(rows), CACHED, 0, 0, 0, 0, 0, 0]
                          for _ in layers[:-1]]
-            + [[len(tokens), len(output), CACHED, len(rows) - len(output), 0, 0, 0, 0]],
+            + [[len(tokens), len(output), CACHED, len(rows) - len(output), 0, 0, 0, 0, 0]],
             "lost": 0}
 
 
