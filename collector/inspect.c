@@ -256,13 +256,17 @@ static int write_abilities(struct look *l)
 static int write_site(struct look *l, const struct engine_site *site)
 {
 	uint64_t ns = l->o->broker->hit_ns[site->place.class];
+	bool each_step = site->row.program == MP_PROGRAM_ROUTE ||
+			 site->row.program == MP_PROGRAM_ROWS;
 	bool slow = site->place.class != SITE_EMULATED;
-	const char *remedy = slow ? "no better place was found in this build" : NULL;
+	const char *remedy = !slow	 ? NULL
+			     : each_step ? "expect the predicted cost: this build has no better place"
+					 : "nothing: it is hit a few times a request, not every step";
 	char cost[48] = "cost of a hit unknown";
 
 	if (ns)
 		snprintf(cost, sizeof(cost), "%.2f us a hit", (double)ns / 1000);
-	return stream__finding(l->stream, slow && site->required ? TRACE_STATUS_WARN : TRACE_STATUS_OK,
+	return stream__finding(l->stream, slow ? TRACE_STATUS_WARN : TRACE_STATUS_OK,
 			       pid_of(l), "site", site->purpose, remedy, "%s+%u: %s (%s, %s)",
 			       site->place.symbol, site->place.entry_bytes, site->place.instruction,
 			       site_class__name(site->place.class), cost);
