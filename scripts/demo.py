@@ -71,7 +71,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="moeprobe-demo-") as folder:
         model = Path(folder) / "demo-olmoe.gguf"
         make_model(model, Shape(arch="olmoe", layers=6, experts=16, k=2))
-        with running(model, Path(folder) / "server.log", Options(slots=CLIENTS)) as server:
+        with running(model, Path(folder) / "server.log", Options(slots=CLIENTS, threads=1)) as server:
             print(f"demo: llama.cpp server, pid {server.pid}, port {server.port}, model {model.name}")
             stop = threading.Event()
             clients = [threading.Thread(target=ask, args=(server, stop, i), daemon=True)
