@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "analyzer/view/status.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -57,6 +58,24 @@ static double ppm_share(uint32_t ppm)
 	return ppm == TRACE_UNKNOWN ? -1 : ppm / 1e6;
 }
 
+/* enum trace_loss_cause of most of what was lost; 0: of none that is known, or nothing was. */
+static unsigned largest_loss(const struct state_summary *m)
+{
+	unsigned largest = 0;
+
+	for (unsigned i = 0; i < STATE_CAUSES_MAX; i++)
+		if (m->loss[i].count > m->loss[largest].count)
+			largest = i;
+	return largest;
+}
+
+#define X(id, name, text) [id] = text,
+static const char *const loss_texts[STATE_CAUSES_MAX] = { [0] = "other causes", TRACE_LOSSES(X) };
+#undef X
+#define X(id, name, text) [id] = #name,
+static const char *const loss_names[STATE_CAUSES_MAX] = { [0] = "OTHER", TRACE_LOSSES(X) };
+#undef X
+
 void status__of(struct status *out, const struct state *s)
 {
 	const struct state_summary *m = state__summary(s);
@@ -68,6 +87,8 @@ void status__of(struct status *out, const struct state *s)
 	describe_coverage(out, s);
 	format__count(lost, sizeof(lost), m->lost);
 	format__share(share, sizeof(share), state__lost_share(s));
+	if (m->lost)
+		out->loss_cause = loss_texts[largest_loss(m)];
 	if (m->lost)
 		snprintf(out->loss, sizeof(out->loss), "%s (%s)", lost, share);
 	else
@@ -105,6 +126,8 @@ void status__print_summary(const struct state *s, FILE *out)
 	fprintf(out, "coverage %s%s%s%s, loss %s, invalid %s\n", status.coverage,
 		*status.missing ? " (" : "", status.missing, *status.missing ? ")" : "",
 		status.loss, status.invalid);
+	if (status.loss_cause)
+		fprintf(out, "most of the loss: %s\n", status.loss_cause);
 	format__share(steps, sizeof(steps),
 		      average(m->cost.hit_ns, m->cost.timed_ns, m->cost.threads));
 	format__share(decisions, sizeof(decisions),
@@ -142,7 +165,13 @@ void status__print_line(const struct state *s, FILE *out)
 		m->decisions, request_table__live(state__requests(s)),
 		request_table__finished(state__requests(s)));
 	print_share(out, "coverage", status__coverage(s));
-	fprintf(out, " loss=%" PRIu64 " invalid=%" PRIu64, m->lost, m->invalid);
+	fprintf(out, " loss=%" PRIu64, m->lost);
+	if (m->lost) {
+		fputs(" loss_cause=", out);
+		for (const char *p = loss_names[largest_loss(m)]; *p; p++)
+			fputc(tolower((unsigned char)*p), out);
+	}
+	fprintf(out, " invalid=%" PRIu64, m->invalid);
 	print_share(out, "slowdown", ppm_share(m->cost.slowdown_ppm));
 	print_share(out, "collector_cpu", ppm_share(m->cost.collector_ppm));
 	fputc('\n', out);

@@ -219,15 +219,17 @@ static void draw_rates(struct terminal *t, const struct live_frame *f)
 
 static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 {
-	char coverage[288];
+	char causes[400];
 	struct status s;
 	int x = 1;
 
 	status__of(&s, f->state);
 	/* The causes have the line above for themselves, however narrow the screen is. */
-	snprintf(coverage, sizeof(coverage), "%s%s", *s.missing ? "not seen: " : "", s.missing);
+	snprintf(causes, sizeof(causes), "%s%s%s%s%s", s.loss_cause ? "most of the loss: " : "",
+		 s.loss_cause ? s.loss_cause : "", s.loss_cause && *s.missing ? "   " : "",
+		 *s.missing ? "not seen: " : "", s.missing);
 	screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_LABEL, "%s",
-		    coverage);
+		    causes);
 	x = put_pair(t, y, x, "coverage", s.coverage, SCREEN_STRONG);
 	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
 	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);

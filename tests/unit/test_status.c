@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* analyzer/view/status: what stands beside the numbers names the cause that matters. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "analyzer/state/state.h"
+#include "analyzer/view/status.h"
+#include "collector/trace/reader.h"
+
+static void lose(struct state *s, uint32_t cause, uint64_t count)
+{
+	struct trace_loss loss = { .head.time_ns = 1, .cause = cause, .count = count };
+	struct trace_item item = { .type = TRACE_LOSS, .loss = &loss }; /* a union with the head */
+
+	assert_int_equal(state__apply(s, &item), 0);
+}
+
+static char *line_of(const struct state *s)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	assert_non_null(out);
+	status__print_line(s, out);
+	fclose(out);
+	return text;
+}
+
+static void expect(const struct state *s, const char *in_line, const char *cause)
+{
+	struct status status;
+	char *line = line_of(s);
+
+	status__of(&status, s);
+	assert_non_null(strstr(line, in_line));
+	free(line);
+	if (cause)
+		assert_string_equal(status.loss_cause, cause);
+	else
+		assert_null(status.loss_cause);
+}
+
+static void test_largest_cause_is_named(void **unused)
+{
+	struct state *s;
+
+	assert_int_equal(state__new(&s), 0);
+	expect(s, " loss=0 invalid=0", NULL);
+	lose(s, TRACE_LOSS_QUEUE, 3);
+	expect(s, " loss=3 loss_cause=queue invalid=0",
+	       "steps dropped: the reader of the stream was too slow");
+	lose(s, TRACE_LOSS_RING_ROUTES, 4);
+	expect(s, " loss=7 loss_cause=ring_routes invalid=0",
+	       "router results lost: ring full");
+	lose(s, 999, 5); /* of a later version */
+	expect(s, " loss=12 loss_cause=other invalid=0", "other causes");
+	state__free(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_largest_cause_is_named),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
