@@ -96,7 +96,8 @@ static int record(const struct options *o, const struct launch *l, struct error 
 	w.writer = writer;
 	w.output = l->output;
 	code = watch__run(&w, e);
-	if (output_file__published(l->output) && trace_writer__records(writer) > 1 && e->errnum != EPIPE)
+	if (output_file__published(l->output) && trace_writer__records(writer) > 1 &&
+	    e->errnum != EPIPE)
 		say_result(o, writer, reducer, !error__is_set(e), out);
 out:
 	reducer__free(reducer);

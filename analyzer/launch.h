@@ -14,7 +14,7 @@ struct launch {
 	struct identity identity;
 	struct collector *collector;
 	struct output_file *output; /* of --output, NULL if not given */
-	int input;  /* of the FILE operand, -1 if not given */
+	int input;                  /* of the FILE operand, -1 if not given */
 };
 
 /* Find the server of --name or --port (o->pid is set), create the output, start the collector,

@@ -21,7 +21,7 @@
 struct answer {
 	uint64_t found;
 	uint32_t pid[PIDS_SHOWN];
-	int32_t code; /* exit code if the list could not be had */
+	int32_t code;                    /* exit code if the list could not be had */
 	char obstacle[256], remedy[512]; /* why it may not be whole; "" if it is */
 	struct error error;
 };

@@ -95,11 +95,10 @@ static void summarise(const struct watch *w, const struct state *s, const struct
 
 	if (!m->records || e->errnum == EPIPE)
 		return; /* nobody is left to read it */
-	if (m->ended && (m->end.stop == TRACE_STOP_TARGET_EXIT ||
-			 m->end.stop == TRACE_STOP_TARGET_EXEC)) {
-		const char *how = m->end.stop == TRACE_STOP_TARGET_EXIT
-					  ? "exited"
-					  : "became another program";
+	if (m->ended &&
+	    (m->end.stop == TRACE_STOP_TARGET_EXIT || m->end.stop == TRACE_STOP_TARGET_EXEC)) {
+		const char *how =
+			m->end.stop == TRACE_STOP_TARGET_EXIT ? "exited" : "became another program";
 
 		fprintf(w->summary, "%s %s\n", w->source, how);
 		if (w->summary != stderr && !w->replay)
@@ -136,8 +135,7 @@ static int run(const struct watch *w, struct state *state, struct feed *feed, st
 
 int watch__run(const struct watch *w, struct error *e)
 {
-	struct sinks sinks = { .reducer = w->reducer, .writer = w->writer,
-			       .output = w->output };
+	struct sinks sinks = { .reducer = w->reducer, .writer = w->writer, .output = w->output };
 	struct feed_sink sink = { .take = take, .ctx = &sinks };
 	struct feed *feed = NULL;
 	int code = EXIT_FAILED;

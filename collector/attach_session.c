@@ -102,8 +102,7 @@ static int open_ring(struct attach_session *s, struct error *e)
 	s->ring = ring_buffer__new(s->attachment.ring_fd, on_event, s, NULL);
 	err = s->ring ? 0 : -errno;
 	if (err == -EPERM)
-		return error__set(e, EXIT_UNSUPPORTED, EPERM,
-				  "run a kernel of 5.19 or later",
+		return error__set(e, EXIT_UNSUPPORTED, EPERM, "run a kernel of 5.19 or later",
 				  "collector: failed to map the ring: this kernel lets no process "
 				  "without rights use it");
 	if (err)
@@ -218,13 +217,12 @@ static int attach(struct attach_session *s, struct error *e)
 		err = open_stream(s, e);
 	if (err)
 		return error__set(e, EXIT_FAILED, -err, NULL,
-				  "collector: failed to attach to process %d: %s",
-				  (int)s->o->pid, strerror(-err));
+				  "collector: failed to attach to process %d: %s", (int)s->o->pid,
+				  strerror(-err));
 	s->cost.since_ns = a->attached_ns;
 	s->next_second_ns = a->attached_ns + SECOND_NS;
 	/* What a hit costs is told with the first COST: attaching does not wait for it. */
-	broker_client__calibrate(s->o->broker,
-				 a->plan.threads == UINT32_MAX ? 1 : a->plan.threads);
+	broker_client__calibrate(s->o->broker, a->plan.threads == UINT32_MAX ? 1 : a->plan.threads);
 	return 0;
 }
 
@@ -310,8 +308,8 @@ static enum trace_stop stop_reason(struct attach_session *s, struct error *e)
 static int pump(struct attach_session *s, struct error *e)
 {
 	uint64_t now_ns, ticks;
-	uint64_t end_ns = s->o->duration_ns ? s->attachment.attached_ns + s->o->duration_ns
-					    : UINT64_MAX;
+	uint64_t end_ns =
+		s->o->duration_ns ? s->attachment.attached_ns + s->o->duration_ns : UINT64_MAX;
 	int err = 0;
 
 	while (!s->stop && !err) {

@@ -13,8 +13,7 @@
 
 #define TABLE_BYTES (MP_SITES * sizeof(struct mp_site))
 
-int attachment__open(struct attachment *a, struct broker_client *broker, pid_t pid,
-		     struct error *e)
+int attachment__open(struct attachment *a, struct broker_client *broker, pid_t pid, struct error *e)
 {
 	int err;
 
@@ -32,8 +31,8 @@ int attachment__open(struct attachment *a, struct broker_client *broker, pid_t p
 				  "collector: failed to look at process %d: %s", (int)pid,
 				  strerror(-err));
 	if (a->plan.sites > ENGINE_SITES_MAX || a->plan.sites > MP_SITES)
-		return error__set(e, EXIT_FAILED, EINVAL, NULL, "collector: %s plans too many sites",
-				  a->ops->name);
+		return error__set(e, EXIT_FAILED, EINVAL, NULL,
+				  "collector: %s plans too many sites", a->ops->name);
 	return 0;
 }
 
@@ -57,7 +56,8 @@ int attachment__load(struct attachment *a, uint32_t ring_bytes, struct error *e)
 		return err;
 	a->ring_fd = fds[BROKER_FD_RING];
 	a->counters_fd = fds[BROKER_FD_COUNTERS];
-	table = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fds[BROKER_FD_SITES], 0);
+	table = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fds[BROKER_FD_SITES],
+		     0);
 	err = errno;
 	close(fds[BROKER_FD_SITES]);
 	if (table == MAP_FAILED)

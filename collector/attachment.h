@@ -17,8 +17,8 @@ struct target;
 
 /* A link, or why there is none, for each site of the plan. */
 struct attachment_site {
-	int linked;         /* 1 while it is */
-	char reason[512];   /* "" or why an optional one is not */
+	int linked;       /* 1 while it is */
+	char reason[512]; /* "" or why an optional one is not */
 };
 
 struct attachment {

@@ -38,7 +38,7 @@ struct broker {
 	struct placed placed[MP_SITES]; /* all places that ever had a probe */
 	uint32_t places;
 	bool frozen; /* attached: no further places */
-	int pidfd; /* of options.pid: a number that was given to another process is refused */
+	int pidfd;   /* of options.pid: a number that was given to another process is refused */
 	struct programs *programs;
 	struct programs_loading *loading; /* begun before the reader asked; NULL: not, or over */
 	uint32_t loading_bytes;
@@ -225,8 +225,8 @@ static int check_user(const struct broker *b, pid_t pid)
 	return err ? err : named.uid == other.uid ? 0 : -EACCES;
 }
 
-static int place(struct broker *b, const struct broker_request *r,
-		 struct broker_response *response, uint32_t slot)
+static int place(struct broker *b, const struct broker_request *r, struct broker_response *response,
+		 uint32_t slot)
 {
 	struct link_request request = {
 		.pid = r->pid,
@@ -239,10 +239,11 @@ static int place(struct broker *b, const struct broker_request *r,
 
 	request.file_fd = opener_direct.open_mapped(opener_direct.ctx, r->pid, r->start, r->end);
 	if (request.file_fd < 0)
-		return error__set(&response->error, EXIT_NO_TARGET, -request.file_fd, NULL,
-				  "collector: failed to open the file that process %d has mapped at "
-				  "%#llx: %s", r->pid, (unsigned long long)r->start,
-				  strerror(-request.file_fd));
+		return error__set(
+			&response->error, EXIT_NO_TARGET, -request.file_fd, NULL,
+			"collector: failed to open the file that process %d has mapped at "
+			"%#llx: %s",
+			r->pid, (unsigned long long)r->start, strerror(-request.file_fd));
 	request.program_fd = programs__fd(b->programs, r->places.program);
 	err = check_places(b, r, request.file_fd);
 	if (!err)

@@ -17,9 +17,9 @@ struct broker_response;
 struct error;
 
 struct broker_options {
-	pid_t pid;     /* whose files may be opened and who may be probed, with descendants; 0: none */
-	bool any_pid;  /* open (not probe) files of every process: for the list of candidates */
-	bool verbose;  /* say what libbpf says */
+	pid_t pid; /* whose files may be opened and who may be probed, with descendants; 0: none */
+	bool any_pid; /* open (not probe) files of every process: for the list of candidates */
+	bool verbose; /* say what libbpf says */
 };
 
 /* Errors: the process does not exist (EXIT_NO_TARGET). The caller frees. */
@@ -30,7 +30,8 @@ void broker__free(struct broker *b);
 /* Place probes by multi-uprobe links, which this kernel has. Before LOAD. */
 void broker__set_multi(struct broker *b, bool multi);
 
-/* The reader will ask for LOAD with a ring of @ring_bytes: begin. Only in the process that serves. */
+/* The reader will ask for LOAD with a ring of @ring_bytes: begin. Only in the process that serves.
+ */
 void broker__expect(struct broker *b, uint32_t ring_bytes);
 
 /* Answer one request: fills @response; the number of descriptors put into @fds, which the caller

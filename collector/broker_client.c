@@ -90,7 +90,10 @@ static int client_open_proc(void *ctx, pid_t pid, enum proc_file file)
 static int client_open_mapped(void *ctx, pid_t pid, uint64_t start, uint64_t end)
 {
 	struct broker_request r = {
-		.operation = BROKER_OPEN_MAPPED, .pid = pid, .start = start, .end = end,
+		.operation = BROKER_OPEN_MAPPED,
+		.pid = pid,
+		.start = start,
+		.end = end,
 	};
 
 	return ask_fd(ctx, &r);
@@ -174,7 +177,10 @@ int broker_client__link(struct broker_client *c, const struct broker_places *p, 
 			struct error *e)
 {
 	struct broker_request r = {
-		.operation = BROKER_LINK, .pid = p->pid, .start = p->start, .end = p->end,
+		.operation = BROKER_LINK,
+		.pid = p->pid,
+		.start = p->start,
+		.end = p->end,
 	};
 	struct broker_response response;
 	int fds[BROKER_FDS_MAX];

@@ -16,26 +16,26 @@
 #include "probe/base/error.h"
 
 #define BROKER_TEXT_SIZE 512
-#define BROKER_LINKS_MAX 32     /* links held at one time */
+#define BROKER_LINKS_MAX 32 /* links held at one time */
 #define BROKER_RING_MIN (64u << 10)
 #define BROKER_RING_MAX (16u << 20) /* it is mapped twice */
 
 /* X(NAME, what it does and gives) */
-#define BROKER_OPERATIONS(X)                                                                       \
-	X(OPEN_PROC, "open a file of /proc/PID: one descriptor")                                   \
-	X(OPEN_MAPPED, "open the file mapped at an address range: one descriptor")                 \
-	X(OPEN_PATH, "open a model file by its name, with the process's own rights")                         \
-	X(READ_FD_LINK, "which socket a descriptor of the process is: text")                               \
-	X(LOAD, "load the kernel programs, once: descriptors of ring, sites, counters")            \
-	X(LINK, "place probes of one program in one mapped file: a link's id")                     \
-	X(UNLINK, "take away one link, or all")                                                    \
+#define BROKER_OPERATIONS(X) \
+	X(OPEN_PROC, "open a file of /proc/PID: one descriptor") \
+	X(OPEN_MAPPED, "open the file mapped at an address range: one descriptor") \
+	X(OPEN_PATH, "open a model file by its name, with the process's own rights") \
+	X(READ_FD_LINK, "which socket a descriptor of the process is: text") \
+	X(LOAD, "load the kernel programs, once: descriptors of ring, sites, counters") \
+	X(LINK, "place probes of one program in one mapped file: a link's id") \
+	X(UNLINK, "take away one link, or all") \
 	X(CALIBRATE, "measure the time of a hit on a child of ours; told in later answers")
 
 enum broker_operation {
 #define X(name, text) BROKER_##name,
 	BROKER_OPERATIONS(X)
 #undef X
-	BROKER_OPERATION_COUNT
+		BROKER_OPERATION_COUNT
 };
 
 /* Descriptors of a LOAD response, in this order. */
@@ -63,12 +63,12 @@ struct broker_request {
 };
 
 struct broker_response {
-	int32_t result;  /* 0 or -errno */
-	uint32_t link;   /* LINK: id */
-	uint64_t cpu_ns; /* processor time of the broker so far */
+	int32_t result;                /* 0 or -errno */
+	uint32_t link;                 /* LINK: id */
+	uint64_t cpu_ns;               /* processor time of the broker so far */
 	uint64_t hit_ns[SITE_CLASSES]; /* after CALIBRATE: thread time a hit; 0: not known (yet) */
-	char text[BROKER_TEXT_SIZE]; /* READ_FD_LINK */
-	struct error error;          /* LOAD, LINK: why not */
+	char text[BROKER_TEXT_SIZE];   /* READ_FD_LINK */
+	struct error error;            /* LOAD, LINK: why not */
 };
 
 #endif

@@ -21,14 +21,14 @@
 #include "probe/attach/ability.h"
 #include "probe/base/error.h"
 
-#define GRACE_SECONDS 2 /* for the reader to end in order */
+#define GRACE_SECONDS 2            /* for the reader to end in order */
 #define SECOND_SIGNAL_NS 300000000 /* one Ctrl-C may arrive twice: from the terminal, a parent */
 
 struct collector {
 	const struct collector_options *o;
 	struct sandbox_user user;
 	struct ability abilities[ABILITY_COUNT];
-	int raw_log; /* -1: none */
+	int raw_log;    /* -1: none */
 	int reader_end; /* of the socket to the broker */
 };
 

@@ -15,18 +15,33 @@
 #define RING_DEFAULT (8u << 20)
 #define DURATION_MAX 1e9 /* seconds */
 
-enum { KEY_RING = 0x100, KEY_RAW_LOG, KEY_REPLAY, KEY_USER, KEY_PROGRAM, KEY_LIST, KEY_DOCTOR,
-       KEY_VERSION, KEY_HELP };
+enum {
+	KEY_RING = 0x100,
+	KEY_RAW_LOG,
+	KEY_REPLAY,
+	KEY_USER,
+	KEY_PROGRAM,
+	KEY_LIST,
+	KEY_DOCTOR,
+	KEY_VERSION,
+	KEY_HELP
+};
 
 static const struct argp_option known[] = {
 	{ "duration", 'd', "SEC", 0, "stop after SEC seconds", 0 },
-	{ "ring", KEY_RING, "BYTES", 0, "size of the ring: a power of two from 65536 to 16777216 "
-	  "(default 8388608)", 0 },
+	{ "ring", KEY_RING, "BYTES", 0,
+	  "size of the ring: a power of two from 65536 to 16777216 "
+	  "(default 8388608)",
+	  0 },
 	{ "raw-log", KEY_RAW_LOG, "FILE", 0, "write raw events to FILE too", 0 },
-	{ "replay", KEY_REPLAY, "FILE", 0, "turn a raw log into a stream; needs no rights and no "
-	  "PID", 0 },
-	{ "user", KEY_USER, "NAME", 0, "the user that the reading process becomes (default: "
-	  "nobody for root)", 0 },
+	{ "replay", KEY_REPLAY, "FILE", 0,
+	  "turn a raw log into a stream; needs no rights and no "
+	  "PID",
+	  0 },
+	{ "user", KEY_USER, "NAME", 0,
+	  "the user that the reading process becomes (default: "
+	  "nobody for root)",
+	  0 },
 	{ "list", KEY_LIST, NULL, 0, "say which processes run a known engine", 0 },
 	{ "doctor", KEY_DOCTOR, NULL, 0, "say what rights, kernel and (with PID) target allow", 0 },
 	{ "program", KEY_PROGRAM, "NAME", 0, "call ourselves NAME in messages", 0 },
@@ -171,7 +186,8 @@ static const struct argp parser = {
 	.options = known,
 	.parser = take,
 	.args_doc = "PID",
-	.doc = "Read the routing of a running inference server and write it to standard output as a "
+	.doc = "Read the routing of a running inference server and write it to standard output as "
+	       "a "
 	       "stream, for moeprobe.\v"
 	       "Examples:\n"
 	       "  moeprobe-collector 1234 | moeprobe top -\n"

@@ -11,13 +11,13 @@ struct error;
 
 /* Plain data; strings belong to argv. */
 struct collector_options {
-	pid_t pid;             /* 0: none named */
-	uint64_t duration_ns;  /* 0: until stopped */
+	pid_t pid;            /* 0: none named */
+	uint64_t duration_ns; /* 0: until stopped */
 	uint32_t ring_bytes;
-	const char *raw_log;   /* NULL: none */
-	const char *replay;    /* NULL: none */
-	const char *user;      /* NULL: chosen by sandbox__choose */
-	const char *program;   /* for messages */
+	const char *raw_log; /* NULL: none */
+	const char *replay;  /* NULL: none */
+	const char *user;    /* NULL: chosen by sandbox__choose */
+	const char *program; /* for messages */
 	bool list, doctor, verbose;
 };
 

@@ -81,8 +81,8 @@ int cost__write(struct cost *c, struct trace_writer *w, const struct cost_facts 
 
 	r.hits = take_hits(c, f, &r.hit_ns);
 	if (r.hit_ns != UINT64_MAX && r.threads && r.threads != ENGINE_UNKNOWN && r.interval_ns)
-		r.slowdown_ppm = (uint32_t)((double)r.hit_ns * 1e6 / (double)r.interval_ns /
-					    r.threads);
+		r.slowdown_ppm =
+			(uint32_t)((double)r.hit_ns * 1e6 / (double)r.interval_ns / r.threads);
 	c->since_ns = f->now_ns;
 	c->cpu_ns = cpu;
 	return trace_writer__append(w, TRACE_COST, &r, sizeof(r), NULL, 0);

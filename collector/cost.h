@@ -13,9 +13,9 @@ struct trace_writer;
 
 /* Zeroed before use but for @since_ns. */
 struct cost {
-	uint64_t since_ns;     /* of the interval that is under way */
-	uint64_t hits[64];     /* by site, at its begin */
-	uint64_t cpu_ns;       /* of broker and reader, at its begin */
+	uint64_t since_ns; /* of the interval that is under way */
+	uint64_t hits[64]; /* by site, at its begin */
+	uint64_t cpu_ns;   /* of broker and reader, at its begin */
 };
 
 /* What is known at the end of an interval. */

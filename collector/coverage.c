@@ -35,12 +35,12 @@ struct account_key {
 
 struct account {
 	struct account_key key;
-	uint32_t next; /* position, ENGINE_UNKNOWN before the first row */
-	uint32_t rows; /* delivered */
+	uint32_t next;      /* position, ENGINE_UNKNOWN before the first row */
+	uint32_t rows;      /* delivered */
 	uint64_t step_rows; /* rows of steps that took part in every layer's tally */
 	uint64_t expected;
 	uint64_t cached, lost, invalid, before; /* in all layers */
-	uint64_t lost_steps, invalid_steps; /* of the whole coverage when it began */
+	uint64_t lost_steps, invalid_steps;     /* of the whole coverage when it began */
 	bool before_attach;
 	bool cached_known;
 	uint32_t layers;
@@ -111,8 +111,8 @@ static int add_layer(struct coverage *c, struct model *m, uint16_t layer)
 	m->layer_id = more;
 	more[m->layers++] = layer;
 	HASH_ITER(hh, c->accounts, a, next)
-		if (a->key.context == m->context && !err)
-			err = extend(a, m);
+	if (a->key.context == m->context && !err)
+		err = extend(a, m);
 	return err;
 }
 
@@ -126,8 +126,8 @@ int coverage__model(struct coverage *c, const struct engine_context *m)
 	/* The last transformer block; a dense one there computes no routing anyway. Where the
 	 * number of blocks is not known the last MoE layer is taken for it. */
 	if (!err && m->layers)
-		own->last_layer = m->blocks == ENGINE_UNKNOWN ? m->layer_ids[m->layers - 1]
-							      : m->blocks - 1;
+		own->last_layer =
+			m->blocks == ENGINE_UNKNOWN ? m->layer_ids[m->layers - 1] : m->blocks - 1;
 	return err;
 }
 
@@ -408,7 +408,8 @@ static struct account *find_request(const struct coverage *c, uint32_t request)
 	struct account *a = NULL;
 	struct model *m, *next;
 
-	HASH_ITER(hh, c->models, m, next) {
+	HASH_ITER(hh, c->models, m, next)
+	{
 		struct account_key key = { request, m->context };
 
 		HASH_FIND(hh, c->accounts, &key, sizeof(key), a);
@@ -444,8 +445,8 @@ static void take_tail(const struct coverage *c, struct account *a, uint32_t toke
 	if (tokens == ENGINE_UNKNOWN)
 		return;
 	if (a->next == ENGINE_UNKNOWN) {
-		if (!a->cached_known || (a->lost_steps == c->lost_steps &&
-					 a->invalid_steps == c->invalid_steps))
+		if (!a->cached_known ||
+		    (a->lost_steps == c->lost_steps && a->invalid_steps == c->invalid_steps))
 			return;
 		from = a->cached;
 	}
@@ -499,12 +500,13 @@ static int end_unknown(struct coverage *c, coverage_emit emit, void *ctx)
 	int err = 0;
 
 	HASH_ITER(hh, c->accounts, a, next)
-		if (a->key.request == NO_REQUEST)
-			room += a->layers;
+	if (a->key.request == NO_REQUEST)
+		room += a->layers;
 	line = calloc(room + 1, sizeof(*line));
 	if (!line)
 		return -ENOMEM;
-	HASH_ITER(hh, c->accounts, a, next) {
+	HASH_ITER(hh, c->accounts, a, next)
+	{
 		struct model *m = find_model(c, a->key.context);
 
 		if (a->key.request != NO_REQUEST || !m)
@@ -556,8 +558,9 @@ void coverage__free(struct coverage *c)
 	if (!c)
 		return;
 	HASH_ITER(hh, c->accounts, a, next)
-		close_account(c, a);
-	HASH_ITER(hh, c->models, m, m_next) {
+	close_account(c, a);
+	HASH_ITER(hh, c->models, m, m_next)
+	{
 		HASH_DEL(c->models, m);
 		free(m->layer_id);
 		free(m);

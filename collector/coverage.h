@@ -22,7 +22,7 @@ struct engine_step;
 
 /* Why positions have no routing: index of trace_coverage.missing[] (cause id - 1). */
 enum coverage_cause {
-#define X(id, name, text) COVERAGE_##name = (id) - 1,
+#define X(id, name, text) COVERAGE_##name = (id)-1,
 	TRACE_MISSING(X)
 #undef X
 };

@@ -32,7 +32,7 @@ struct look {
 	const struct engine_ops *ops;
 	struct engine *engine;
 	struct engine_plan plan;
-	uint32_t id; /* of PROCESS and CONTEXT */
+	uint32_t id;      /* of PROCESS and CONTEXT */
 	unsigned refused; /* processes that we have no right to read */
 };
 
@@ -116,8 +116,8 @@ static int write_ports(struct look *l)
 	int count = target__listening_ports((pid_t)pid_of(l), &l->opener, ports, PORTS_MAX);
 
 	if (count < 0)
-		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process", "port",
-				       NULL, "not readable: %s", strerror(-count));
+		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process",
+				       "port", NULL, "not readable: %s", strerror(-count));
 	for (int i = 0; i < count; i++)
 		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%u", i ? ", " : "",
 				       ports[i]);
@@ -193,11 +193,10 @@ static int write_refused(struct look *l)
 
 	if (!l->refused)
 		return 0;
-	return stream__finding(l->stream, rights ? TRACE_STATUS_WARN : TRACE_STATUS_MISSING, 0,
-			       "machine", "processes not readable",
-			       rights ? NULL : "sudo moeprobe attach",
-			       "%u process%s could not be read", l->refused,
-			       l->refused == 1 ? "" : "es");
+	return stream__finding(
+		l->stream, rights ? TRACE_STATUS_WARN : TRACE_STATUS_MISSING, 0, "machine",
+		"processes not readable", rights ? NULL : "sudo moeprobe attach",
+		"%u process%s could not be read", l->refused, l->refused == 1 ? "" : "es");
 }
 
 static int failed(const struct look *l, int err, struct error *e)
@@ -256,18 +255,19 @@ static int write_abilities(struct look *l)
 static int write_site(struct look *l, const struct engine_site *site)
 {
 	uint64_t ns = l->o->broker->hit_ns[site->place.class];
-	bool each_step = site->row.program == MP_PROGRAM_ROUTE ||
-			 site->row.program == MP_PROGRAM_ROWS;
+	bool each_step =
+		site->row.program == MP_PROGRAM_ROUTE || site->row.program == MP_PROGRAM_ROWS;
 	bool slow = site->place.class != SITE_EMULATED;
-	const char *remedy = !slow	 ? NULL
-			     : each_step ? "expect the predicted cost: this build has no better place"
-					 : "nothing: it is hit a few times a request, not every step";
+	const char *remedy = !slow ? NULL
+			     : each_step
+				     ? "expect the predicted cost: this build has no better place"
+				     : "nothing: it is hit a few times a request, not every step";
 	char cost[48] = "cost of a hit unknown";
 
 	if (ns)
 		snprintf(cost, sizeof(cost), "%.2f us a hit", (double)ns / 1000);
-	return stream__finding(l->stream, slow ? TRACE_STATUS_WARN : TRACE_STATUS_OK,
-			       pid_of(l), "site", site->purpose, remedy, "%s+%u: %s (%s, %s)",
+	return stream__finding(l->stream, slow ? TRACE_STATUS_WARN : TRACE_STATUS_OK, pid_of(l),
+			       "site", site->purpose, remedy, "%s+%u: %s (%s, %s)",
 			       site->place.symbol, site->place.entry_bytes, site->place.instruction,
 			       site_class__name(site->place.class), cost);
 }
@@ -286,7 +286,8 @@ static int measure(struct look *l, struct error *refusal)
 	for (int i = 0; i < BROKER_FDS_MAX; i++)
 		close(fds[i]);
 	broker_client__calibrate(l->o->broker, l->plan.threads == ENGINE_UNKNOWN || !l->plan.threads
-						       ? 1 : l->plan.threads);
+						       ? 1
+						       : l->plan.threads);
 	/* Any question brings the result once it is there; this one is always refused. */
 	for (int i = 0; i < CALIBRATE_TRIES && !l->o->broker->hit_ns[SITE_EMULATED]; i++) {
 		nanosleep(&wait, NULL);
@@ -335,9 +336,10 @@ static int open_process(struct look *l, struct error *e)
 		said = stream__finding(l->stream, TRACE_STATUS_MISSING, (uint32_t)l->o->pid,
 				       "process", "not attachable", why.remedy, "%s", why.what);
 	*e = why;
-	return said ? said : error__set(e, EXIT_FAILED, -err, NULL,
-					"collector: failed to look at process %d: %s",
-					(int)l->o->pid, strerror(-err));
+	return said ? said
+		    : error__set(e, EXIT_FAILED, -err, NULL,
+				 "collector: failed to look at process %d: %s", (int)l->o->pid,
+				 strerror(-err));
 }
 
 static int write_found(struct look *l)

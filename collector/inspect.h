@@ -12,7 +12,7 @@ struct broker_client;
 struct error;
 
 struct inspect_options {
-	struct broker_client *broker; /* borrowed, like all of these */
+	struct broker_client *broker;    /* borrowed, like all of these */
 	const struct ability *abilities; /* ABILITY_COUNT of them */
 	pid_t pid;                       /* doctor: 0 for the machine alone */
 	uint32_t ring_bytes;

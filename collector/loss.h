@@ -25,7 +25,7 @@ struct loss {
 	uint64_t count[LOSS_CAUSES], rows[LOSS_CAUSES]; /* since the last record */
 	uint64_t invalid[LOSS_INVALIDS];                /* likewise */
 	uint64_t since_ns;
-	uint64_t total, total_invalid;  /* things, from the beginning */
+	uint64_t total, total_invalid;     /* things, from the beginning */
 	struct mp_counters seen[MP_SITES]; /* what was taken into account */
 };
 

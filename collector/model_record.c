@@ -20,7 +20,10 @@ int model_record__context(struct trace_writer *w, struct trace_record head, uint
 			  uint32_t process, uint64_t key)
 {
 	struct trace_context r = {
-		.head = head, .context = context, .process = process, .key = key,
+		.head = head,
+		.context = context,
+		.process = process,
+		.key = key,
 	};
 
 	return trace_writer__append(w, TRACE_CONTEXT, &r, sizeof(r), NULL, 0);

@@ -14,7 +14,7 @@
 /* Generated. */
 #include "probe/bpf/probe.skel.h"
 
-#define ATTACH_TYPE_UPROBE_MULTI 48 /* newer than libbpf's header */
+#define ATTACH_TYPE_UPROBE_MULTI 48       /* newer than libbpf's header */
 #define INITIAL_PID_NAMESPACE 0xEFFFFFFCu /* its inode, fixed in the kernel */
 
 /* Which object loads a program; about equal work for the verifier. */
@@ -37,8 +37,8 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 static struct bpf_program *program_of(const struct probe *object, uint32_t id)
 {
 	switch (id) {
-#define X(number, name, function)                                                                  \
-	case MP_PROGRAM_##name:                                                                    \
+#define X(number, name, function) \
+	case MP_PROGRAM_##name: \
 		return object->progs.function;
 		MP_PROGRAMS(X)
 #undef X
@@ -91,8 +91,8 @@ static int share_map(struct programs *p, const struct bpf_map *map)
 	if (fd < 0)
 		return -errno;
 	for (int i = 0; i < OBJECTS && !err; i++)
-		err = bpf_map__reuse_fd(bpf_object__find_map_by_name(p->object[i]->obj,
-								     bpf_map__name(map)), fd);
+		err = bpf_map__reuse_fd(
+			bpf_object__find_map_by_name(p->object[i]->obj, bpf_map__name(map)), fd);
 	close(fd); /* each object has its own now */
 	return err;
 }
@@ -102,7 +102,8 @@ static int share_maps(struct programs *p)
 	const struct bpf_map *map;
 	int err = 0;
 
-	bpf_object__for_each_map(map, p->object[0]->obj) {
+	bpf_object__for_each_map(map, p->object[0]->obj)
+	{
 		if (!err && !bpf_map__is_internal(map))
 			err = share_map(p, map);
 	}
@@ -216,8 +217,8 @@ int programs__fd(const struct programs *p, uint32_t program)
 int programs__map_fd(const struct programs *p, enum program_map map)
 {
 	switch (map) {
-#define X(name, in_skeleton)                                                                       \
-	case PROGRAM_MAP_##name:                                                                   \
+#define X(name, in_skeleton) \
+	case PROGRAM_MAP_##name: \
 		return bpf_map__fd(p->object[0]->maps.in_skeleton);
 		PROGRAM_MAPS(X)
 #undef X

@@ -14,9 +14,9 @@
 struct programs;
 
 /* X(NAME, map of the skeleton) */
-#define PROGRAM_MAPS(X)                                                                            \
-	X(RING, ring)                                                                              \
-	X(SITES, sites)                                                                            \
+#define PROGRAM_MAPS(X) \
+	X(RING, ring) \
+	X(SITES, sites) \
 	X(COUNTERS, counters)
 
 enum program_map {

@@ -32,9 +32,10 @@ static int open_engine(struct replay *r, struct error *e)
 
 	r->ops = engine__by_name(h->engine);
 	if (!r->ops || !r->ops->replay)
-		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP, NULL,
-				  "collector: failed to replay: no engine '%s' that can be replayed",
-				  h->engine);
+		return error__set(
+			e, EXIT_UNSUPPORTED, ENOTSUP, NULL,
+			"collector: failed to replay: no engine '%s' that can be replayed",
+			h->engine);
 	return r->ops->replay(&r->engine, raw_log__saved(r->log), h->saved_bytes, e);
 }
 

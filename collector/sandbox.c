@@ -154,8 +154,8 @@ int sandbox__enter(const struct sandbox_user *u, struct error *e)
 		err = -EPERM;
 	if (err)
 		return error__set(e, EXIT_FAILED, -err, NULL,
-				  "collector: failed to give up rights and become '%s': %s", u->name,
-				  strerror(-err));
+				  "collector: failed to give up rights and become '%s': %s",
+				  u->name, strerror(-err));
 	return 0;
 }
 

@@ -21,7 +21,8 @@ struct sandbox_user {
 
 /*
  * Choose the user: @name if given, else "nobody" for root, else whoever we are: the reader needs no
- * identity, since its files are opened before. Errors: an unknown name, or root (EXIT_USAGE); a name while not root (EXIT_PERMISSION).
+ * identity, since its files are opened before. Errors: an unknown name, or root (EXIT_USAGE); a
+ * name while not root (EXIT_PERMISSION).
  */
 int sandbox__choose(struct sandbox_user *out, const char *name, struct error *e);
 
@@ -30,7 +31,8 @@ int sandbox__enter(const struct sandbox_user *u, struct error *e);
 
 /*
  * Create or overwrite @path with the rights of whoever typed the command line, mode 0600; a file
- * that was not there before is given to who called sudo, else to @u. The descriptor, or -errno with @e.
+ * that was not there before is given to who called sudo, else to @u. The descriptor, or -errno with
+ * @e.
  */
 int sandbox__create(const struct sandbox_user *u, const char *path, struct error *e);
 

@@ -159,5 +159,6 @@ int stream__close(struct stream *s, enum trace_stop stop, struct error *e)
 
 	r.records = trace_writer__records(s->writer);
 	err = trace_writer__append(s->writer, TRACE_END, &r, sizeof(r), NULL, 0);
-	return err ? trace_writer__flush(s->writer, e) : trace_writer__drain(s->writer, DRAIN_MS, e);
+	return err ? trace_writer__flush(s->writer, e)
+		   : trace_writer__drain(s->writer, DRAIN_MS, e);
 }

@@ -15,7 +15,7 @@
 #include "probe/engine/sink.h"
 
 /* Engines do not know the stream; their numbers are its numbers. */
-#define SAME(name)                                                                                 \
+#define SAME(name) \
 	_Static_assert((unsigned)ENGINE_##name == (unsigned)TRACE_##name, "sink.h, records.h")
 SAME(ENDING_UNKNOWN);
 SAME(ENDING_RELEASED);
@@ -38,8 +38,8 @@ SAME(PHASE_UNKNOWN);
 SAME(UNKNOWN);
 #undef SAME
 
-#define STRING_MAX 4096u /* bytes of a string column: names, paths */
-#define FIRST_CONTEXT 1u /* engines count from it */
+#define STRING_MAX 4096u      /* bytes of a string column: names, paths */
+#define FIRST_CONTEXT 1u      /* engines count from it */
 #define TOKENS_MAX (1u << 20) /* of a prompt */
 
 /* A sequence that was introduced to the reader; forgotten when its request ends. */
@@ -78,8 +78,9 @@ static struct trace_column text_column(const char *text, uint16_t *length)
 	return (struct trace_column){ text, n };
 }
 
-#define APPEND(s, type, record, column, columns)                                                   \
-	trace_writer__append((s)->o.writer, (type), (record), sizeof(*(record)), (column), (columns))
+#define APPEND(s, type, record, column, columns) \
+	trace_writer__append((s)->o.writer, (type), (record), sizeof(*(record)), (column), \
+			     (columns))
 
 /* --- models and sequences ------------------------------------------------------------------- */
 
@@ -147,7 +148,8 @@ static void forget_sequences(struct stream_sink *s, uint32_t request)
 {
 	struct known_sequence *known, *next;
 
-	HASH_ITER(hh, s->sequences, known, next) {
+	HASH_ITER(hh, s->sequences, known, next)
+	{
 		if (known->request != request)
 			continue;
 		HASH_DEL(s->sequences, known);
@@ -247,7 +249,8 @@ static int on_request_end(void *ctx, const struct engine_request_end *q)
 		s->o.refresh(s->o.ctx);
 	forget_sequences(s, q->request);
 	err = APPEND(s, TRACE_REQUEST_END, &r, NULL, 0);
-	return err ? err : coverage__end(s->o.coverage, q->request, q->tokens, write_coverage, &out);
+	return err ? err
+		   : coverage__end(s->o.coverage, q->request, q->tokens, write_coverage, &out);
 }
 
 /* --- steps ---------------------------------------------------------------------------------- */
@@ -260,8 +263,7 @@ static size_t step_bytes(const struct engine_step *step)
 	for (uint32_t i = 0; i < step->routes; i++) {
 		const struct engine_route *r = &step->route[i];
 
-		bytes += sizeof(struct trace_route) + 24 +
-			 (size_t)r->rows * (4 + (size_t)r->k * 6);
+		bytes += sizeof(struct trace_route) + 24 + (size_t)r->rows * (4 + (size_t)r->k * 6);
 	}
 	return bytes;
 }
@@ -482,11 +484,13 @@ void stream_sink__free(struct stream_sink *s)
 
 	if (!s)
 		return;
-	HASH_ITER(hh, s->sequences, sequence, next_sequence) {
+	HASH_ITER(hh, s->sequences, sequence, next_sequence)
+	{
 		HASH_DEL(s->sequences, sequence);
 		free(sequence);
 	}
-	HASH_ITER(hh, s->contexts, context, next_context) {
+	HASH_ITER(hh, s->contexts, context, next_context)
+	{
 		HASH_DEL(s->contexts, context);
 		free(context);
 	}

@@ -28,7 +28,8 @@ int watchdog__begin(struct watchdog *w, struct stream *s, const struct attachmen
 }
 
 /* Hits of all sites with @program. */
-static uint64_t hits_of(const struct attachment *a, const struct watchdog_facts *f, uint32_t program)
+static uint64_t hits_of(const struct attachment *a, const struct watchdog_facts *f,
+			uint32_t program)
 {
 	uint64_t hits = 0;
 
@@ -52,14 +53,15 @@ static int say_silent(struct watchdog *w, struct stream *s, const struct attachm
 	if (w->silent_seconds < SILENT_SECONDS || w->said_silent)
 		return 0;
 	w->said_silent = true;
-	return stream__finding(s, TRACE_STATUS_WARN, pid, "capture", "router",
-			       "see `moeprobe doctor PID`",
-			       "the server computes, but no router result arrives: the router's probe "
-			       "%s", results ? "fires and finds nothing that it knows" : "never fires");
+	return stream__finding(
+		s, TRACE_STATUS_WARN, pid, "capture", "router", "see `moeprobe doctor PID`",
+		"the server computes, but no router result arrives: the router's probe "
+		"%s",
+		results ? "fires and finds nothing that it knows" : "never fires");
 }
 
 int watchdog__second(struct watchdog *w, struct stream *s, const struct attachment *a,
-		  const struct watchdog_facts *f)
+		     const struct watchdog_facts *f)
 {
 	uint32_t pid = (uint32_t)target__info(a->target)->pid;
 

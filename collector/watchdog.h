@@ -28,6 +28,6 @@ struct watchdog_facts {
 int watchdog__begin(struct watchdog *w, struct stream *s, const struct attachment *a);
 /* Once a second. 0, or the writer's error. */
 int watchdog__second(struct watchdog *w, struct stream *s, const struct attachment *a,
-		  const struct watchdog_facts *f);
+		     const struct watchdog_facts *f);
 
 #endif

@@ -103,8 +103,8 @@ struct state_request *request_table__take(struct request_table *t, uint32_t requ
 
 bool request__is_cut_off(const struct state_request *r)
 {
-	return r->ended && (r->ending == TRACE_ENDING_CAPTURE_END ||
-			    r->ending == TRACE_ENDING_TARGET_GONE);
+	return r->ended &&
+	       (r->ending == TRACE_ENDING_CAPTURE_END || r->ending == TRACE_ENDING_TARGET_GONE);
 }
 
 void request_table__end(struct request_table *t, struct state_request *r)

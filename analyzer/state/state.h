@@ -45,11 +45,11 @@ struct state_cost {
 	uint64_t interval_ns, hits, collector_cpu_ns; /* whole stream */
 	/* Of the intervals whose time a hit was calibrated: hits, their time, the intervals. */
 	uint64_t timed_hits, hit_ns, timed_ns;
-	uint32_t threads;                                     /* last said, TRACE_UNKNOWN */
-	uint64_t resident_bytes;                              /* largest */
-	uint32_t slowdown_ppm;  /* of the last interval, TRACE_UNKNOWN */
-	uint32_t collector_ppm; /* CPU of the last interval, TRACE_UNKNOWN */
-	double hits_per_second; /* of the last interval */
+	uint32_t threads;        /* last said, TRACE_UNKNOWN */
+	uint64_t resident_bytes; /* largest */
+	uint32_t slowdown_ppm;   /* of the last interval, TRACE_UNKNOWN */
+	uint32_t collector_ppm;  /* CPU of the last interval, TRACE_UNKNOWN */
+	double hits_per_second;  /* of the last interval */
 };
 
 struct state_summary {

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <strings.h>
 
-
 #include "analyzer/state/printable.h"
 #include "collector/trace/layout.h"
 #include "collector/trace/reader.h"

@@ -20,16 +20,15 @@ const char *missing__short_name(unsigned cause_index)
 		[TRACE_MISSING_AFTER_DETACH - 1] = "after detach",
 	};
 
-	return cause_index < TRACE_MISSING_COUNT && name[cause_index] ? name[cause_index]
-								       : "other";
+	return cause_index < TRACE_MISSING_COUNT && name[cause_index] ? name[cause_index] : "other";
 }
 
 double status__coverage(const struct state *s)
 {
 	const struct state_coverage *c = &state__summary(s)->coverage;
 
-	uint64_t never = c->missing[TRACE_MISSING_CACHED - 1] +
-			 c->missing[TRACE_MISSING_NOT_COMPUTED - 1];
+	uint64_t never =
+		c->missing[TRACE_MISSING_CACHED - 1] + c->missing[TRACE_MISSING_NOT_COMPUTED - 1];
 
 	if (c->expected <= never)
 		return -1;

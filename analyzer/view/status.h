@@ -10,13 +10,13 @@ struct state;
 
 /* As text for people; "-" where it is not known. */
 struct status {
-	char coverage[32];  /* "98.2 %": seen of computed rows x layers of ended requests */
-	char missing[240];  /* "cached 1.2 %, lost 0.3 %": every cause, of expected; "" if none */
-	char loss[80];      /* "0" or "12 (0.3 %)" */
+	char coverage[32]; /* "98.2 %": seen of computed rows x layers of ended requests */
+	char missing[240]; /* "cached 1.2 %, lost 0.3 %": every cause, of expected; "" if none */
+	char loss[80];     /* "0" or "12 (0.3 %)" */
 	const char *loss_cause; /* in words, of most of it; NULL if nothing was lost */
-	char invalid[32];   /* "0" */
-	char slowdown[32];  /* of the server, estimated for the last interval */
-	char collector[32]; /* its share of a CPU in the last interval */
+	char invalid[32];       /* "0" */
+	char slowdown[32];      /* of the server, estimated for the last interval */
+	char collector[32];     /* its share of a CPU in the last interval */
 	bool any_loss, any_invalid;
 };
 

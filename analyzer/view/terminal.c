@@ -228,8 +228,7 @@ static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 	snprintf(causes, sizeof(causes), "%s%s%s%s%s", s.loss_cause ? "most of the loss: " : "",
 		 s.loss_cause ? s.loss_cause : "", s.loss_cause && *s.missing ? "   " : "",
 		 *s.missing ? "not seen: " : "", s.missing);
-	screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_LABEL, "%s",
-		    causes);
+	screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_LABEL, "%s", causes);
 	x = put_pair(t, y, x, "coverage", s.coverage, SCREEN_STRONG);
 	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
 	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);

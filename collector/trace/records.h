@@ -40,36 +40,36 @@ enum trace_codec { TRACE_CODEC_NONE = 0, TRACE_CODEC_ZSTD = 1 };
 
 struct trace_block_header {
 	uint32_t magic;
-	uint16_t size;  /* of this header */
-	uint16_t codec; /* enum trace_codec */
+	uint16_t size;          /* of this header */
+	uint16_t codec;         /* enum trace_codec */
 	uint32_t stored_bytes;  /* following this header */
 	uint32_t decoded_bytes; /* after decoding */
-	uint32_t crc;           /* CRC-32 (zlib) of this header with crc = 0, then the stored bytes */
-	uint32_t records;       /* at least 1 */
+	uint32_t crc;      /* CRC-32 (zlib) of this header with crc = 0, then the stored bytes */
+	uint32_t records;  /* at least 1 */
 	uint64_t first_ns; /* smallest and largest time_ns of its records */
 	uint64_t last_ns;
 };
 _Static_assert(sizeof(struct trace_block_header) == 40, "file format");
 
 /* X(id, NAME, struct suffix). Ids are never reused. */
-#define TRACE_RECORDS(X)                                                                           \
-	X(1, SOURCE, source)                                                                       \
-	X(2, PROCESS, process)                                                                     \
-	X(3, CONTEXT, context)                                                                     \
-	X(4, MODEL, model)                                                                         \
-	X(5, SEQUENCE, sequence)                                                                   \
-	X(6, BIND, bind)                                                                           \
-	X(7, REQUEST_BEGIN, request_begin)                                                         \
-	X(8, REQUEST_END, request_end)                                                             \
-	X(9, STEP, step)                                                                           \
-	X(10, ROUTE, route)                                                                        \
-	X(12, CLOCK, clock)                                                                        \
-	X(13, LOSS, loss)                                                                          \
-	X(14, INVALID, invalid)                                                                    \
-	X(15, COST, cost)                                                                          \
-	X(16, COVERAGE, coverage)                                                                  \
-	X(17, END, end)                                                                            \
-	X(18, COUNTS, counts)                                                                      \
+#define TRACE_RECORDS(X) \
+	X(1, SOURCE, source) \
+	X(2, PROCESS, process) \
+	X(3, CONTEXT, context) \
+	X(4, MODEL, model) \
+	X(5, SEQUENCE, sequence) \
+	X(6, BIND, bind) \
+	X(7, REQUEST_BEGIN, request_begin) \
+	X(8, REQUEST_END, request_end) \
+	X(9, STEP, step) \
+	X(10, ROUTE, route) \
+	X(12, CLOCK, clock) \
+	X(13, LOSS, loss) \
+	X(14, INVALID, invalid) \
+	X(15, COST, cost) \
+	X(16, COVERAGE, coverage) \
+	X(17, END, end) \
+	X(18, COUNTS, counts) \
 	X(19, FINDING, finding)
 /* 11 is kept for LAUNCH. */
 
@@ -101,11 +101,11 @@ struct trace_process {
 	struct trace_record head;
 	uint32_t process; /* id in this stream */
 	uint32_t pid;
-	uint32_t parent; /* pid, TRACE_UNKNOWN */
-	uint32_t rank;   /* 0 for a single process */
-	uint64_t start_ticks;          /* field 22 of /proc/PID/stat */
+	uint32_t parent;      /* pid, TRACE_UNKNOWN */
+	uint32_t rank;        /* 0 for a single process */
+	uint64_t start_ticks; /* field 22 of /proc/PID/stat */
 	uint64_t pid_namespace_inode;
-	uint8_t build_id[20];          /* of the library that holds the router; zero: none */
+	uint8_t build_id[20]; /* of the library that holds the router; zero: none */
 	uint16_t engine_length, version_length, command_length;
 	uint16_t threads_length; /* reserved, 0 */
 	uint32_t reserved;
@@ -162,9 +162,9 @@ struct trace_request_begin {
 	uint32_t context;
 	uint32_t sequence;
 	uint32_t slot;
-	uint32_t task;   /* the server's number, TRACE_UNKNOWN */
-	uint32_t cached; /* tokens of the prompt taken from the cache, TRACE_UNKNOWN */
-	uint32_t prompt; /* tokens of the prompt, cached included, TRACE_UNKNOWN */
+	uint32_t task;         /* the server's number, TRACE_UNKNOWN */
+	uint32_t cached;       /* tokens of the prompt taken from the cache, TRACE_UNKNOWN */
+	uint32_t prompt;       /* tokens of the prompt, cached included, TRACE_UNKNOWN */
 	uint32_t prompt_known; /* entries of the tokens column */
 	uint64_t begin_ns;     /* when the server took it up; UINT64_MAX: before us */
 	uint16_t client_id_length;
@@ -172,11 +172,11 @@ struct trace_request_begin {
 };
 
 /* X(id, NAME, text) */
-#define TRACE_ENDINGS(X)                                                                           \
-	X(0, UNKNOWN, "unknown")                                                                   \
-	X(1, RELEASED, "released by the server")                                                   \
-	X(2, REPLACED, "slot taken over without a release seen")                                   \
-	X(3, TARGET_GONE, "target ended")                                                          \
+#define TRACE_ENDINGS(X) \
+	X(0, UNKNOWN, "unknown") \
+	X(1, RELEASED, "released by the server") \
+	X(2, REPLACED, "slot taken over without a release seen") \
+	X(3, TARGET_GONE, "target ended") \
 	X(4, CAPTURE_END, "capture ended")
 
 enum trace_ending {
@@ -188,9 +188,9 @@ enum trace_ending {
 struct trace_request_end {
 	struct trace_record head;
 	uint32_t request;
-	uint32_t ending;    /* enum trace_ending */
-	uint32_t rows;      /* rows seen of it */
-	uint32_t tokens;    /* tokens of its sequence by the server's word, TRACE_UNKNOWN */
+	uint32_t ending; /* enum trace_ending */
+	uint32_t rows;   /* rows seen of it */
+	uint32_t tokens; /* tokens of its sequence by the server's word, TRACE_UNKNOWN */
 };
 
 enum trace_phase { TRACE_PREFILL = 0, TRACE_DECODE = 1, TRACE_PHASE_UNKNOWN = 255 };
@@ -230,12 +230,12 @@ struct trace_clock {
 };
 
 /* X(id, NAME, text): where something that existed did not arrive. */
-#define TRACE_LOSSES(X)                                                                            \
-	X(1, RING_ROUTES, "router results lost: ring full")                                        \
-	X(2, RING_ROWS, "step descriptions lost: ring full")                                       \
-	X(3, RING_IDENTITY, "request descriptions lost: ring full")                                \
-	X(4, CHUNKS, "captures with a missing chunk, dropped whole")                               \
-	X(5, QUEUE, "steps dropped: the reader of the stream was too slow")                        \
+#define TRACE_LOSSES(X) \
+	X(1, RING_ROUTES, "router results lost: ring full") \
+	X(2, RING_ROWS, "step descriptions lost: ring full") \
+	X(3, RING_IDENTITY, "request descriptions lost: ring full") \
+	X(4, CHUNKS, "captures with a missing chunk, dropped whole") \
+	X(5, QUEUE, "steps dropped: the reader of the stream was too slow") \
 	X(6, NO_STEP, "router results whose step description was lost")
 
 enum trace_loss_cause {
@@ -255,15 +255,15 @@ struct trace_loss {
 };
 
 /* X(id, NAME, text): what was read but failed its check. Neither loss nor data. */
-#define TRACE_INVALIDS(X)                                                                          \
-	X(1, FAULT, "target memory not readable")                                                  \
-	X(2, SHAPE, "tensor of another shape, type or size")                                       \
-	X(3, EXPERT_RANGE, "expert id out of range")                                               \
-	X(4, EXPERT_REPEATED, "expert chosen twice for a token")                                   \
-	X(5, WEIGHT, "weight not a finite number")                                                 \
-	X(6, ROW, "row with an impossible position, sequence or flag")                             \
-	X(7, ROW_COUNT, "layer with another number of rows than its step")                         \
-	X(8, IDENTITY, "request description failed its check")                                     \
+#define TRACE_INVALIDS(X) \
+	X(1, FAULT, "target memory not readable") \
+	X(2, SHAPE, "tensor of another shape, type or size") \
+	X(3, EXPERT_RANGE, "expert id out of range") \
+	X(4, EXPERT_REPEATED, "expert chosen twice for a token") \
+	X(5, WEIGHT, "weight not a finite number") \
+	X(6, ROW, "row with an impossible position, sequence or flag") \
+	X(7, ROW_COUNT, "layer with another number of rows than its step") \
+	X(8, IDENTITY, "request description failed its check") \
 	X(9, WARM_UP, "rows of a warm-up or of no request, dropped")
 
 enum trace_invalid_cause {
@@ -292,20 +292,20 @@ struct trace_cost {
 };
 
 /* X(id, NAME, text): why positions of a request have no routing in a layer. */
-#define TRACE_MISSING(X)                                                                           \
-	X(1, CACHED, "cached prefix: computed for an earlier request")                             \
-	X(2, NOT_COMPUTED, "last layer: never computed for rows without output")                   \
-	X(3, LOST, "lost on the way")                                                              \
-	X(4, INVALID, "failed its check")                                                          \
-	X(5, BEFORE_ATTACH, "computed before we attached")                                         \
-	X(6, NOT_ROUTED, "no router result arrived")                                               \
+#define TRACE_MISSING(X) \
+	X(1, CACHED, "cached prefix: computed for an earlier request") \
+	X(2, NOT_COMPUTED, "last layer: never computed for rows without output") \
+	X(3, LOST, "lost on the way") \
+	X(4, INVALID, "failed its check") \
+	X(5, BEFORE_ATTACH, "computed before we attached") \
+	X(6, NOT_ROUTED, "no router result arrived") \
 	X(7, AFTER_DETACH, "still being computed when the capture ended")
 
 enum trace_missing {
 #define X(id, name, text) TRACE_MISSING_##name = (id),
 	TRACE_MISSING(X)
 #undef X
-	TRACE_MISSING_COUNT = 7
+		TRACE_MISSING_COUNT = 7
 };
 
 /* expected = seen + sum of missing[], exactly, for one request and layer; said at the request's
@@ -320,13 +320,13 @@ struct trace_coverage {
 };
 
 /* X(id, NAME, text): why the capture ended. */
-#define TRACE_STOPS(X)                                                                             \
-	X(0, UNKNOWN, "unknown")                                                                   \
-	X(1, ASKED, "stopped by the user")                                                         \
-	X(2, DURATION, "duration over")                                                            \
-	X(3, TARGET_EXIT, "target exited")                                                         \
-	X(4, TARGET_EXEC, "target became another program")                                         \
-	X(5, FAILED, "collector failed")                                                           \
+#define TRACE_STOPS(X) \
+	X(0, UNKNOWN, "unknown") \
+	X(1, ASKED, "stopped by the user") \
+	X(2, DURATION, "duration over") \
+	X(3, TARGET_EXIT, "target exited") \
+	X(4, TARGET_EXEC, "target became another program") \
+	X(5, FAILED, "collector failed") \
 	X(6, OUTPUT, "output could not be written")
 
 enum trace_stop {

@@ -13,11 +13,11 @@
 #include <linux/types.h>
 
 /* X(id, NAME, what it carries). Ids are never reused. */
-#define MP_EVENTS(X)                                                                               \
-	X(1, ROUTE, "one router result: rows x k expert ids and final gate weights")               \
-	X(2, ROWS, "the rows of one forward computation: token, position, sequence, output")       \
-	X(3, TEXT_LINE, "one formatted-log call: function, format, its first integers")            \
-	X(4, TASK, "one queued server task: id, kind, the client's id")                            \
+#define MP_EVENTS(X) \
+	X(1, ROUTE, "one router result: rows x k expert ids and final gate weights") \
+	X(2, ROWS, "the rows of one forward computation: token, position, sequence, output") \
+	X(3, TEXT_LINE, "one formatted-log call: function, format, its first integers") \
+	X(4, TASK, "one queued server task: id, kind, the client's id") \
 	X(5, TASK_TOKENS, "the prompt of a queued task as token ids")
 
 enum mp_event_kind {
@@ -68,7 +68,8 @@ _Static_assert(sizeof(struct mp_event_route) == 96, "mp_event_route is shared");
 struct mp_event_rows {
 	struct mp_event event;
 	__u32 flags;
-	__u32 computation; /* ROWS hits of this thread, this one included; also those that were lost */
+	__u32 computation; /* ROWS hits of this thread, this one included; also those that were lost
+			    */
 };
 _Static_assert(sizeof(struct mp_event_rows) == 56, "mp_event_rows is shared");
 

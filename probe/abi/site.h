@@ -17,18 +17,18 @@
 #define MP_ROWS_MAX 16384 /* rows of one computation at most; more are counted, not read */
 
 /* Kernel programs (probe/bpf), in the order of the skeleton. X(id, name, section function) */
-#define MP_PROGRAMS(X)                                                                             \
-	X(0, ROUTE, mp_route)                                                                      \
-	X(1, ROWS, mp_rows)                                                                        \
-	X(2, LINE, mp_line)                                                                        \
-	X(3, TASKS, mp_tasks)                                                                      \
+#define MP_PROGRAMS(X) \
+	X(0, ROUTE, mp_route) \
+	X(1, ROWS, mp_rows) \
+	X(2, LINE, mp_line) \
+	X(3, TASKS, mp_tasks) \
 	X(4, EMPTY, mp_empty)
 
 enum mp_program {
 #define X(id, name, function) MP_PROGRAM_##name = (id),
 	MP_PROGRAMS(X)
 #undef X
-	MP_PROGRAM_COUNT
+		MP_PROGRAM_COUNT
 };
 
 /* Where an 8-byte value is: start at argument @base (0 .. 5: registers, in calling order), then
@@ -81,11 +81,11 @@ struct mp_line_site {
  * is 0 the program looks for it in every 8-byte slot and reports what it found. */
 struct mp_tasks_site {
 	__u32 argument;
-	__u32 element_size;          /* 0: not learned */
-	__u32 text_offset;           /* pointer to the client's id; 0: not learned */
-	__u32 tokens_offset;         /* {begin, end} of __s32; 0: not learned */
-	__u32 vocabulary;            /* tokens are in 0 .. vocabulary - 1; 0: unknown, then any >= 0 */
-	__u32 tokens_max;            /* tokens read of one prompt at most */
+	__u32 element_size;  /* 0: not learned */
+	__u32 text_offset;   /* pointer to the client's id; 0: not learned */
+	__u32 tokens_offset; /* {begin, end} of __s32; 0: not learned */
+	__u32 vocabulary;    /* tokens are in 0 .. vocabulary - 1; 0: unknown, then any >= 0 */
+	__u32 tokens_max;    /* tokens read of one prompt at most */
 	char prefix[MP_PREFIX_SIZE]; /* the client's id begins so */
 };
 
@@ -105,16 +105,16 @@ struct mp_site {
 _Static_assert(sizeof(struct mp_site) == 128, "mp_site is shared");
 
 /* Counters of one row, one array per CPU; added up by the reader. X(id, name, meaning) */
-#define MP_COUNTERS(X)                                                                             \
-	X(0, hits, "times the probed place was reached by the target")                             \
-	X(1, foreign, "hits by another process")                                                   \
-	X(2, unguarded, "hits that the guard turned away (other threads of the operator)")         \
-	X(3, matched, "hits that are what the row looks for")                                      \
-	X(4, fault, "captures given up because the target's memory could not be read")             \
-	X(5, shape, "captures given up because a shape, type or limit did not hold")               \
-	X(6, events, "events (chunks) delivered to the ring")                                      \
-	X(7, dropped, "captures lost because the ring was full")                                   \
-	X(8, dropped_rows, "rows (ROUTE, ROWS) or tokens in those captures")                       \
+#define MP_COUNTERS(X) \
+	X(0, hits, "times the probed place was reached by the target") \
+	X(1, foreign, "hits by another process") \
+	X(2, unguarded, "hits that the guard turned away (other threads of the operator)") \
+	X(3, matched, "hits that are what the row looks for") \
+	X(4, fault, "captures given up because the target's memory could not be read") \
+	X(5, shape, "captures given up because a shape, type or limit did not hold") \
+	X(6, events, "events (chunks) delivered to the ring") \
+	X(7, dropped, "captures lost because the ring was full") \
+	X(8, dropped_rows, "rows (ROUTE, ROWS) or tokens in those captures") \
 	X(9, bytes, "bytes delivered to the ring")
 
 struct mp_counters {
@@ -127,9 +127,9 @@ _Static_assert(sizeof(struct mp_counters) == 128, "mp_counters is shared");
 
 /* Constants set before the programs are loaded. */
 struct mp_config {
-	__u64 pid_namespace_dev;   /* 0: the reader is in the initial pid namespace */
+	__u64 pid_namespace_dev; /* 0: the reader is in the initial pid namespace */
 	__u64 pid_namespace_inode;
-	__u32 ring_bytes;          /* size of the ring; routes leave a quarter of it to the rest */
+	__u32 ring_bytes; /* size of the ring; routes leave a quarter of it to the rest */
 	__u32 reserved;
 };
 _Static_assert(sizeof(struct mp_config) == 24, "mp_config is shared");

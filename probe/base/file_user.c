@@ -44,8 +44,8 @@ static int set_overruling(bool on)
 
 	for (int i = 0; i < OVERRULING && !err; i++) {
 		if (cap_get_flag(mine, overruling[i], CAP_PERMITTED, &permitted) ||
-		    (permitted == CAP_SET &&
-		     cap_set_flag(mine, CAP_EFFECTIVE, 1, &overruling[i], on ? CAP_SET : CAP_CLEAR)))
+		    (permitted == CAP_SET && cap_set_flag(mine, CAP_EFFECTIVE, 1, &overruling[i],
+							  on ? CAP_SET : CAP_CLEAR)))
 			err = -errno;
 	}
 	if (!err && cap_set_proc(mine))

@@ -7,16 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPEN_MAX 256             /* threads with an unfinished capture */
-#define BYTES_MAX (32u << 20)    /* of all unfinished captures together */
-#define CHUNKS_MAX 4096          /* of one capture; the kernel makes a few hundred at most */
+#define OPEN_MAX 256          /* threads with an unfinished capture */
+#define BYTES_MAX (32u << 20) /* of all unfinished captures together */
+#define CHUNKS_MAX 4096       /* of one capture; the kernel makes a few hundred at most */
 
 /* What one thread is in the middle of. */
 struct open_capture {
 	UT_hash_handle hh;
 	uint32_t tid;
-	struct mp_event head;    /* of its first event that arrived */
-	bool broken;             /* a chunk is missing; already counted */
+	struct mp_event head; /* of its first event that arrived */
+	bool broken;          /* a chunk is missing; already counted */
 	uint32_t next_chunk, next_first;
 	size_t bytes;
 	struct mp_event **chunk; /* head.chunks entries, next_chunk of them owned copies */
@@ -84,7 +84,7 @@ void captures__free(struct captures *c)
 	if (!c)
 		return;
 	HASH_ITER(hh, c->open, o, next)
-		open_capture__remove(c, o);
+	open_capture__remove(c, o);
 	forget_complete(c);
 	free(c);
 }
@@ -99,8 +99,8 @@ static bool same_capture(const struct mp_event *a, const struct mp_event *b)
 static bool makes_sense(const struct mp_event *ev)
 {
 	return ev->chunks && ev->chunks <= CHUNKS_MAX && ev->chunk < ev->chunks &&
-	       ev->first <= ev->total && ev->count <= ev->total - ev->first && (ev->chunks == 1 || ev->count) &&
-	       (ev->chunk || !ev->first) &&
+	       ev->first <= ev->total && ev->count <= ev->total - ev->first &&
+	       (ev->chunks == 1 || ev->count) && (ev->chunk || !ev->first) &&
 	       (ev->chunk + 1 < ev->chunks || ev->count == ev->total - ev->first);
 }
 
@@ -207,7 +207,8 @@ void captures__expire(struct captures *c, uint64_t before_ns)
 {
 	struct open_capture *o, *next;
 
-	HASH_ITER(hh, c->open, o, next) {
+	HASH_ITER(hh, c->open, o, next)
+	{
 		if (o->head.time_ns >= before_ns)
 			continue;
 		open_capture__break(c, o);

@@ -27,7 +27,7 @@ struct engine_site {
 	const struct mapping *library; /* borrowed from the target */
 	struct site place;
 	struct mp_site row;
-	unsigned required;             /* 0: attach goes on without it, @without says what is lost */
+	unsigned required; /* 0: attach goes on without it, @without says what is lost */
 	const char *without;
 };
 
@@ -37,9 +37,9 @@ struct engine_site {
 struct engine_plan {
 	size_t sites;
 	struct engine_site site[ENGINE_SITES_MAX];
-	char version[64];         /* of the engine, "" if unknown */
-	uint8_t build_id[20];     /* of the library with the router */
-	uint32_t threads;         /* that run the router operator, ENGINE_UNKNOWN */
+	char version[64];     /* of the engine, "" if unknown */
+	uint8_t build_id[20]; /* of the library with the router */
+	uint32_t threads;     /* that run the router operator, ENGINE_UNKNOWN */
 	/* Predicted hits of one step: by each of those threads, and by all; < 0: unknown. */
 	double hits_per_step_thread, hits_per_step;
 };
@@ -47,8 +47,8 @@ struct engine_plan {
 struct engine; /* per engine, per target: assembly state */
 
 struct engine_ops {
-	const char *name;        /* "llama.cpp" */
-	const char *looked_for;  /* what match() searches, for "no known engine" */
+	const char *name;       /* "llama.cpp" */
+	const char *looked_for; /* what match() searches, for "no known engine" */
 
 	/* 1 if this engine runs in @t, 0 if not, -errno with @e if that cannot be said. */
 	int (*match)(struct target *t, struct error *e);

@@ -22,7 +22,7 @@ struct engine_context {
 	pid_t pid;
 	uint64_t key; /* the engine's own identity (an address) */
 	const char *architecture, *name, *path, *quantisation; /* "" if unknown */
-	uint32_t layers;  /* MoE layers */
+	uint32_t layers;                                       /* MoE layers */
 	const uint16_t *layer_ids;
 	uint32_t experts, k, shared_experts, vocabulary, blocks, normalised; /* or ENGINE_UNKNOWN */
 	bool from_file;
@@ -34,9 +34,9 @@ struct engine_request {
 	uint32_t context; /* ENGINE_UNKNOWN: it had no row, and there are several to choose from */
 	uint32_t sequence;
 	uint32_t slot, epoch;
-	uint32_t task;   /* ENGINE_UNKNOWN if it began before us */
-	uint32_t cached; /* prompt tokens taken from the cache, ENGINE_UNKNOWN */
-	uint32_t prompt; /* prompt tokens, ENGINE_UNKNOWN */
+	uint32_t task;         /* ENGINE_UNKNOWN if it began before us */
+	uint32_t cached;       /* prompt tokens taken from the cache, ENGINE_UNKNOWN */
+	uint32_t prompt;       /* prompt tokens, ENGINE_UNKNOWN */
 	const int32_t *tokens; /* the prompt, NULL if not captured */
 	const char *client_id; /* "" if unknown */
 	bool before_attach;
@@ -60,8 +60,8 @@ struct engine_row {
 	uint32_t sequence;
 	uint32_t request; /* ENGINE_UNKNOWN: of no known request */
 	uint32_t position;
-	int32_t token; /* -1: unknown */
-	uint8_t phase; /* enum engine_phase */
+	int32_t token;  /* -1: unknown */
+	uint8_t phase;  /* enum engine_phase */
 	uint8_t output; /* logits asked for: this row reaches the last layer */
 };
 

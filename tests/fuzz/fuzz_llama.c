@@ -167,8 +167,13 @@ static size_t good_event(uint8_t *bytes, uint32_t kind, uint32_t *turn)
 {
 	struct mp_event *ev = (struct mp_event *)bytes;
 
-	*ev = (struct mp_event){ .kind = (uint16_t)kind, .tid = 1, .object = 7, .chunks = 1,
-				 .total = 2, .count = 2, .time_ns = 1000ull * ++*turn };
+	*ev = (struct mp_event){ .kind = (uint16_t)kind,
+				 .tid = 1,
+				 .object = 7,
+				 .chunks = 1,
+				 .total = 2,
+				 .count = 2,
+				 .time_ns = 1000ull * ++*turn };
 	if (kind == MP_EVENT_ROWS) {
 		static const int32_t column[] = { 5, 6, 3, 4, 0, 0 };
 
@@ -243,8 +248,8 @@ static void one(struct engine *g, const struct engine_sink *sink, const uint8_t 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct said said;
-	struct engine_sink sink = { on_context, on_begin,   on_end,  on_step,
-				    on_invalid, on_lost, &said };
+	struct engine_sink sink = { on_context, on_begin, on_end, on_step,
+				    on_invalid, on_lost,  &said };
 	uint32_t turn[2] = { 0 };
 	struct engine *g;
 

@@ -148,8 +148,8 @@ static inline struct play *play__new(bool with_file)
 		assert_int_equal(buffer__append(&saved, &m, sizeof(m)), 0);
 	assert_int_equal(engine_llama.replay(&p->engine, saved.data, saved.size, NULL), 0);
 	buffer__free(&saved);
-	p->sink = (struct engine_sink){ play__context, play__begin,   play__end,
-					play__step,    play__invalid, play__lost, p };
+	p->sink = (struct engine_sink){ play__context, play__begin, play__end, play__step,
+					play__invalid, play__lost,  p };
 	p->table[TASKS_SITE].program = MP_PROGRAM_TASKS;
 	engine_llama.table(p->engine, p->table);
 	p->now = 1000000;
@@ -199,9 +199,15 @@ static inline int play__rows_chunk(struct play *p, uint32_t tid, const struct ro
 	uint8_t *at = bytes + sizeof(*e);
 
 	memset(bytes, 0, sizeof(bytes));
-	e->event = (struct mp_event){ .kind = MP_EVENT_ROWS, .site = 1, .tid = tid,
-				      .object = GRAPH + tid, .chunk = chunk, .chunks = chunks,
-				      .total = total, .first = first, .count = count,
+	e->event = (struct mp_event){ .kind = MP_EVENT_ROWS,
+				      .site = 1,
+				      .tid = tid,
+				      .object = GRAPH + tid,
+				      .chunk = chunk,
+				      .chunks = chunks,
+				      .total = total,
+				      .first = first,
+				      .count = count,
 				      .time_ns = time_ns };
 	e->computation = p->computation;
 	for (uint32_t i = 0; i < count; i++) {
@@ -230,9 +236,9 @@ static inline void play__rows(struct play *p, const struct row *row, uint32_t n)
 
 struct router {
 	uint32_t tid, computation, layer, k, stride;
-	const int32_t *ids;     /* [count][k]; NULL: 0 .. k - 1 in each row */
-	const float *weights;   /* NULL: 0.5, 0.25, ... */
-	const char *name;       /* NULL: made from layer */
+	const int32_t *ids;   /* [count][k]; NULL: 0 .. k - 1 in each row */
+	const float *weights; /* NULL: 0.5, 0.25, ... */
+	const char *name;     /* NULL: made from layer */
 	uint32_t total, first, count;
 	uint16_t chunk, chunks;
 	uint64_t time_ns;
@@ -245,9 +251,14 @@ static inline int play__router(struct play *p, struct router r)
 	uint8_t *ids = bytes + sizeof(*e), *weights = ids + 4 * r.count * r.k;
 
 	memset(bytes, 0, sizeof(bytes));
-	e->event = (struct mp_event){ .kind = MP_EVENT_ROUTE, .tid = r.tid, .chunk = r.chunk,
-				      .chunks = r.chunks ? r.chunks : 1, .total = r.total,
-				      .first = r.first, .count = r.count, .time_ns = r.time_ns };
+	e->event = (struct mp_event){ .kind = MP_EVENT_ROUTE,
+				      .tid = r.tid,
+				      .chunk = r.chunk,
+				      .chunks = r.chunks ? r.chunks : 1,
+				      .total = r.total,
+				      .first = r.first,
+				      .count = r.count,
+				      .time_ns = r.time_ns };
 	e->k = r.k;
 	e->experts = r.stride;
 	e->computation = r.computation;
@@ -268,8 +279,13 @@ static inline int play__router(struct play *p, struct router r)
 /* A good route of the current computation. */
 static inline struct router route_of(const struct play *p, uint32_t layer, uint32_t rows)
 {
-	return (struct router){ .tid = THREAD, .computation = p->computation, .layer = layer,
-				.k = K, .stride = EXPERTS, .total = rows, .count = rows };
+	return (struct router){ .tid = THREAD,
+				.computation = p->computation,
+				.layer = layer,
+				.k = K,
+				.stride = EXPERTS,
+				.total = rows,
+				.count = rows };
 }
 
 /* All layers of a step with @rows rows, @outputs of them in the last. */
@@ -290,9 +306,15 @@ static inline void play__routes(struct play *p, uint32_t rows, uint32_t outputs)
 static inline int play__line_on(struct play *p, uint32_t tid, const char *function, int32_t slot,
 				int32_t task, const char *format, int64_t argument)
 {
-	struct mp_event_line e = { .event = { .kind = MP_EVENT_TEXT_LINE, .tid = tid, .chunks = 1,
-					      .total = 1, .count = 1, .site = 2 },
-				   .slot = slot, .task = task, .args = { argument } };
+	struct mp_event_line e = { .event = { .kind = MP_EVENT_TEXT_LINE,
+					      .tid = tid,
+					      .chunks = 1,
+					      .total = 1,
+					      .count = 1,
+					      .site = 2 },
+				   .slot = slot,
+				   .task = task,
+				   .args = { argument } };
 
 	snprintf(e.format, sizeof(e.format), "%s", format);
 	snprintf(e.function, sizeof(e.function), "%s", function);
@@ -302,7 +324,8 @@ static inline int play__line_on(struct play *p, uint32_t tid, const char *functi
 static inline void play__launch(struct play *p, int32_t slot, int32_t task)
 {
 	assert_int_equal(play__line_on(p, THREAD, "launch_slot_with_task", slot, task,
-				       HEAD "processing task, is_child = %d\n", 0), 0);
+				       HEAD "processing task, is_child = %d\n", 0),
+			 0);
 }
 
 static inline void play__release(struct play *p, int32_t slot, int32_t task, int32_t tokens)
@@ -310,7 +333,8 @@ static inline void play__release(struct play *p, int32_t slot, int32_t task, int
 	/* The upper half of an int's stack slot is whatever was there. */
 	assert_int_equal(play__line_on(p, THREAD, "release", slot, task,
 				       HEAD "stop processing: n_tokens = %d, truncated = %d\n",
-				       0x5500000000 | tokens), 0);
+				       0x5500000000 | tokens),
+			 0);
 }
 
 struct queued {
@@ -324,17 +348,31 @@ struct queued {
 
 static inline struct queued queued_task(struct play *p, int32_t task, const char *client_id)
 {
-	return (struct queued){ .tid = 90, .queue = 0x9000, .task = task, .client_id = client_id,
-				.span = 2352, .text_offset = 1968, .texts = 1,
+	return (struct queued){ .tid = 90,
+				.queue = 0x9000,
+				.task = task,
+				.client_id = client_id,
+				.span = 2352,
+				.text_offset = 1968,
+				.texts = 1,
 				.time_ns = p->now += 1000 };
 }
 
 static inline void play__queue(struct play *p, struct queued q)
 {
 	struct mp_event_task e = {
-		.event = { .kind = MP_EVENT_TASK, .tid = q.tid, .site = TASKS_SITE, .chunks = 1,
-			   .total = 1, .count = 1, .object = q.queue, .time_ns = q.time_ns },
-		.tasks = q.tasks, .span = q.span, .task = q.task, .text_offset = q.text_offset,
+		.event = { .kind = MP_EVENT_TASK,
+			   .tid = q.tid,
+			   .site = TASKS_SITE,
+			   .chunks = 1,
+			   .total = 1,
+			   .count = 1,
+			   .object = q.queue,
+			   .time_ns = q.time_ns },
+		.tasks = q.tasks,
+		.span = q.span,
+		.task = q.task,
+		.text_offset = q.text_offset,
 		.texts = q.texts,
 	};
 
@@ -349,9 +387,14 @@ static inline void play__tokens(struct play *p, struct queued q, uint32_t offset
 	struct mp_event_tokens *e = (struct mp_event_tokens *)bytes;
 
 	memset(bytes, 0, sizeof(bytes));
-	e->event = (struct mp_event){ .kind = MP_EVENT_TASK_TOKENS, .tid = q.tid,
-				      .site = TASKS_SITE, .chunks = 1, .total = n, .count = n,
-				      .object = q.queue, .time_ns = q.time_ns };
+	e->event = (struct mp_event){ .kind = MP_EVENT_TASK_TOKENS,
+				      .tid = q.tid,
+				      .site = TASKS_SITE,
+				      .chunks = 1,
+				      .total = n,
+				      .count = n,
+				      .object = q.queue,
+				      .time_ns = q.time_ns };
 	e->task = q.task;
 	e->offset = offset;
 	memcpy(bytes + sizeof(*e), tokens, n * 4);
@@ -367,8 +410,7 @@ static inline void play__prompt_rows(struct play *p, int32_t slot, int32_t from,
 
 	assert_true(n <= 64);
 	for (uint32_t i = 0; i < n; i++)
-		row[i] = ROW(100 + from + (int32_t)i, from + (int32_t)i, slot,
-			     ends && i == n - 1);
+		row[i] = ROW(100 + from + (int32_t)i, from + (int32_t)i, slot, ends && i == n - 1);
 	play__rows(p, row, n);
 	play__routes(p, n, ends);
 }

@@ -211,8 +211,9 @@ static uint32_t computation_of(const struct mp_event *e)
 /* Routes name their computation also where its rows could not be read, and say so. */
 static void routes_name_their_computation(void **state)
 {
-	static const uint32_t wanted[] = { 1, 1, 1, 1, 2 | MP_COMPUTATION_REFUSED,
-					   3 | MP_COMPUTATION_REFUSED, 4, 4, 4 };
+	static const uint32_t wanted[] = {
+		1, 1, 1, 1, 2 | MP_COMPUTATION_REFUSED, 3 | MP_COMPUTATION_REFUSED, 4, 4, 4
+	};
 	struct heard h;
 
 	SKIP_IF_UNABLE();

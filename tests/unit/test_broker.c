@@ -272,7 +272,8 @@ static void test_read_only(void **state)
 {
 	struct family f = start_family();
 	struct broker *b = start_broker(f.parent, false);
-	struct broker_request r = { .operation = BROKER_OPEN_PROC, .pid = f.parent,
+	struct broker_request r = { .operation = BROKER_OPEN_PROC,
+				    .pid = f.parent,
 				    .file = PROC_EXE };
 	struct broker_response response;
 	int fds[BROKER_FDS_MAX];
@@ -290,8 +291,9 @@ static void test_bounds(void **state)
 	struct family f = start_family();
 	struct broker *b = start_broker(f.parent, false);
 	struct broker_request r = { .pid = f.parent };
-	static const uint32_t rings[] = { 0, 1, 4096, 65535, 65537, 3u << 20, 32u << 20,
-					  UINT32_MAX };
+	static const uint32_t rings[] = {
+		0, 1, 4096, 65535, 65537, 3u << 20, 32u << 20, UINT32_MAX
+	};
 
 	r.operation = BROKER_OPERATION_COUNT;
 	assert_int_equal(ask(b, &r), -EINVAL);
@@ -404,8 +406,7 @@ static void test_opener(void **state)
 	{
 		struct broker_response response;
 
-		assert_int_equal(recv(client.fd, &response, sizeof(response), 0),
-				 sizeof(response));
+		assert_int_equal(recv(client.fd, &response, sizeof(response), 0), sizeof(response));
 		assert_int_equal(response.result, -EINVAL);
 	}
 	fd = o.open_proc(o.ctx, f.parent, PROC_STAT);

@@ -15,8 +15,8 @@
 
 static int parse(struct error *e, const char *first, const char *second)
 {
-	char *argv[] = { "moeprobe-collector", (char *)(uintptr_t)first,
-			 (char *)(uintptr_t)second, NULL };
+	char *argv[] = { "moeprobe-collector", (char *)(uintptr_t)first, (char *)(uintptr_t)second,
+			 NULL };
 	struct collector_options o;
 
 	memset(e, 0, sizeof(*e));

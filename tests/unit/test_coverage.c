@@ -70,7 +70,10 @@ static void check(const struct coverage_line *l, uint32_t layer, struct want w)
 static void begin(struct coverage *c, uint32_t request, uint32_t cached, bool before)
 {
 	struct engine_request r = {
-		.request = request, .context = 1, .cached = cached, .before_attach = before,
+		.request = request,
+		.context = 1,
+		.cached = cached,
+		.before_attach = before,
 	};
 
 	assert_int_equal(coverage__begin(c, &r), 0);
@@ -87,8 +90,10 @@ static void step_at(struct coverage *c, uint64_t begin_ns, uint32_t request, uin
 	struct engine_step s = { .context = 1, .begin_ns = begin_ns, .rows = count };
 
 	for (uint32_t i = 0; i < count; i++)
-		row[i] = (struct engine_row){ .sequence = 1, .request = request,
-					      .position = position + i, .output = i == count - 1 };
+		row[i] = (struct engine_row){ .sequence = 1,
+					      .request = request,
+					      .position = position + i,
+					      .output = i == count - 1 };
 	for (int i = 0; i < LAYERS; i++) {
 		if (!(mask & 1u << i))
 			continue;
@@ -114,8 +119,12 @@ static void step(struct coverage *c, uint32_t request, uint32_t position, uint32
 static int setup(void **state)
 {
 	struct engine_context m = {
-		.context = 1, .layers = LAYERS, .layer_ids = layer_ids, .blocks = 4,
-		.experts = 8, .k = 2,
+		.context = 1,
+		.layers = LAYERS,
+		.layer_ids = layer_ids,
+		.blocks = 4,
+		.experts = 8,
+		.k = 2,
 	};
 	struct coverage *c = coverage__new();
 
@@ -317,8 +326,9 @@ static void test_no_output_rows(void **state)
 	};
 	struct engine_route route[2] = { { .layer = 1, .rows = 2, .k = 2 },
 					 { .layer = 2, .rows = 2, .k = 2 } };
-	struct engine_step first = { .context = 1, .begin_ns = 1000, .rows = 2, .row = row,
-				     .routes = 2, .route = route };
+	struct engine_step first = {
+		.context = 1, .begin_ns = 1000, .rows = 2, .row = row, .routes = 2, .route = route
+	};
 	struct said s;
 
 	begin(c, 1, 0, false);
@@ -371,8 +381,9 @@ static void test_unknown_and_mixed(void **state)
 	struct engine_route route[3] = { { .layer = 1, .rows = 3, .k = 2 },
 					 { .layer = 2, .rows = 3, .k = 2 },
 					 { .layer = 3, .rows = 2, .k = 2, .row = outputs } };
-	struct engine_step mixed = { .context = 1, .begin_ns = 1000, .rows = 3, .row = row,
-				     .routes = 3, .route = route };
+	struct engine_step mixed = {
+		.context = 1, .begin_ns = 1000, .rows = 3, .row = row, .routes = 3, .route = route
+	};
 	struct said s;
 
 	begin(c, 5, 3, false);
@@ -434,8 +445,9 @@ static void test_late_layer(void **state)
 	struct engine_row row = { .sequence = 1, .request = 1, .output = 1 };
 	struct engine_route route[2] = { { .layer = 0, .rows = 1, .k = 2 },
 					 { .layer = 9, .rows = 1, .k = 2 } };
-	struct engine_step s = { .context = 2, .begin_ns = 1000, .rows = 1, .row = &row,
-				 .routes = 1, .route = route };
+	struct engine_step s = {
+		.context = 2, .begin_ns = 1000, .rows = 1, .row = &row, .routes = 1, .route = route
+	};
 	struct said said;
 
 	assert_int_equal(coverage__step(c, &s, true), 0);
@@ -452,12 +464,14 @@ static void test_late_layer(void **state)
 static void test_absurd(void **state)
 {
 	struct coverage *c = *state;
-	struct engine_row row = { .sequence = 1, .request = 1, .position = UINT32_MAX - 1,
-				  .output = 1 };
+	struct engine_row row = {
+		.sequence = 1, .request = 1, .position = UINT32_MAX - 1, .output = 1
+	};
 	uint32_t far[2] = { 0, 77 };
 	struct engine_route route = { .layer = 1, .rows = 2, .k = 2, .row = far };
-	struct engine_step s = { .context = 1, .begin_ns = 1000, .rows = 1, .row = &row,
-				 .routes = 1, .route = &route };
+	struct engine_step s = {
+		.context = 1, .begin_ns = 1000, .rows = 1, .row = &row, .routes = 1, .route = &route
+	};
 	struct said said;
 
 	begin(c, 1, 0, false);

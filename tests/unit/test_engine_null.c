@@ -54,8 +54,8 @@ static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
 	return called();
 }
 
-static const struct engine_sink mute = { on_context, on_begin,	on_end,
-					 on_step,    on_invalid, on_lost, NULL };
+static const struct engine_sink mute = { on_context, on_begin, on_end, on_step,
+					 on_invalid, on_lost,  NULL };
 
 static struct target *self(void)
 {

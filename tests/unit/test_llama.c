@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Rows and routes become steps, or are refused by the right name (assemble, rows, route, context). */
+/* Rows and routes become steps, or are refused by the right name (assemble, rows, route, context).
+ */
 #include "tests/unit/llama_play.h"
 
 #include <errno.h>
@@ -235,9 +236,14 @@ static void impossible_choices_are_refused(void **state)
 
 static void impossible_shapes_are_refused(void **state)
 {
-	static const char *const names[] = { "ffn_moe_topk-", "ffn_moe_topk-1x", "ffn_moe_topk-65536",
-					     "ffn_moe_topk-4294967297", "ffn_moe_topk- 1",
-					     "ffn_moe_topk-999", "x", "" };
+	static const char *const names[] = { "ffn_moe_topk-",
+					     "ffn_moe_topk-1x",
+					     "ffn_moe_topk-65536",
+					     "ffn_moe_topk-4294967297",
+					     "ffn_moe_topk- 1",
+					     "ffn_moe_topk-999",
+					     "x",
+					     "" };
 	struct play *p = play__new(true);
 	struct router r;
 
@@ -255,9 +261,9 @@ static void impossible_shapes_are_refused(void **state)
 static void impossible_rows_are_refused(void **state)
 {
 	static const struct row bad[] = {
-		{ 1, 0, 0, 2, 1 },     { 1, 0, 0, 255, 1 }, { 1, -1, 0, 1, 1 },
-		{ 1, 0, 4096, 1, 1 },  { 1, 0, -1, 1, 1 },  { 1, 0, 0, 1, 0 },
-		{ VOCABULARY, 0, 0, 1, 1 }, { -2, 0, 0, 1, 1 }, { 1, 1 << 24, 0, 1, 1 },
+		{ 1, 0, 0, 2, 1 },          { 1, 0, 0, 255, 1 }, { 1, -1, 0, 1, 1 },
+		{ 1, 0, 4096, 1, 1 },       { 1, 0, -1, 1, 1 },  { 1, 0, 0, 1, 0 },
+		{ VOCABULARY, 0, 0, 1, 1 }, { -2, 0, 0, 1, 1 },  { 1, 1 << 24, 0, 1, 1 },
 	};
 	const size_t n = sizeof(bad) / sizeof(*bad);
 	struct play *p = play__new(true);
@@ -368,7 +374,8 @@ static void contexts_are_threads(void **state)
 	computation = p->computation;
 	p->computation = 0;
 	assert_int_equal(play__line_on(p, THREAD + 1, "launch_slot_with_task", 0, 0,
-				       HEAD "processing task, is_child = %d\n", 0), 0);
+				       HEAD "processing task, is_child = %d\n", 0),
+			 0);
 	assert_int_equal(play__rows_on(p, THREAD + 1, &ROW(9, 0, 0, 1), 1), 0);
 	for (uint32_t layer = 0; layer < LAYERS; layer++) {
 		struct router r = route_of(p, layer, 1);
@@ -400,8 +407,12 @@ static void what_never_routes_touches_no_request(void **state)
 		struct mp_event_rows *e = (struct mp_event_rows *)bytes;
 
 		memset(bytes, 0, sizeof(bytes));
-		e->event = (struct mp_event){ .kind = MP_EVENT_ROWS, .tid = THREAD, .chunks = 1,
-					      .object = 0xd4af7, .total = 1, .count = 1 };
+		e->event = (struct mp_event){ .kind = MP_EVENT_ROWS,
+					      .tid = THREAD,
+					      .chunks = 1,
+					      .object = 0xd4af7,
+					      .total = 1,
+					      .count = 1 };
 		e->computation = ++p->computation;
 		bytes[sizeof(*e) + 24] = 1;
 		bytes[sizeof(*e) + 32] = 1;
@@ -442,10 +453,15 @@ static void short_events_are_refused(void **state)
 			uint8_t *copy = malloc(size ? size : 1);
 
 			memset(bytes, 1, sizeof(bytes));
-			*ev = (struct mp_event){ .kind = kind, .chunks = 1, .total = 1, .count = 1,
-						 .size = (uint32_t)size, .tid = 1 };
+			*ev = (struct mp_event){ .kind = kind,
+						 .chunks = 1,
+						 .total = 1,
+						 .count = 1,
+						 .size = (uint32_t)size,
+						 .tid = 1 };
 			memcpy(copy, bytes, size);
-			if (engine_llama.event(p->engine, (void *)copy, size, &p->sink) == -EPROTO) {
+			if (engine_llama.event(p->engine, (void *)copy, size, &p->sink) ==
+			    -EPROTO) {
 				play__free(p);
 				p = play__new(true);
 			}

@@ -256,8 +256,8 @@ static void strange_lines_change_nothing(void **state)
 	assert_int_equal(p->invalid[ENGINE_INVALID_IDENTITY], 2);
 	play__generated(p, 0, 4);
 	assert_int_equal(p->begins, 1);
-	assert_int_equal(engine_llama.finish(p->engine, p->now, ENGINE_ENDING_TARGET_GONE, &p->sink),
-			 0);
+	assert_int_equal(
+		engine_llama.finish(p->engine, p->now, ENGINE_ENDING_TARGET_GONE, &p->sink), 0);
 	assert_int_equal(p->ends, 1);
 	assert_int_equal(p->end[0].ending, ENGINE_ENDING_TARGET_GONE);
 	play__free(p);
@@ -354,8 +354,8 @@ static void a_wrong_layout_is_unlearnt(void **state)
 	assert_int_equal(p->invalid[ENGINE_INVALID_IDENTITY], 1);
 	assert_string_equal(p->begin[1].client_id, "");
 	assert_int_equal(p->begin[1].request.prompt, ENGINE_UNKNOWN);
-	assert_int_equal(learnt(p)->element_size + learnt(p)->text_offset +
-				 learnt(p)->tokens_offset, 0);
+	assert_int_equal(
+		learnt(p)->element_size + learnt(p)->text_offset + learnt(p)->tokens_offset, 0);
 	play__release(p, 0, 2, 4);
 
 	queue_prompt(p, 3, "chatcmpl-three", 20);

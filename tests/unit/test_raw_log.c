@@ -191,7 +191,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_cut_everywhere),
-		cmocka_unit_test(test_foreign),	       cmocka_unit_test(test_bad_entry),
+		cmocka_unit_test(test_foreign),        cmocka_unit_test(test_bad_entry),
 		cmocka_unit_test(test_no_such_engine), cmocka_unit_test(test_full),
 	};
 

@@ -57,8 +57,7 @@ static void test_largest_cause_is_named(void **unused)
 	expect(s, " loss=3 loss_cause=queue invalid=0",
 	       "steps dropped: the reader of the stream was too slow");
 	lose(s, TRACE_LOSS_RING_ROUTES, 4);
-	expect(s, " loss=7 loss_cause=ring_routes invalid=0",
-	       "router results lost: ring full");
+	expect(s, " loss=7 loss_cause=ring_routes invalid=0", "router results lost: ring full");
 	lose(s, 999, 5); /* of a later version */
 	expect(s, " loss=12 loss_cause=other invalid=0", "other causes");
 	state__free(s);

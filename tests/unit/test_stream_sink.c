@@ -74,18 +74,39 @@ static void end(struct bench *b)
 
 static const uint16_t layer_ids[2] = { 0, 1 };
 static const struct engine_context model = {
-	.context = 1, .key = 0x1234, .architecture = "olmoe", .name = "n", .path = "/p",
-	.quantisation = "F32", .layers = 2, .layer_ids = layer_ids, .experts = 300, .k = 2,
-	.shared_experts = 0, .vocabulary = 10, .blocks = 2, .normalised = U, .from_file = true,
+	.context = 1,
+	.key = 0x1234,
+	.architecture = "olmoe",
+	.name = "n",
+	.path = "/p",
+	.quantisation = "F32",
+	.layers = 2,
+	.layer_ids = layer_ids,
+	.experts = 300,
+	.k = 2,
+	.shared_experts = 0,
+	.vocabulary = 10,
+	.blocks = 2,
+	.normalised = U,
+	.from_file = true,
 };
 
 static int say_begin(struct bench *b, uint32_t request, uint32_t sequence)
 {
 	static const int32_t tokens[3] = { 5, 6, 7 };
 	struct engine_request r = {
-		.request = request, .context = 1, .sequence = sequence, .slot = 2, .epoch = 4,
-		.task = 11, .cached = 1, .prompt = 3, .tokens = tokens, .client_id = "chat-1",
-		.begin_ns = 600, .time_ns = 700,
+		.request = request,
+		.context = 1,
+		.sequence = sequence,
+		.slot = 2,
+		.epoch = 4,
+		.task = 11,
+		.cached = 1,
+		.prompt = 3,
+		.tokens = tokens,
+		.client_id = "chat-1",
+		.begin_ns = 600,
+		.time_ns = 700,
 	};
 
 	return b->say.request_begin(b->say.ctx, &r);
@@ -99,7 +120,11 @@ static int say_step(struct bench *b, uint64_t number, uint32_t request)
 	static const uint32_t last[1] = { 1 };
 	struct engine_row row[2] = {
 		{ .sequence = 21, .request = request, .position = 1, .token = 6 },
-		{ .sequence = 21, .request = request, .position = 2, .token = 7, .output = 1,
+		{ .sequence = 21,
+		  .request = request,
+		  .position = 2,
+		  .token = 7,
+		  .output = 1,
 		  .phase = ENGINE_DECODE },
 	};
 	struct engine_route route[2] = {
@@ -107,8 +132,14 @@ static int say_step(struct bench *b, uint64_t number, uint32_t request)
 		{ .layer = 1, .rows = 1, .k = 2, .row = last, .ids = large },
 	};
 	struct engine_step s = {
-		.context = 1, .step = number, .begin_ns = 800, .end_ns = 900, .rows = 2, .row = row,
-		.routes = 2, .route = route,
+		.context = 1,
+		.step = number,
+		.begin_ns = 800,
+		.end_ns = 900,
+		.rows = 2,
+		.row = row,
+		.routes = 2,
+		.route = route,
 	};
 
 	return b->say.step(b->say.ctx, &s);
@@ -117,7 +148,9 @@ static int say_step(struct bench *b, uint64_t number, uint32_t request)
 static int say_end(struct bench *b, uint32_t request, uint32_t tokens)
 {
 	struct engine_request_end r = {
-		.request = request, .ending = ENGINE_ENDING_RELEASED, .tokens = tokens,
+		.request = request,
+		.ending = ENGINE_ENDING_RELEASED,
+		.tokens = tokens,
 		.time_ns = 1000,
 	};
 
@@ -312,7 +345,8 @@ static void test_slow_reader(void **state)
 
 static void test_kernel_losses(void **state)
 {
-	struct mp_site site[3] = { { .program = MP_PROGRAM_ROUTE }, { .program = MP_PROGRAM_ROWS },
+	struct mp_site site[3] = { { .program = MP_PROGRAM_ROUTE },
+				   { .program = MP_PROGRAM_ROWS },
 				   { .program = MP_PROGRAM_LINE } };
 	struct mp_counters now[3] = {
 		{ .dropped = 2, .dropped_rows = 9, .fault = 1 },
@@ -348,8 +382,8 @@ static void test_kernel_losses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_records),	      cmocka_unit_test(test_introductions),
-		cmocka_unit_test(test_refresh),	      cmocka_unit_test(test_slow_reader),
+		cmocka_unit_test(test_records),       cmocka_unit_test(test_introductions),
+		cmocka_unit_test(test_refresh),       cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_kernel_losses),
 	};
 

@@ -19,8 +19,8 @@
 
 #define THREADS_MAX 64
 #define ROUTES_MAX GGUF_LAYERS_MAX
-#define OBJECTS_MAX 8  /* graph objects remembered of a thread */
-#define SILENT_MAX 3   /* computations without a route that show that a graph has none */
+#define OBJECTS_MAX 8 /* graph objects remembered of a thread */
+#define SILENT_MAX 3  /* computations without a route that show that a graph has none */
 /* First captures that may fail their check before we give up. */
 #define ROWS_FAILURES_MAX 8
 #define ROUTE_FAILURES_MAX 64
@@ -39,8 +39,8 @@ struct step {
 	struct llama_rows rows;
 	struct engine_row *row; /* rows.count entries, once settled */
 	uint32_t row_capacity;
-	uint32_t context;       /* id, 0: not known yet */
-	uint64_t end_ns;        /* of its last event */
+	uint32_t context; /* id, 0: not known yet */
+	uint64_t end_ns;  /* of its last event */
 	uint32_t layers, layer_capacity;
 	struct layer *layer;
 };
@@ -361,8 +361,7 @@ static struct layer *step__next_layer(struct step *s, size_t choices)
 
 		if (!more)
 			return NULL;
-		memset(more + s->layer_capacity, 0,
-		       (capacity - s->layer_capacity) * sizeof(*more));
+		memset(more + s->layer_capacity, 0, (capacity - s->layer_capacity) * sizeof(*more));
 		s->layer = more;
 		s->layer_capacity = capacity;
 	}

@@ -17,16 +17,16 @@
 
 /* One context; plain data, owned by the set. */
 struct llama_context {
-	uint32_t id;         /* from 1; 0 until it is said */
-	uint32_t tid;        /* of the server's main thread */
-	uint64_t used;       /* when, in calls: the least recently used one makes room */
-	uint64_t steps;     /* said so far */
+	uint32_t id;    /* from 1; 0 until it is said */
+	uint32_t tid;   /* of the server's main thread */
+	uint64_t used;  /* when, in calls: the least recently used one makes room */
+	uint64_t steps; /* said so far */
 	uint32_t experts, k;
-	uint32_t last_layer; /* with a router, ENGINE_UNKNOWN if only learnt */
+	uint32_t last_layer;             /* with a router, ENGINE_UNKNOWN if only learnt */
 	const struct llama_model *model; /* NULL: geometry is learnt from the routes */
 	uint32_t layers;
 	uint16_t layer_ids[GGUF_LAYERS_MAX];
-	bool changed;       /* since it was last said */
+	bool changed; /* since it was last said */
 };
 
 struct llama_contexts;

@@ -52,9 +52,11 @@ static int tensor_layout(struct mp_tensor_layout *out, struct elf *f, struct err
 	struct {
 		const char *member;
 		uint32_t offset;
-	} fields[] = { { "type", 0 },   { "ne", 16 },    { "nb", 48 },
-		       { "src", 152 },  { "data", 248 }, { "name", 256 } };
-	uint16_t *const to[] = { &out->type, &out->ne, &out->nb, &out->src, &out->data, &out->name };
+	} fields[] = { { "type", 0 },  { "ne", 16 },    { "nb", 48 },
+		       { "src", 152 }, { "data", 248 }, { "name", 256 } };
+	uint16_t *const to[] = {
+		&out->type, &out->ne, &out->nb, &out->src, &out->data, &out->name
+	};
 
 	memset(out, 0, sizeof(*out));
 	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
@@ -85,9 +87,9 @@ static int fill_route(struct mp_site *row, const struct place *p, struct error *
 		return err;
 	/* params->ith: thread 0 reads for all. */
 	r->guard = (struct mp_path){ .base = 0, .steps = 0 };
-	r->ids = (struct mp_path){
-		.base = 1, .steps = 2, .offset = { r->tensor.src, r->tensor.src + 2 * 8 }
-	};
+	r->ids = (struct mp_path){ .base = 1,
+				   .steps = 2,
+				   .offset = { r->tensor.src, r->tensor.src + 2 * 8 } };
 	r->weights = (struct mp_path){ .base = 1, .steps = 1, .offset = { r->tensor.src + 8 } };
 	memcpy(r->prefix, LLAMA_TENSOR_PREFIX, sizeof(LLAMA_TENSOR_PREFIX) - 1);
 	return 0;
@@ -110,10 +112,11 @@ static int fill_rows(struct mp_site *row, const struct place *p, struct error *e
 	if (err)
 		return err;
 	if (positions != 40 && positions != 48)
-		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP, UNSUPPORTED_REMEDY,
-				  "llama: failed to use '%s': layout check failed: llama_ubatch.pos "
-				  "at %d (known: 40, 48)",
-				  elf__name(p->file), positions);
+		return error__set(
+			e, EXIT_UNSUPPORTED, ENOTSUP, UNSUPPORTED_REMEDY,
+			"llama: failed to use '%s': layout check failed: llama_ubatch.pos "
+			"at %d (known: 40, 48)",
+			elf__name(p->file), positions);
 	r->batch = (struct mp_path){ .base = 1, .steps = 0 };
 	r->count = 4;
 	r->token = 24;
@@ -147,7 +150,7 @@ static int fill_tasks(struct mp_site *row, const struct place *p, struct error *
 static const struct hook {
 	const char *purpose, *symbol;
 	enum mp_program program;
-	unsigned arguments;  /* bit i: argument i must still be in its register */
+	unsigned arguments; /* bit i: argument i must still be in its register */
 	int stack_arguments;
 	unsigned required;
 	const char *without;
@@ -155,9 +158,8 @@ static const struct hook {
 } hooks[] = {
 	{ "router", ROUTER, MP_PROGRAM_ROUTE, ARGUMENT(0) | ARGUMENT(1), 0, 1, "", fill_route },
 	{ "rows", ROWS, MP_PROGRAM_ROWS, ARGUMENT(0) | ARGUMENT(1), 0, 1, "", fill_rows },
-	{ "slots", LINES, MP_PROGRAM_LINE,
-	  ARGUMENT(0) | ARGUMENT(2) | ARGUMENT(4) | ARGUMENT(5), 1, 0,
-	  "begin and end of requests are inferred from positions", fill_lines },
+	{ "slots", LINES, MP_PROGRAM_LINE, ARGUMENT(0) | ARGUMENT(2) | ARGUMENT(4) | ARGUMENT(5), 1,
+	  0, "begin and end of requests are inferred from positions", fill_lines },
 	{ "clients", TASKS, MP_PROGRAM_TASKS, ARGUMENT(0) | ARGUMENT(1), 0, 0,
 	  "the clients' ids and the prompts' tokens stay unknown", fill_tasks },
 };

@@ -21,12 +21,12 @@
 #include "probe/base/hash.h"
 #include "probe/engine/llama/layout.h"
 
-#define TASKS_MAX 1024              /* remembered */
+#define TASKS_MAX 1024               /* remembered */
 #define TOKENS_BYTES_MAX (16u << 20) /* of all their prompts together */
-#define VECTORS_MAX 8               /* candidates for the prompt in one task */
-#define SPAN_MAX 8192               /* bytes of a task that the kernel program looks through */
-#define TOKENS_CONVINCE 8           /* compared tokens that settle which vector it is */
-#define SERVERS_MAX 16              /* in one process */
+#define VECTORS_MAX 8                /* candidates for the prompt in one task */
+#define SPAN_MAX 8192                /* bytes of a task that the kernel program looks through */
+#define TOKENS_CONVINCE 8            /* compared tokens that settle which vector it is */
+#define SERVERS_MAX 16               /* in one process */
 
 struct vector {
 	uint32_t offset; /* in the task */
@@ -62,7 +62,7 @@ struct llama_tasks {
 	size_t bytes;
 	bool learnt;
 	struct layout layout;
-	uint16_t site;      /* row of the table that the layout was learnt from */
+	uint16_t site; /* row of the table that the layout was learnt from */
 	struct mp_site *table;
 	struct {
 		uint64_t queue;
@@ -105,8 +105,7 @@ static struct prompt *prompt__new(const struct capture *c, int *err)
 	for (size_t i = 0; i < c->chunks; i++) {
 		const struct mp_event *ev = c->chunk[i];
 
-		memcpy(p->token + ev->first,
-		       (const uint8_t *)ev + sizeof(struct mp_event_tokens),
+		memcpy(p->token + ev->first, (const uint8_t *)ev + sizeof(struct mp_event_tokens),
 		       (size_t)ev->count * sizeof(int32_t));
 	}
 	*err = 0;
@@ -136,7 +135,7 @@ static void forget_all(struct llama_tasks *s)
 	struct task *t, *next;
 
 	HASH_ITER(hh, s->tasks, t, next)
-		task__free(s, t);
+	task__free(s, t);
 }
 
 void llama_tasks__free(struct llama_tasks *s)
@@ -161,7 +160,8 @@ static void make_room(struct llama_tasks *s, const struct task *keep)
 {
 	struct task *t, *next;
 
-	HASH_ITER(hh, s->tasks, t, next) {
+	HASH_ITER(hh, s->tasks, t, next)
+	{
 		if (HASH_COUNT(s->tasks) <= TASKS_MAX && s->bytes <= TOKENS_BYTES_MAX)
 			return;
 		if (t != keep)
@@ -245,7 +245,7 @@ int llama_tasks__add_tokens(struct llama_tasks *s, const struct capture *c)
 struct agreement {
 	uint32_t compared; /* tokens found equal */
 	bool contradicted;
-	bool ended;        /* its last token was the row whose logits were asked for */
+	bool ended; /* its last token was the row whose logits were asked for */
 };
 
 static struct agreement compare(const struct prompt *p, const struct llama_evidence *e)
@@ -318,8 +318,7 @@ static void publish(struct llama_tasks *s)
 {
 	struct mp_tasks_site *row;
 
-	if (!s->table || s->site >= MP_SITES ||
-	    s->table[s->site].program != MP_PROGRAM_TASKS)
+	if (!s->table || s->site >= MP_SITES || s->table[s->site].program != MP_PROGRAM_TASKS)
 		return;
 	row = &s->table[s->site].tasks;
 	__atomic_store_n(&row->tokens_offset, 0, __ATOMIC_SEQ_CST);
@@ -362,8 +361,8 @@ void llama_tasks__distrust(struct llama_tasks *s)
 static void give(struct llama_identity *out, const struct task *t)
 {
 	/* Of several texts, the first is that of the first task, which this is. */
-	if (t->said.texts && !strncmp(t->said.client_id, LLAMA_CLIENT_PREFIX,
-					   sizeof(LLAMA_CLIENT_PREFIX) - 1))
+	if (t->said.texts &&
+	    !strncmp(t->said.client_id, LLAMA_CLIENT_PREFIX, sizeof(LLAMA_CLIENT_PREFIX) - 1))
 		memcpy(out->client_id, t->said.client_id, sizeof(out->client_id));
 	out->prompt = prompt__get(t->prompt);
 }
@@ -418,7 +417,8 @@ static struct task *find_task(struct llama_tasks *s, uint32_t tid, int32_t task,
 		HASH_FIND(hh, s->tasks, &key, sizeof(key), t);
 		return t;
 	}
-	HASH_ITER(hh, s->tasks, t, next) {
+	HASH_ITER(hh, s->tasks, t, next)
+	{
 		if (t->key.task != task || is_claimed(s, t->key.queue) || !agrees(t, e))
 			continue;
 		if (found)

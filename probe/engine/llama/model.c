@@ -38,8 +38,8 @@ static void copy_path(char *out, const char *path)
 {
 	size_t n = strlen(path);
 
-	snprintf(out, LLAMA_PATH_MAX, "%s", n < LLAMA_PATH_MAX ? path
-							       : path + n - LLAMA_PATH_MAX + 1);
+	snprintf(out, LLAMA_PATH_MAX, "%s",
+		 n < LLAMA_PATH_MAX ? path : path + n - LLAMA_PATH_MAX + 1);
 }
 
 /* Length of @path without a split suffix; 0 if it is no file of a split model. */

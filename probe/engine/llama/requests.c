@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define THREADS_MAX 64    /* that log or compute */
+#define THREADS_MAX 64 /* that log or compute */
 #define ALL_SLOTS_MAX 8192
 #define CHILDREN_MAX 64
 /* A draft model's rejected rows are computed again: positions step back this far at most. */
@@ -30,13 +30,13 @@ struct request {
 	uint32_t id;      /* 0: not said yet */
 	uint32_t context; /* 0: no row yet */
 	uint32_t sequence, epoch;
-	int32_t task;     /* -1: unknown */
-	int32_t parent;   /* task whose prompt it goes on with; -1: its own */
+	int32_t task;   /* -1: unknown */
+	int32_t parent; /* task whose prompt it goes on with; -1: its own */
 	bool launched, before_attach, inferred;
-	bool generates;   /* a row with output was seen: what follows is generated */
-	bool drafts;      /* several such rows at once: speculative decoding */
+	bool generates; /* a row with output was seen: what follows is generated */
+	bool drafts;    /* several such rows at once: speculative decoding */
 	uint64_t begin_ns;
-	uint64_t missed;  /* the thread's count of lost computations when it was launched */
+	uint64_t missed; /* the thread's count of lost computations when it was launched */
 	uint32_t last_position;
 	uint32_t prompt_rows, generated; /* by the server's word */
 	struct prompt *prompt;
@@ -105,7 +105,8 @@ void llama_requests__free(struct llama_requests *q)
 
 	if (!q)
 		return;
-	HASH_ITER(hh, q->slots, s, next) {
+	HASH_ITER(hh, q->slots, s, next)
+	{
 		HASH_DEL(q->slots, s);
 		request__free(s->current);
 		free(s);
@@ -317,8 +318,8 @@ static int on_release(struct llama_requests *q, const struct mp_event_line *line
 	if (r->task >= 0 && r->task != line->task)
 		return slot__end(q, s, ENGINE_ENDING_REPLACED, ENGINE_UNKNOWN, line->event.time_ns,
 				 sink);
-	return slot__end(q, s, ENGINE_ENDING_RELEASED,
-			 tokens > INT32_MAX ? ENGINE_UNKNOWN : tokens, line->event.time_ns, sink);
+	return slot__end(q, s, ENGINE_ENDING_RELEASED, tokens > INT32_MAX ? ENGINE_UNKNOWN : tokens,
+			 line->event.time_ns, sink);
 }
 
 /* Variable arguments that are int lie in the low half of their stack slot. */

@@ -18,11 +18,11 @@ struct llama_rows {
 	uint64_t time_ns;
 	uint32_t count;
 	uint32_t capacity;
-	int32_t *token;    /* -1: unknown */
+	int32_t *token; /* -1: unknown */
 	int32_t *position;
-	int32_t *sequence; /* the slot: the first of the row's sequences */
-	uint8_t *output;   /* logits asked for, 0 or 1 */
-	uint32_t outputs;  /* rows with output */
+	int32_t *sequence;    /* the slot: the first of the row's sequences */
+	uint8_t *output;      /* logits asked for, 0 or 1 */
+	uint32_t outputs;     /* rows with output */
 	uint32_t *output_row; /* which, ascending */
 };
 

@@ -88,8 +88,9 @@ static int null_save(const struct engine *g, struct buffer *out)
 static int null_replay(struct engine **out, const void *saved, size_t size, struct error *e)
 {
 	*out = calloc(1, sizeof(**out));
-	return *out ? 0 : error__set(e, EXIT_FAILED, ENOMEM, NULL,
-				     "null: failed to replay: out of memory");
+	return *out ? 0
+		    : error__set(e, EXIT_FAILED, ENOMEM, NULL,
+				 "null: failed to replay: out of memory");
 }
 
 static void null_free(struct engine *g)
