@@ -21,7 +21,7 @@ from lib.exact import await_attached, check_totals
 from lib.judge import judge
 from lib.library import copy_of_engine
 from lib.models import EXACT, model
-from lib.moeprobe import MOEPROBE, Capture, children_of, recording, wait_until
+from lib.moeprobe import MOEPROBE, ROOT, Capture, children_of, recording, wait_until
 from lib.oracle import Oracle
 from lib.recording import FROM_FILE, STOPS, Picture, read
 from lib.server import SERVE, Options, Server, running, wait_listening
@@ -41,6 +41,7 @@ pytestmark = [pytest.mark.root,
 PRIVATE_ROOT = r"""
 set -e
 root=$1; model=$2; library=$3; shift 3
+checkout=$(pwd)
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$root"
 cp "$model" "$root/model.gguf"
@@ -55,6 +56,10 @@ for name in *; do
 		mount --rbind "/$name" "$root/$name"
 	fi
 done
+if [ ! -e "$root$checkout" ]; then  # a checkout below the host's /tmp, say
+	mkdir -p "$root$checkout"
+	mount --rbind "$checkout" "$root$checkout"
+fi
 cd "$root"
 pivot_root . before
 umount -l before
@@ -97,7 +102,7 @@ def serve(model_file: Path | str, options: Options) -> list[str]:
 def contained(log: Path, command: list[str], shape: Path) -> Iterator[Contained]:
     """@command in pid and mount namespaces of its own, serving the model of @shape."""
     with log.open("wb") as output:
-        process = subprocess.Popen([*UNSHARE, *command], stdout=output,
+        process = subprocess.Popen([*UNSHARE, *command], cwd=ROOT, stdout=output,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     server = Contained(process, shape, log)
     try:
