@@ -243,7 +243,8 @@ def test_whoever_is_killed_takes_the_probes_along(olmoe_server: Server, tmp_path
     """SIGKILL of each process in turn: no link, program, map or process is left."""
     with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
         await_attached(olmoe_server, one)
-        family = children_of(one.process.pid)  # perhaps with the one that measures a hit
+        wait_until(lambda: len(children_of(one.process.pid)) == 3, "a hit is still measured")
+        family = children_of(one.process.pid)
         held = kernel_objects(family)
         assert {kind for kind, _ in held} == {"link", "prog", "map"}
         links = {key for key in held if key[0] == "link"}
@@ -283,7 +284,12 @@ def test_reader_has_no_rights(olmoe_server: Server, tmp_path: Path) -> None:
 
 
 def capabilities(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    """Permitted capabilities as a mask; -1: the process (one that measured a hit) is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return -1
+    for line in status.splitlines():
         if line.startswith("CapPrm:"):
             return int(line.split()[1], 16)
     raise LookupError(f"no capabilities of {pid}")

@@ -52,7 +52,8 @@ def main() -> None:
     params.kv_unified = options.kv_unified
     params.endpoint_slots = True
     server = xllamacpp.Server(params)
-    print("LISTEN", server.listening_address, flush=True)
+    # One write with lines of its own: the server's threads log to the same file in pieces.
+    os.write(1, f"\nLISTEN {server.listening_address}\n".encode())
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: os.execv("/bin/sleep", ["sleep", "60"]))
     while True:
