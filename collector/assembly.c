@@ -140,11 +140,6 @@ int assembly__finish(struct assembly *a, enum trace_stop stop, uint64_t now_ns, 
 	return failed(a, err ? err : -EIO, e);
 }
 
-uint64_t assembly__steps(const struct assembly *a)
-{
-	return stream_sink__steps(a->sink);
-}
-
 uint64_t assembly__routes(const struct assembly *a)
 {
 	return stream_sink__routes(a->sink);

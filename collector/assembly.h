@@ -47,8 +47,7 @@ int assembly__report(struct assembly *a, uint64_t now_ns, struct error *e);
 /* No more events: close requests, settle coverage, write END. */
 int assembly__finish(struct assembly *a, enum trace_stop stop, uint64_t now_ns, struct error *e);
 
-/* So far. */
-uint64_t assembly__steps(const struct assembly *a);
+/* Router results said so far. */
 uint64_t assembly__routes(const struct assembly *a);
 
 #endif

@@ -544,11 +544,6 @@ int text_view__print(FILE *out, const struct trace_item *item, struct json_conte
 	return err ? err : ferror(out) ? -EIO : 0;
 }
 
-int text_view__record(FILE *out, const struct trace_item *item)
-{
-	return text_view__print(out, item, NULL);
-}
-
 struct json_context *json_context__new(void)
 {
 	return calloc(1, sizeof(struct json_context));

@@ -29,7 +29,5 @@ struct json_object *json_view__record(const struct trace_item *item, struct json
 int json_view__print(FILE *out, const struct trace_item *item, struct json_context *c);
 /* The same object as "type key=value ...". */
 int text_view__print(FILE *out, const struct trace_item *item, struct json_context *c);
-/* The same without knowledge of earlier records. */
-int text_view__record(FILE *out, const struct trace_item *item);
 
 #endif

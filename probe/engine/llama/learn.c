@@ -151,11 +151,6 @@ void llama_tasks__set_table(struct llama_tasks *s, struct mp_site *table)
 	s->table = table;
 }
 
-bool llama_tasks__has_learnt(const struct llama_tasks *s)
-{
-	return s->learnt;
-}
-
 static void make_room(struct llama_tasks *s, const struct task *keep)
 {
 	struct task *t, *next;

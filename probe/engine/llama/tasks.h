@@ -65,7 +65,5 @@ void llama_tasks__identify_child(struct llama_tasks *s, struct llama_identity *o
 
 /* A row contradicted a prompt that was believed: the layout is not what it was taken for. */
 void llama_tasks__distrust(struct llama_tasks *s);
-/* True once the layout is known. */
-bool llama_tasks__has_learnt(const struct llama_tasks *s);
 
 #endif
