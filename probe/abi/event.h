@@ -64,7 +64,7 @@ _Static_assert(sizeof(struct mp_event_route) == 96, "mp_event_route is shared");
  * __s32 sequence[] (the first of a row's sequences), __u8 output[], __u8 sequences[]
  * (how many sequences the row belongs to, 255 for more), each column padded to 8 bytes.
  */
-#define MP_ROWS_NO_TOKENS 1u /* embeddings were given instead: token column is -1 */
+#define MP_ROWS_NO_TOKENS 1u /* embeddings were given instead: the token column holds nothing */
 struct mp_event_rows {
 	struct mp_event event;
 	__u32 flags;

@@ -35,13 +35,14 @@ SEC("uprobe")
 int mp_line(struct pt_regs *ctx)
 {
 	struct chunk c = { MP_EVENT_TEXT_LINE, 0, 1, sizeof(struct mp_event_line), 1, 0, 1 };
-	char begin[MP_PREFIX_SIZE + 1] = {};
+	char begin[MP_PREFIX_SIZE + 8] __attribute__((aligned(8))) = {};
 	struct mp_event_line *e;
 	struct hit h;
 
 	if (hit__begin(&h, ctx))
 		return 0;
-	if (bpf_probe_read_user_str(begin, sizeof(begin), (const void *)argument(ctx, 2)) < 0) {
+	if (bpf_probe_read_user_str(begin, MP_PREFIX_SIZE + 1, (const void *)argument(ctx, 2)) <
+	    0) {
 		COUNT(&h, fault, 1);
 		return 0;
 	}
@@ -185,10 +186,10 @@ static __always_inline void tasks__emit_task(struct tasks *t)
 /* The text that @at points to begins like a client's id. */
 static __always_inline int tasks__is_client_id(const struct tasks *t, __u64 at)
 {
-	char begin[MP_PREFIX_SIZE + 1] = {};
+	char begin[MP_PREFIX_SIZE + 8] __attribute__((aligned(8))) = {};
 
 	return USER_POINTER(at) &&
-	       bpf_probe_read_user_str(begin, sizeof(begin), (const void *)at) > 0 &&
+	       bpf_probe_read_user_str(begin, MP_PREFIX_SIZE + 1, (const void *)at) > 0 &&
 	       text__begins(begin, t->hit.site->tasks.prefix);
 }
 
@@ -198,6 +199,7 @@ static __always_inline int tasks__is_tokens(const struct tasks *t, const __u64 *
 {
 	__s32 token[PLAUSIBLE_TOKENS] = {};
 	__u64 bytes = vector[1] - vector[0];
+	__u32 last = (t->vocabulary ? t->vocabulary : 1u << 31) - 1, bad = 0;
 
 	if (!USER_POINTER(vector[0]) || vector[1] <= vector[0] || vector[2] < vector[1] ||
 	    !USER_POINTER(vector[2]) || vector[0] % 16 || bytes % 4 || bytes / 4 > t->tokens_max)
@@ -205,11 +207,13 @@ static __always_inline int tasks__is_tokens(const struct tasks *t, const __u64 *
 	CLAMP(bytes, PLAUSIBLE_TOKENS * 4);
 	if (bpf_probe_read_user(token, bytes, (const void *)vector[0]))
 		return 0;
+		/* Without branches, as above: negative, or behind the last of the vocabulary. */
 #pragma unroll
-	for (int i = 0; i < PLAUSIBLE_TOKENS; i++)
-		if (token[i] < 0 || (t->vocabulary && token[i] >= t->vocabulary))
-			return 0;
-	return 1;
+	for (int i = 0; i < PLAUSIBLE_TOKENS; i++) {
+		bad |= (__u32)token[i] | (last - (__u32)token[i]);
+		barrier_var(bad);
+	}
+	return !(bad >> 31);
 }
 
 /* Look at 8-byte slot @slot of the element. */

@@ -201,20 +201,30 @@ static __always_inline long path__follow(const struct mp_path *p, struct pt_regs
 	return 0;
 }
 
-/* @text (at least MP_PREFIX_SIZE bytes) begins with the NUL-padded @prefix. */
+/* 0xff for each byte of @word that is not 0, else 0. */
+static __always_inline __u64 word__mask(__u64 word)
+{
+	const __u64 low = 0x7f7f7f7f7f7f7f7full;
+	__u64 high = (((word & low) + low) | word) & ~low; /* 0x80 for each */
+
+	return (high >> 7) * 0xff;
+}
+
+/* @text (at least MP_PREFIX_SIZE bytes, aligned to 8) begins with the NUL-padded @prefix. By words:
+ * a branch for each letter would double what the verifier walks through at attach. */
 static __always_inline int text__begins(const char *text, const char *prefix)
 {
-#pragma unroll
-	for (int i = 0; i < MP_PREFIX_SIZE; i++) {
-		char wanted = prefix[i];
+	__u64 differs = 0;
 
-		if (!wanted)
-			break;
-		if (text[i] != wanted)
-			return 0;
+#pragma unroll
+	for (int i = 0; i < MP_PREFIX_SIZE / 8; i++) {
+		__u64 wanted = ((const __u64 *)prefix)[i];
+
+		differs |= (((const __u64 *)text)[i] ^ wanted) & word__mask(wanted);
 	}
-	return 1;
+	return !differs;
 }
+_Static_assert(MP_PREFIX_SIZE % 8 == 0, "compared by words");
 
 /* Room for @bytes that leaves a quarter of the ring to events that cannot be missed. */
 static __always_inline int ring__has_room(__u64 bytes)

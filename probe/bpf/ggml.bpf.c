@@ -330,9 +330,8 @@ struct rows {
 
 /* The columns of one chunk that need a look at each row. */
 struct sequence_copy {
-	void *token;       /* __s32[count] in the record, to be filled with -1; or NULL */
-	void *sequence;    /* __s32[count] in the record */
-	void *sequences;   /* __u8[count] in the record */
+	void *sequence;    /* __s32[count] in the record, and up to a block more */
+	void *sequences;   /* __u8[count] in the record, and up to a block more */
 	__u64 counts_from; /* __s32[count] in the target */
 	__u64 lists_from;  /* __s32 *[count] in the target */
 	__u32 count;
@@ -384,16 +383,15 @@ static __always_inline long sequence_copy__block(__u32 i, struct sequence_copy *
 		goto fault;
 	if (sequences__read(ids, counts, lists, count))
 		goto fault;
+		/* Whole blocks and no branches, as above. */
 #pragma unroll
 	for (int j = 0; j < ROWS_BLOCK; j++) {
-		__s32 n = counts[j];
+		__s32 n = counts[j] & ~(counts[j] >> 31);
 
-		if (j >= count)
-			break;
-		if (c->token)
-			*(__s32 *)(c->token + first * 4 + 4 * j) = -1;
+		n |= (255 - n) >> 31; /* all ones above 255 */
+		barrier_var(n);
 		*(__s32 *)(c->sequence + first * 4 + 4 * j) = ids[j];
-		*(__u8 *)(c->sequences + first + j) = n < 0 ? 0 : n > 255 ? 255 : n;
+		*(__u8 *)(c->sequences + first + j) = n;
 	}
 	return 0;
 fault:
@@ -447,7 +445,6 @@ static __always_inline long rows__emit(struct rows *r, __u32 index, __u32 first,
 	e->flags = r->token ? 0 : MP_ROWS_NO_TOKENS;
 	e->computation = r->computation;
 	to = e + 1;
-	copy.token = r->token ? NULL : to;
 	if (r->token && column__read(to, r->token + 4 * first, count * 4, most * 4))
 		goto fault;
 	to += ints;
@@ -456,8 +453,6 @@ static __always_inline long rows__emit(struct rows *r, __u32 index, __u32 first,
 	to += ints;
 	copy.sequence = to;
 	to += ints;
-	if (column__read(to, r->output + first, count, most))
-		goto fault;
 	copy.sequences = to + flags;
 	copy.counts_from = r->sequences + 4 * first;
 	copy.lists_from = r->sequence + 8 * first;
@@ -469,7 +464,8 @@ static __always_inline long rows__emit(struct rows *r, __u32 index, __u32 first,
 		bpf_loop(blocks, sequence_copy__medium, &copy, 0);
 	else
 		bpf_loop(blocks, sequence_copy__large, &copy, 0);
-	if (copy.failed)
+	/* Last: the block behind the last sequence reaches into these. */
+	if (copy.failed || column__read(to, r->output + first, count, most))
 		goto fault;
 	event__submit(e, &r->hit, c.size);
 	return 0;

@@ -55,6 +55,7 @@ struct play {
 	struct mp_site table[MP_SITES];
 	uint64_t now;
 	uint32_t computation;
+	uint32_t rows_flags; /* of the rows that come next */
 	uint32_t contexts;
 	struct engine_context context;
 	size_t begins, ends, steps;
@@ -210,6 +211,7 @@ static inline int play__rows_chunk(struct play *p, uint32_t tid, const struct ro
 				      .count = count,
 				      .time_ns = time_ns };
 	e->computation = p->computation;
+	e->flags = p->rows_flags;
 	for (uint32_t i = 0; i < count; i++) {
 		memcpy(at + 4 * i, &row[first + i].token, 4);
 		memcpy(at + ints + 4 * i, &row[first + i].position, 4);

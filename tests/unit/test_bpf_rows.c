@@ -28,11 +28,11 @@ static void assert_rows_contents(const struct mp_event *e, uint32_t seed, unsign
 		uint32_t row = e->first + i;
 		int32_t count = double_sequences(row, flags);
 		int32_t of = count < 1 ? -1 : (int32_t)double_value(seed, row, 2);
-		int32_t text =
-			flags & DOUBLE_ROWS_NO_TOKENS ? -1 : (int32_t)double_value(seed, row, 0);
+		bool has_token = !(flags & DOUBLE_ROWS_NO_TOKENS);
 
-		if (token[i] != text || position[i] != (int32_t)double_value(seed, row, 1) ||
-		    sequence[i] != of || output[i] != (double_value(seed, row, 3) & 1) ||
+		if ((has_token && token[i] != (int32_t)double_value(seed, row, 0)) ||
+		    position[i] != (int32_t)double_value(seed, row, 1) || sequence[i] != of ||
+		    output[i] != (double_value(seed, row, 3) & 1) ||
 		    sequences[i] != (count < 0     ? 0
 				     : count > 255 ? 255
 						   : count))

@@ -133,6 +133,25 @@ static void chunked_rows_become_one_step(void **state)
 	play__free(p);
 }
 
+/* Rows of embeddings have no tokens; what stands in the column is nothing. */
+static void rows_without_tokens_say_so(void **state)
+{
+	struct play *p = play__new(true);
+
+	p->rows_flags = MP_ROWS_NO_TOKENS;
+	play__rows(
+		p,
+		(struct row[]){ ROW(VOCABULARY + 7, 0, 0, 0), ROW(-9, 1, 0, 0), ROW(3, 2, 0, 1) },
+		3);
+	play__routes(p, 3, 1);
+	assert_int_equal(p->steps, 1);
+	assert_int_equal(p->step[0].row[0].token, -1);
+	assert_int_equal(p->step[0].row[1].token, -1);
+	assert_int_equal(p->step[0].row[1].position, 1);
+	assert_int_equal(p->invalid[ENGINE_INVALID_ROW], 0);
+	play__free(p);
+}
+
 /* Rows that were lost must not lend their routes to the step before. */
 static void routes_without_rows_are_lost(void **state)
 {
@@ -479,6 +498,7 @@ int main(void)
 		cmocka_unit_test(choices_come_in_gate_order),
 		cmocka_unit_test(chunks_become_one_route),
 		cmocka_unit_test(chunked_rows_become_one_step),
+		cmocka_unit_test(rows_without_tokens_say_so),
 		cmocka_unit_test(routes_without_rows_are_lost),
 		cmocka_unit_test(routes_of_refused_rows_are_invalid),
 		cmocka_unit_test(a_layer_comes_once),

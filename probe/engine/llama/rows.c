@@ -43,11 +43,15 @@ static size_t padded(size_t bytes)
 static bool rows__copy(struct llama_rows *r, const struct mp_event *ev)
 {
 	const size_t n = ev->count, ints = padded(n * sizeof(int32_t));
-	const uint8_t *at = (const uint8_t *)ev + sizeof(struct mp_event_rows);
+	const struct mp_event_rows *head = (const struct mp_event_rows *)ev;
+	const uint8_t *at = (const uint8_t *)(head + 1);
 
 	if (ev->size < sizeof(struct mp_event_rows) + 3 * ints + 2 * padded(n))
 		return false;
-	memcpy(r->token + ev->first, at, n * sizeof(int32_t));
+	if (head->flags & MP_ROWS_NO_TOKENS)
+		memset(r->token + ev->first, 0xff, n * sizeof(int32_t)); /* -1 */
+	else
+		memcpy(r->token + ev->first, at, n * sizeof(int32_t));
 	memcpy(r->position + ev->first, at + ints, n * sizeof(int32_t));
 	memcpy(r->sequence + ev->first, at + 2 * ints, n * sizeof(int32_t));
 	memcpy(r->output + ev->first, at + 3 * ints, n);
