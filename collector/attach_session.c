@@ -248,7 +248,7 @@ static int write_cost(struct attach_session *s, uint64_t now_ns)
 	struct cost_facts f = {
 		.plan = &s->attachment.plan,
 		.counters = s->now,
-		.hit_ns = s->o->broker->hit_ns,
+		.costs = &s->o->broker->costs,
 		.broker_cpu_ns = s->o->broker->cpu_ns,
 		.source = STREAM_SOURCE,
 		.now_ns = now_ns,

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +17,14 @@
 #include "collector/calibrator.h"
 #include "collector/programs.h"
 #include "collector/target_file.h"
+#include "collector/unlinker.h"
 #include "probe/attach/link.h"
 #include "probe/base/error.h"
 #include "probe/base/file_user.h"
 #include "probe/target/opener.h"
 
 #define ANCESTORS_MAX 32
+#define UNLINK_WAIT_MS 100
 
 /* Where a probe may be. */
 struct placed {
@@ -158,9 +159,19 @@ static int read_fd_link(const struct broker *b, const struct broker_request *r, 
 
 /* --- kernel programs ------------------------------------------------------------------------ */
 
+static struct programs_options programs_options(const struct broker *b, uint32_t ring_bytes)
+{
+	return (struct programs_options){
+		.ring_bytes = ring_bytes,
+		.multi = b->multi,
+		.verbose = b->options.verbose,
+	};
+}
+
 static int load(struct broker *b, const struct broker_request *r, struct broker_response *response)
 {
 	uint32_t bytes = r->ring_bytes;
+	struct programs_options options = programs_options(b, bytes);
 	int err;
 
 	if (b->programs)
@@ -171,7 +182,7 @@ static int load(struct broker *b, const struct broker_request *r, struct broker_
 		err = programs__wait(&b->programs, b->loading);
 		b->loading = NULL;
 	} else {
-		err = programs__load(&b->programs, bytes, b->multi, b->options.verbose);
+		err = programs__load(&b->programs, &options);
 	}
 	if (!err)
 		return 0;
@@ -280,29 +291,28 @@ static int link_places(struct broker *b, const struct broker_request *r,
 	return place(b, r, response, slot);
 }
 
-static void *close_links(void *links)
+/* What a child of ours must not hold: the reader's end would not see us end. */
+static void leave_reader(void *ctx)
 {
-	uprobe_links__close(links);
-	return NULL;
+	const struct broker *b = ctx;
+
+	if (b->socket >= 0)
+		close(b->socket);
 }
 
-/* Side by side: of each the kernel waits until no probe of it runs any more. */
 static void unlink_all(struct broker *b)
 {
-	pthread_t thread[BROKER_LINKS_MAX];
-	bool started[BROKER_LINKS_MAX] = { false };
+	const struct unlinker_options o = {
+		.let_go = leave_reader,
+		.ctx = b,
+		.wait_ms = UNLINK_WAIT_MS,
+	};
+	bool any = false;
 
-	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++) {
-		if (!b->link[i])
-			continue;
-		started[i] = !pthread_create(&thread[i], NULL, close_links, b->link[i]);
-		if (!started[i])
-			uprobe_links__close(b->link[i]);
-		b->link[i] = NULL;
-	}
 	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++)
-		if (started[i])
-			pthread_join(thread[i], NULL);
+		any |= b->link[i] != NULL;
+	if (any)
+		unlinker__run(b->link, BROKER_LINKS_MAX, &o);
 }
 
 static int unlink_places(struct broker *b, uint32_t id)
@@ -323,9 +333,9 @@ static void let_go(void *ctx)
 {
 	struct broker *b = ctx;
 
-	unlink_places(b, BROKER_ALL_LINKS);
-	if (b->socket >= 0)
-		close(b->socket);
+	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++)
+		uprobe_links__close(b->link[i]);
+	leave_reader(b);
 }
 
 static int calibrate(struct broker *b, const struct broker_request *r)
@@ -339,7 +349,6 @@ static int calibrate(struct broker *b, const struct broker_request *r)
 
 	if (!b->programs)
 		return -EINVAL;
-	o.program_fd = programs__fd(b->programs, MP_PROGRAM_EMPTY);
 	return calibrator__start(&b->calibrator, &o);
 }
 
@@ -383,7 +392,7 @@ unsigned broker__answer(struct broker *b, const struct broker_request *request,
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
 	response->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
 	calibrator__poll(&b->calibrator);
-	memcpy(response->hit_ns, b->calibrator.hit_ns, sizeof(response->hit_ns));
+	response->costs = b->calibrator.costs;
 	switch (request->operation) {
 	case BROKER_OPEN_PROC:
 	case BROKER_OPEN_MAPPED:
@@ -498,10 +507,12 @@ void broker__set_multi(struct broker *b, bool multi)
 
 void broker__expect(struct broker *b, uint32_t ring_bytes)
 {
+	struct programs_options options = programs_options(b, ring_bytes);
+
 	if (b->programs || b->loading)
 		return;
 	b->loading_bytes = ring_bytes;
-	b->loading = programs__start(ring_bytes, b->multi, b->options.verbose);
+	b->loading = programs__start(&options);
 }
 
 void broker__free(struct broker *b)

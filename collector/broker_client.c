@@ -58,7 +58,7 @@ static int ask(struct broker_client *c, const struct broker_request *request,
 	if (n != sizeof(*response))
 		response->result = -EPROTO;
 	c->cpu_ns = response->cpu_ns;
-	memcpy(c->hit_ns, response->hit_ns, sizeof(c->hit_ns));
+	c->costs = response->costs;
 	if (response->result >= 0)
 		return (int)count;
 	while (count)

@@ -13,8 +13,8 @@ struct error;
 /* Plain data; @fd is borrowed. Zeroed but for @fd before use. */
 struct broker_client {
 	int fd;
-	uint64_t cpu_ns;               /* of the broker, as of the last answer */
-	uint64_t hit_ns[SITE_CLASSES]; /* 0: not measured (yet) */
+	uint64_t cpu_ns;        /* of the broker, as of the last answer */
+	struct hit_costs costs; /* zeros while they are not measured */
 };
 
 /* What probe/target wants, answered by the broker. @c must outlive it. -EPIPE from any callback:

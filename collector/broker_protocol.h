@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #include "probe/abi/site.h"
+#include "probe/attach/calibrate.h"
 #include "probe/attach/link.h"
-#include "probe/attach/site.h"
 #include "probe/base/error.h"
 
 #define BROKER_TEXT_SIZE 512
@@ -63,12 +63,12 @@ struct broker_request {
 };
 
 struct broker_response {
-	int32_t result;                /* 0 or -errno */
-	uint32_t link;                 /* LINK: id */
-	uint64_t cpu_ns;               /* processor time of the broker so far */
-	uint64_t hit_ns[SITE_CLASSES]; /* after CALIBRATE: thread time a hit; 0: not known (yet) */
-	char text[BROKER_TEXT_SIZE];   /* READ_FD_LINK */
-	struct error error;            /* LOAD, LINK: why not */
+	int32_t result;              /* 0 or -errno */
+	uint32_t link;               /* LINK: id */
+	uint64_t cpu_ns;             /* processor time of the broker so far */
+	struct hit_costs costs;      /* after CALIBRATE, once they are known */
+	char text[BROKER_TEXT_SIZE]; /* READ_FD_LINK */
+	struct error error;          /* LOAD, LINK: why not */
 };
 
 #endif

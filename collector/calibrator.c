@@ -1,29 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "collector/calibrator.h"
 
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "collector/programs.h"
 #include "probe/abi/site.h"
 #include "probe/attach/calibrate.h"
 #include "probe/attach/link.h"
 
+#define END_TRIES 20 /* a millisecond each */
+
+/* Programs and maps of its own: what is captured here must not take room from the target's. */
+#define RING_BYTES (1u << 20)
+#define PROGRAMS (1u << MP_PROGRAM_EMPTY | 1u << MP_PROGRAM_ROUTE)
+
 struct probing {
 	const struct calibrator_options *o;
-	struct uprobe_links *links;
+	struct programs *programs;
+	struct ring_buffer *ring;
+	/* They end with this process: waiting for the kernel would hold back the result. */
+	struct uprobe_links *links, *router;
 };
 
-static int link_child(void *ctx, const struct calibrate_target *t, struct error *e)
+static int link_places(struct uprobe_links **out, const struct probing *p, enum mp_program program,
+		       const struct calibrate_target *t, uint64_t cookie, struct error *e)
 {
-	struct probing *p = ctx;
 	uint64_t cookies[LINK_PLACES_MAX];
 	struct link_request r = {
-		.program_fd = p->o->program_fd,
+		.program_fd = programs__fd(p->programs, program),
 		.file_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC),
 		.pid = t->pid,
 		.count = t->count,
@@ -35,29 +47,89 @@ static int link_child(void *ctx, const struct calibrate_target *t, struct error 
 
 	if (r.file_fd < 0)
 		return -errno;
-	/* The last row of the table, which no engine uses: an empty program does not look. */
 	for (size_t i = 0; i < LINK_PLACES_MAX; i++)
-		cookies[i] = MP_SITES - 1;
-	err = uprobe_links__open(&p->links, &r, e);
+		cookies[i] = cookie;
+	err = uprobe_links__open(out, &r, e);
 	close(r.file_fd);
 	return err;
 }
 
-static void unlink_child(void *ctx)
+/* Rows of the calibration's own site table. */
+enum { ROW_EMPTY, ROW_ROUTER };
+
+static int enable(const struct probing *p, uint32_t key, struct mp_site row,
+		  const struct calibrate_target *t)
+{
+	row.tgid = (uint32_t)t->pid;
+	row.enabled = 1;
+	return bpf_map_update_elem(programs__map_fd(p->programs, PROGRAM_MAP_SITES), &key, &row,
+				   BPF_ANY)
+		       ? -errno
+		       : 0;
+}
+
+static int link_child(void *ctx, const struct calibrate_target *t, struct error *e)
+{
+	struct probing *p = ctx;
+	int err = enable(p, ROW_EMPTY, (struct mp_site){ .program = MP_PROGRAM_EMPTY }, t);
+
+	return err ? err : link_places(&p->links, p, MP_PROGRAM_EMPTY, t, ROW_EMPTY, e);
+}
+
+static int link_router(void *ctx, const struct calibrate_target *t,
+		       const struct mp_route_site *site)
+{
+	struct probing *p = ctx;
+	struct mp_site row = { .program = MP_PROGRAM_ROUTE, .route = *site };
+	int err = enable(p, ROW_ROUTER, row, t);
+
+	return err ? err : link_places(&p->router, p, MP_PROGRAM_ROUTE, t, ROW_ROUTER, NULL);
+}
+
+static int drop_event(void *ctx, void *data, size_t size)
+{
+	return 0;
+}
+
+static void drain(void *ctx)
 {
 	struct probing *p = ctx;
 
-	uprobe_links__close(p->links);
-	p->links = NULL;
+	ring_buffer__consume(p->ring);
+}
+
+static void unlink_child(void *ctx)
+{
+}
+
+static int load(struct probing *p)
+{
+	const struct programs_options options = {
+		.ring_bytes = RING_BYTES,
+		.only = PROGRAMS,
+		.multi = p->o->multi,
+	};
+	int err = programs__load(&p->programs, &options);
+
+	if (err)
+		return err;
+	p->ring = ring_buffer__new(programs__map_fd(p->programs, PROGRAM_MAP_RING), drop_event, p,
+				   NULL);
+	return p->ring ? 0 : -errno;
 }
 
 /* In the child. */
 static void measure(const struct calibrator_options *o, pid_t parent, int to)
 {
 	struct probing p = { .o = o };
-	struct calibrate_ops ops = { .link = link_child, .unlink = unlink_child, .ctx = &p };
-	uint64_t hit_ns[SITE_CLASSES] = { 0 };
-	struct calibration result;
+	struct calibrate_ops ops = {
+		.link = link_child,
+		.link_router = link_router,
+		.drain = drain,
+		.unlink = unlink_child,
+		.ctx = &p,
+	};
+	struct hit_costs costs = { 0 };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -67,10 +139,9 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGALRM, SIG_DFL);
-	if (!calibrate__run(&result, o->threads, &ops, NULL))
-		for (int i = 0; i < SITE_CLASSES; i++)
-			hit_ns[i] = result.hit_ns[i] > 0 ? (uint64_t)(result.hit_ns[i] + 0.5) : 0;
-	if (write(to, hit_ns, sizeof(hit_ns)) < 0)
+	if (!load(&p))
+		calibrate__run(&costs, o->threads, &ops, NULL);
+	if (write(to, &costs, sizeof(costs)) < 0)
 		_exit(1);
 	_exit(0);
 }
@@ -102,28 +173,45 @@ int calibrator__start(struct calibrator *c, const struct calibrator_options *o)
 	return 0;
 }
 
+/* True once it is gone. The kernel may hold it for seconds while it takes its probes away (see
+ * unlinker.h). */
+static bool reap(struct calibrator *c)
+{
+	if (waitpid(c->pid, NULL, WNOHANG) != 0)
+		c->pid = 0;
+	return !c->pid;
+}
+
 void calibrator__stop(struct calibrator *c)
 {
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
 	if (!c->pid)
 		return;
 	kill(c->pid, SIGKILL);
-	while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	close(c->from);
-	c->pid = 0;
+	for (int i = 0; i < END_TRIES && !reap(c); i++)
+		nanosleep(&pause, NULL);
+	if (c->from >= 0)
+		close(c->from);
+	c->from = -1;
 }
 
 void calibrator__poll(struct calibrator *c)
 {
-	uint64_t hit_ns[SITE_CLASSES];
+	struct hit_costs costs;
 	ssize_t n;
 
 	if (!c->pid)
 		return;
-	n = read(c->from, hit_ns, sizeof(hit_ns));
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n == (ssize_t)sizeof(hit_ns))
-		memcpy(c->hit_ns, hit_ns, sizeof(hit_ns));
-	calibrator__stop(c);
+	if (c->from >= 0) {
+		n = read(c->from, &costs, sizeof(costs));
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n == (ssize_t)sizeof(costs))
+			c->costs = costs;
+		kill(c->pid, SIGKILL);
+		close(c->from);
+		c->from = -1;
+	}
+	reap(c);
 }

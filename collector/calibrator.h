@@ -9,20 +9,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "probe/attach/site.h"
+#include "probe/attach/calibrate.h"
 
 /* Zeroed before use. */
 struct calibrator {
 	pid_t pid; /* 0: none is running */
-	int from;
+	int from;  /* -1: the result was taken */
 	bool started;
-	uint64_t hit_ns[SITE_CLASSES]; /* 0: not measured (yet) */
+	struct hit_costs costs; /* zeros while they are not measured */
 };
 
 struct calibrator_options {
 	unsigned threads; /* that hit at the same time */
-	int program_fd;   /* of a loaded program that does nothing */
-	bool multi;       /* the program was loaded for multi links */
+	bool multi;       /* the kernel has multi-uprobe links */
 	/* Called in the child first: let go of what it must not keep alive. */
 	void (*let_go)(void *ctx);
 	void *ctx;
@@ -32,7 +31,7 @@ struct calibrator_options {
 int calibrator__start(struct calibrator *c, const struct calibrator_options *o);
 /* Take the result if it is there; never waits. */
 void calibrator__poll(struct calibrator *c);
-/* End it. */
+/* End it; waits a moment at most, then whoever inherits our children has it. */
 void calibrator__stop(struct calibrator *c);
 
 #endif

@@ -7,10 +7,13 @@
 
 #include "collector/trace/records.h"
 #include "collector/trace/writer.h"
+#include "probe/attach/calibrate.h"
 #include "probe/engine/engine.h"
 #include "probe/engine/sink.h"
 
-_Static_assert(sizeof(((struct cost *)0)->hits) / sizeof(uint64_t) >= ENGINE_SITES_MAX, "sites");
+_Static_assert(sizeof(((struct cost *)0)->seen) / sizeof(((struct cost *)0)->seen[0]) >=
+		       ENGINE_SITES_MAX,
+	       "sites");
 
 static uint64_t own_cpu_ns(void)
 {
@@ -33,23 +36,40 @@ static uint64_t resident_bytes(void)
 	return got == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : UINT64_MAX;
 }
 
-/* Hits of the interval; @hit_ns becomes UINT64_MAX where a site's class was not measured. */
-static uint64_t take_hits(struct cost *c, const struct cost_facts *f, uint64_t *hit_ns)
+/* Thread time of @hits of @class, of which @captures delivered @bytes; UINT64_MAX if it is not
+ * known. What is captured at other places than the router's costs about as much a byte. */
+static uint64_t time_of(const struct hit_costs *c, enum site_class class, uint64_t hits,
+			uint64_t captures, uint64_t bytes)
+{
+	uint64_t rows = bytes / CALIBRATE_ROW_BYTES;
+
+	if (hits && !c->hit[class])
+		return UINT64_MAX;
+	if (captures && !c->capture)
+		return UINT64_MAX;
+	return hits * c->hit[class] + captures * c->capture +
+	       (rows > captures ? rows - captures : 0) * c->row;
+}
+
+/* Hits of the interval; @ns becomes UINT64_MAX where their time is not known. */
+static uint64_t take_hits(struct cost *c, const struct cost_facts *f, uint64_t *ns)
 {
 	uint64_t hits = 0;
 
-	*hit_ns = 0;
+	*ns = 0;
 	for (size_t i = 0; i < f->plan->sites; i++) {
-		uint64_t all = f->counters[i].hits + f->counters[i].foreign;
-		uint64_t fresh = all - c->hits[i];
-		uint64_t each = f->hit_ns[f->plan->site[i].place.class];
+		const struct mp_counters *now = &f->counters[i];
+		uint64_t all = now->hits + now->foreign;
+		uint64_t fresh = all - c->seen[i].hits;
+		uint64_t each =
+			time_of(f->costs, f->plan->site[i].place.class, fresh,
+				now->matched - c->seen[i].captures, now->bytes - c->seen[i].bytes);
 
 		hits += fresh;
-		if (!each && fresh)
-			*hit_ns = UINT64_MAX;
-		else if (*hit_ns != UINT64_MAX)
-			*hit_ns += fresh * each;
-		c->hits[i] = all;
+		*ns = each == UINT64_MAX || *ns == UINT64_MAX ? UINT64_MAX : *ns + each;
+		c->seen[i].hits = all;
+		c->seen[i].captures = now->matched;
+		c->seen[i].bytes = now->bytes;
 	}
 	return hits;
 }

@@ -8,22 +8,25 @@
 #include <stdint.h>
 
 struct engine_plan;
+struct hit_costs;
 struct mp_counters;
 struct trace_writer;
 
 /* Zeroed before use but for @since_ns. */
 struct cost {
 	uint64_t since_ns; /* of the interval that is under way */
-	uint64_t hits[64]; /* by site, at its begin */
-	uint64_t cpu_ns;   /* of broker and reader, at its begin */
+	struct {
+		uint64_t hits, captures, bytes;
+	} seen[64];      /* by site, at its begin */
+	uint64_t cpu_ns; /* of broker and reader, at its begin */
 };
 
 /* What is known at the end of an interval. */
 struct cost_facts {
 	const struct engine_plan *plan;
 	const struct mp_counters *counters; /* one a site of the plan */
-	const uint64_t *hit_ns;             /* by enum site_class; 0: not measured */
-	uint64_t broker_cpu_ns;             /* so far */
+	const struct hit_costs *costs;
+	uint64_t broker_cpu_ns; /* so far */
 	uint32_t source;
 	uint64_t now_ns;
 };

@@ -125,10 +125,18 @@ static int write_ports(struct look *l)
 			       count ? text : "none");
 }
 
-/* Time that each thread of the operator spends in hits during one step. */
+/* Time of a hit that captures one row; 0: not measured. */
+static uint64_t capture_ns(const struct look *l, enum site_class class)
+{
+	const struct hit_costs *c = &l->o->broker->costs;
+
+	return c->hit[class] && c->capture ? c->hit[class] + c->capture : 0;
+}
+
+/* Time that the thread of the operator that captures spends in hits during one decode step. */
 static int write_cost(struct look *l)
 {
-	const uint64_t *hit_ns = l->o->broker->hit_ns;
+	uint64_t ns;
 	enum site_class class = SITE_EMULATED;
 	double each = l->plan.hits_per_step_thread;
 	enum trace_status status;
@@ -140,14 +148,14 @@ static int write_cost(struct look *l)
 	if (each < 0)
 		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process",
 				       "predicted cost", NULL, "unknown before its first token");
-	if (!hit_ns[class])
+	ns = capture_ns(l, class);
+	if (!ns)
 		return stream__finding(l->stream, status, pid_of(l), "process", "predicted cost",
 				       NULL, "%.0f hits (%s) a step and thread", each,
 				       site_class__name(class));
 	return stream__finding(l->stream, status, pid_of(l), "process", "predicted cost", NULL,
 			       "%.1f us a step and thread: %.0f hits of %.2f us",
-			       each * (double)hit_ns[class] / 1000, each,
-			       (double)hit_ns[class] / 1000);
+			       each * (double)ns / 1000, each, (double)ns / 1000);
 }
 
 /* --- the list of candidates ----------------------------------------------------------------- */
@@ -254,7 +262,7 @@ static int write_abilities(struct look *l)
 
 static int write_site(struct look *l, const struct engine_site *site)
 {
-	uint64_t ns = l->o->broker->hit_ns[site->place.class];
+	uint64_t ns = capture_ns(l, site->place.class);
 	bool each_step =
 		site->row.program == MP_PROGRAM_ROUTE || site->row.program == MP_PROGRAM_ROWS;
 	bool slow = site->place.class != SITE_EMULATED;
@@ -289,7 +297,7 @@ static int measure(struct look *l, struct error *refusal)
 						       ? 1
 						       : l->plan.threads);
 	/* Any question brings the result once it is there; this one is always refused. */
-	for (int i = 0; i < CALIBRATE_TRIES && !l->o->broker->hit_ns[SITE_EMULATED]; i++) {
+	for (int i = 0; i < CALIBRATE_TRIES && !l->o->broker->costs.hit[SITE_EMULATED]; i++) {
 		nanosleep(&wait, NULL);
 		l->opener.read_fd_link(l->opener.ctx, 0, 0, text, sizeof(text));
 	}
@@ -303,7 +311,7 @@ static int write_hit_costs(struct look *l)
 
 	for (int i = 0; i < SITE_CLASSES && !err; i++) {
 		const char *name = i == SITE_EMULATED ? "emulated hit" : "single-stepped hit";
-		uint64_t ns = l->o->broker->hit_ns[i];
+		uint64_t ns = l->o->broker->costs.hit[i];
 
 		if (ns)
 			err = stream__finding(l->stream, TRACE_STATUS_OK, 0, "machine", name, NULL,

@@ -58,7 +58,12 @@ static void set_pid_namespace(struct mp_config *config)
 	config->pid_namespace_inode = st.st_ino;
 }
 
-static int open_object(struct programs *p, int number, uint32_t ring_bytes, bool multi)
+static bool is_wanted(const struct programs_options *o, uint32_t program)
+{
+	return !o->only || o->only & 1u << program;
+}
+
+static int open_object(struct programs *p, int number, const struct programs_options *o)
 {
 	struct probe *object = probe__open();
 	int err;
@@ -66,14 +71,14 @@ static int open_object(struct programs *p, int number, uint32_t ring_bytes, bool
 	if (!object)
 		return errno ? -errno : -ENOMEM;
 	p->object[number] = object;
-	object->rodata->config.ring_bytes = ring_bytes;
+	object->rodata->config.ring_bytes = o->ring_bytes;
 	set_pid_namespace(&object->rodata->config);
-	err = bpf_map__set_max_entries(object->maps.ring, ring_bytes);
+	err = bpf_map__set_max_entries(object->maps.ring, o->ring_bytes);
 	for (uint32_t i = 0; i < MP_PROGRAM_COUNT && !err; i++) {
 		struct bpf_program *program = program_of(object, i);
 
-		err = bpf_program__set_autoload(program, object_of[i] == number);
-		if (!err && multi)
+		err = bpf_program__set_autoload(program, object_of[i] == number && is_wanted(o, i));
+		if (!err && o->multi)
 			err = bpf_program__set_expected_attach_type(
 				program, (enum bpf_attach_type)ATTACH_TYPE_UPROBE_MULTI);
 	}
@@ -135,15 +140,15 @@ static int load_objects(struct programs *p)
 	return err;
 }
 
-int programs__load(struct programs **out, uint32_t ring_bytes, bool multi, bool verbose)
+int programs__load(struct programs **out, const struct programs_options *o)
 {
 	struct programs *p = calloc(1, sizeof(*p));
 	int err = p ? 0 : -ENOMEM;
 
 	*out = NULL;
-	libbpf_set_print(verbose ? print_libbpf : NULL);
+	libbpf_set_print(o->verbose ? print_libbpf : NULL);
 	for (int i = 0; i < OBJECTS && !err; i++)
-		err = open_object(p, i, ring_bytes, multi);
+		err = open_object(p, i, o);
 	if (!err)
 		err = share_maps(p);
 	if (!err)
@@ -158,8 +163,7 @@ int programs__load(struct programs **out, uint32_t ring_bytes, bool multi, bool 
 
 struct programs_loading {
 	pthread_t thread;
-	uint32_t ring_bytes;
-	bool multi, verbose;
+	struct programs_options options;
 	struct programs *programs;
 	int err;
 };
@@ -168,19 +172,17 @@ static void *load_in_background(void *loading)
 {
 	struct programs_loading *l = loading;
 
-	l->err = programs__load(&l->programs, l->ring_bytes, l->multi, l->verbose);
+	l->err = programs__load(&l->programs, &l->options);
 	return NULL;
 }
 
-struct programs_loading *programs__start(uint32_t ring_bytes, bool multi, bool verbose)
+struct programs_loading *programs__start(const struct programs_options *o)
 {
 	struct programs_loading *l = calloc(1, sizeof(*l));
 
 	if (!l)
 		return NULL;
-	l->ring_bytes = ring_bytes;
-	l->multi = multi;
-	l->verbose = verbose;
+	l->options = *o;
 	if (!pthread_create(&l->thread, NULL, load_in_background, l))
 		return l;
 	free(l);

@@ -25,13 +25,19 @@ enum program_map {
 #undef X
 };
 
-/* @ring_bytes: a power of two. @multi: for multi-uprobe links. @verbose: the kernel's own words to
- * standard error. 0 or -errno. */
-int programs__load(struct programs **out, uint32_t ring_bytes, bool multi, bool verbose);
+struct programs_options {
+	uint32_t ring_bytes; /* a power of two */
+	uint32_t only;       /* bit i: enum mp_program i is wanted; 0: all are */
+	bool multi;          /* for multi-uprobe links */
+	bool verbose;        /* the kernel's own words to standard error */
+};
+
+/* 0 or -errno. */
+int programs__load(struct programs **out, const struct programs_options *o);
 /* The same in the background, since it takes longest of all that an attach does: programs__wait
  * gives the result and ends it. NULL: it could not be started. */
 struct programs_loading;
-struct programs_loading *programs__start(uint32_t ring_bytes, bool multi, bool verbose);
+struct programs_loading *programs__start(const struct programs_options *o);
 int programs__wait(struct programs **out, struct programs_loading *l);
 
 /* Unload. Accepts NULL. */

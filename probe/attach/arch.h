@@ -61,6 +61,7 @@ struct arch_ops {
 	 * by none. NULL in a build for another CPU. */
 	void (*sample_emulated)(void);
 	void (*sample_stepped)(void);
+	void (*sample_router)(void); /* as sample_emulated, at a place of its own */
 };
 
 extern const struct arch_ops arch_x86_64;

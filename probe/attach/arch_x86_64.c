@@ -208,6 +208,7 @@ static void x86_64_format(char *text, size_t text_size, const uint8_t *bytes, si
 #ifdef __x86_64__
 void arch_x86_64__sample_emulated(void);
 void arch_x86_64__sample_stepped(void);
+void arch_x86_64__sample_router(void);
 /* By hand, since a compiler (or a sanitizer) may begin a function with anything. */
 __asm__(".pushsection .text\n"
 	".p2align 4\n"
@@ -225,10 +226,18 @@ __asm__(".pushsection .text\n"
 	"	pop %rbp\n"
 	"	ret\n"
 	".size arch_x86_64__sample_stepped, . - arch_x86_64__sample_stepped\n"
+	".p2align 4\n"
+	".type arch_x86_64__sample_router, @function\n"
+	"arch_x86_64__sample_router:\n"
+	"	push %rbp\n"
+	"	pop %rbp\n"
+	"	ret\n"
+	".size arch_x86_64__sample_router, . - arch_x86_64__sample_router\n"
 	".popsection\n");
 #else
 #define arch_x86_64__sample_emulated NULL
 #define arch_x86_64__sample_stepped NULL
+#define arch_x86_64__sample_router NULL
 #endif
 
 const struct arch_ops arch_x86_64 = {
@@ -238,4 +247,5 @@ const struct arch_ops arch_x86_64 = {
 	.format = x86_64_format,
 	.sample_emulated = arch_x86_64__sample_emulated,
 	.sample_stepped = arch_x86_64__sample_stepped,
+	.sample_router = arch_x86_64__sample_router,
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What one hit of a probe costs on this machine, measured: a child process of our own calls two
- * tiny functions, one of each site class, with and without a probe, in as many threads as the
- * target will hit with. The cost is that of the trap with an empty program; what a program
- * itself takes comes on top. Takes about 0.1 s.
+ * What one hit of a probe costs on this machine, measured: a child process of our own calls small
+ * functions with and without a probe, in as many threads as the target will hit with; first with a
+ * program that does nothing, then with the one that captures a router's result, on tensors of our
+ * own. Takes about 0.1 s of processor time a thread.
  */
 #ifndef MP_ATTACH_CALIBRATE_H
 #define MP_ATTACH_CALIBRATE_H
@@ -12,15 +12,17 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "probe/attach/calibrate_child.h"
 #include "probe/attach/site.h"
 
 struct error;
+struct mp_route_site;
 
-#define CALIBRATE_THREADS_MAX 64
-
-struct calibration {
-	unsigned threads;            /* that hit at the same time */
-	double hit_ns[SITE_CLASSES]; /* thread CPU time a hit, by class; < 0: not measured */
+/* Thread time in ns; 0: not measured. Plain data. */
+struct hit_costs {
+	uint64_t hit[SITE_CLASSES]; /* a hit whose program turns away, by class */
+	uint64_t capture;           /* a hit that captures a router's row takes so much more */
+	uint64_t row;               /* and this each further row of CALIBRATE_K experts */
 };
 
 /* Where the probes of a calibration go: always our own program, in our own child. */
@@ -36,7 +38,13 @@ struct calibrate_ops {
 	/* Link a program that does nothing at all places of @t. 0, or -errno and @e. Called
 	 * once. */
 	int (*link)(void *ctx, const struct calibrate_target *t, struct error *e);
-	/* Take all of it away. Called after a successful link. */
+	/* Link the program that captures what @site describes at the place of @t. 0, or -errno:
+	 * then capture and row are not measured. Called once, after link(); may be NULL. */
+	int (*link_router)(void *ctx, const struct calibrate_target *t,
+			   const struct mp_route_site *site);
+	/* Empty what the program has delivered into; called between rounds. */
+	void (*drain)(void *ctx);
+	/* Take all of it away. Called after a successful link(). */
 	void (*unlink)(void *ctx);
 	void *ctx;
 };
@@ -46,7 +54,7 @@ struct calibrate_ops {
  * measured" after an error: EXIT_FAILED where no child can be made or the probes do not fire,
  * what link() says otherwise. The child is gone in every case.
  */
-int calibrate__run(struct calibration *out, unsigned threads, const struct calibrate_ops *ops,
+int calibrate__run(struct hit_costs *out, unsigned threads, const struct calibrate_ops *ops,
 		   struct error *e);
 
 #endif

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import blocks, latency  # noqa: E402
 from bench.load import Load  # noqa: E402
 from bench.observers import bpftrace_observer, moeprobe_observer  # noqa: E402
-from bench.sites import ROUTER, Site, sites_of  # noqa: E402
+from lib.sites import ROUTER, Site, sites_of  # noqa: E402
 from lib.library import with_site_name  # noqa: E402
 from lib.models import EXACT, model  # noqa: E402
 from lib.moeprobe import recording, wait_until  # noqa: E402

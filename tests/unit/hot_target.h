@@ -58,16 +58,22 @@ static inline void hot_target__start(struct hot_target *t, const char *tool)
 	elf__free(f);
 }
 
-/* Have it make @n calls in each thread, and wait; the wall time of a call in ns. */
-static inline double hot_target__call(struct hot_target *t, const char *function, int n,
-				      int threads)
+/* Have it make @n calls in each thread, @how ("", "cold"), and wait; the time of a call in ns. */
+static inline double hot_target__call_how(struct hot_target *t, const char *function, int n,
+					  int threads, const char *how)
 {
 	double ns = -1;
 
-	fprintf(t->in, "%s %d %d\n", function, n, threads);
+	fprintf(t->in, "%s %d %d %s\n", function, n, threads, how);
 	fflush(t->in);
 	assert_int_equal(fscanf(t->out, "%lf", &ns), 1);
 	return ns;
+}
+
+static inline double hot_target__call(struct hot_target *t, const char *function, int n,
+				      int threads)
+{
+	return hot_target__call_how(t, function, n, threads, "");
 }
 
 static inline void hot_target__stop(struct hot_target *t)

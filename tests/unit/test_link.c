@@ -20,6 +20,7 @@
 
 #include <bpf/bpf.h>
 
+#include "collector/unlinker.h"
 #include "probe/attach/ability.h"
 #include "probe/attach/link.h"
 #include "probe/attach/uprobe_abi.h"
@@ -165,6 +166,65 @@ static void links_count_exactly(bool multi)
 	close(map);
 	hot_target__stop(&t);
 	hot_target__stop(&other);
+}
+
+static void nothing_to_let_go(void *ctx)
+{
+	++*(int *)ctx; /* in the child: not seen here */
+}
+
+/* The traps are gone at once, also where nobody waits for the kernel; and so is the child. */
+static void unlinked_by_a_child(void **state)
+{
+	const int waits[] = { 10000, 0 };
+	struct hot_target t;
+	struct error e = { 0 };
+	int map, program, calls = 0;
+	uint8_t before;
+
+	need_rights();
+	skip_unless(is_there(ABILITY_UPROBE_MULTI), "this kernel has no usable uprobe_multi");
+	hot_target__start(&t, tool);
+	map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "counts", 4, 8, COOKIES, NULL);
+	program = load_counter(map, true);
+	before = byte_now(t.pid, t.push);
+	for (size_t i = 0; i < LENGTH(waits); i++) {
+		const struct unlinker_options o = {
+			.let_go = nothing_to_let_go,
+			.ctx = &calls,
+			.wait_ms = waits[i],
+		};
+		const uint64_t offsets[2][1] = { { t.push }, { t.step } }, cookies[1] = { 1 };
+		struct uprobe_links *links[3] = { NULL };
+
+		for (int j = 0; j < 2; j++) {
+			struct link_request r = { .program_fd = program,
+						  .file_fd = t.file_fd,
+						  .pid = t.pid,
+						  .count = 1,
+						  .offsets = offsets[j],
+						  .cookies = cookies,
+						  .multi = true };
+
+			assert_int_equal(uprobe_links__open(&links[2 * j], &r, &e), 0);
+		}
+		assert_int_equal(byte_now(t.pid, t.push), 0xcc);
+		unlinker__run(links, 3, &o);
+		assert_null(links[0]);
+		assert_null(links[2]);
+		for (int j = 0; !waits[i] && j < 1000 && byte_now(t.pid, t.push) == 0xcc; j++)
+			usleep(1000);
+		assert_int_equal(byte_now(t.pid, t.push), before);
+		while (waitpid(-1, NULL, WNOHANG) == 0 && !waits[i])
+			usleep(1000); /* the child; the target does not end */
+		if (!waits[i])
+			break;
+		assert_int_equal(waitpid(-1, NULL, WNOHANG), 0);
+	}
+	assert_int_equal(calls, 0);
+	close(program);
+	close(map);
+	hot_target__stop(&t);
 }
 
 static void multi_link(void **state)
@@ -335,7 +395,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(multi_link),   cmocka_unit_test(single_links),
 		cmocka_unit_test(deleted_file), cmocka_unit_test(killed_holder),
-		cmocka_unit_test(refusals),
+		cmocka_unit_test(refusals),     cmocka_unit_test(unlinked_by_a_child),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

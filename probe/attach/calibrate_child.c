@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "probe/attach/calibrate_child.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "probe/abi/event.h"
+#include "probe/abi/site.h"
+#include "probe/attach/arch.h"
+
+#define CALLS 40 /* a round */
+/* Walked through between calls: about a core's second-level cache. */
+#define WALK_BYTES (1u << 20)
+#define CACHE_LINE 64u
+
+#define TYPE_WEIGHTS 0u
+#define TYPE_IDS 26u
+
+/* A tensor of ours, with the fields next to each other as ggml has them: the program then needs as
+ * few reads as with the real one. */
+struct sample_tensor {
+	uint32_t type, reserved[3];
+	uint64_t ne[4], nb[4];
+	const struct sample_tensor *src[3];
+	const void *data;
+	char name[MP_NAME_SIZE];
+};
+
+/* result = experts' outputs (its third source: the ids) x weights */
+struct sample_graph {
+	struct sample_tensor result, outputs, ids, weights;
+};
+
+/* What the child is told to do. */
+struct order {
+	uint32_t call, threads;
+};
+
+struct worker {
+	void (*function)(void);
+	const struct sample_graph *graph;
+	uint32_t thread; /* 0: the guard lets it pass */
+	double median_ns;
+	pthread_barrier_t *together;
+};
+
+/* Filled before the fork, so that they are at the same addresses in parent and child. */
+static uint8_t walked[WALK_BYTES];
+static uint32_t ids[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
+static float weights[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
+static struct sample_graph graphs[2]; /* of one row, of all */
+
+static void graph__fill(struct sample_graph *g, uint64_t rows)
+{
+	*g = (struct sample_graph){
+		.result = { .src = { &g->outputs, &g->weights } },
+		.outputs = { .src = { NULL, NULL, &g->ids } },
+		.ids = { .type = TYPE_IDS,
+			 .ne = { CALIBRATE_K, rows, 1, 1 },
+			 .nb = { 4, sizeof(ids[0]), sizeof(ids), sizeof(ids) },
+			 .data = ids,
+			 .name = "sample" },
+		.weights = { .type = TYPE_WEIGHTS,
+			     .ne = { 1, CALIBRATE_K, rows, 1 },
+			     .nb = { 4, 4, sizeof(weights[0]), sizeof(weights) },
+			     .data = weights },
+	};
+}
+
+void calibrate_child__describe(struct mp_route_site *out)
+{
+	const uint16_t src = offsetof(struct sample_tensor, src);
+
+	memset(out, 0, sizeof(*out));
+	out->guard = (struct mp_path){ .base = 0 };
+	out->ids = (struct mp_path){ .base = 1, .steps = 2, .offset = { src, src + 2 * 8 } };
+	out->weights = (struct mp_path){ .base = 1, .steps = 1, .offset = { src + 8 } };
+	memcpy(out->prefix, "sample", 6);
+	out->tensor = (struct mp_tensor_layout){
+		.type = offsetof(struct sample_tensor, type),
+		.ne = offsetof(struct sample_tensor, ne),
+		.nb = offsetof(struct sample_tensor, nb),
+		.src = src,
+		.data = offsetof(struct sample_tensor, data),
+		.name = offsetof(struct sample_tensor, name),
+		.type_ids = TYPE_IDS,
+		.type_weights = TYPE_WEIGHTS,
+	};
+}
+
+void (*calibrate_child__function(enum calibrate_call call))(void)
+{
+	const struct arch_ops *arch = arch__own();
+
+	if (!arch)
+		return NULL;
+	switch (call) {
+	case CALIBRATE_EMULATED:
+		return arch->sample_emulated;
+	case CALIBRATE_STEPPED:
+		return arch->sample_stepped;
+	default:
+		return arch->sample_router;
+	}
+}
+
+/* --- in the child --------------------------------------------------------------------------- */
+
+static double ns_since(const struct timespec *a)
+{
+	struct timespec b;
+
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	return (double)(b.tv_sec - a->tv_sec) * 1e9 + (double)(b.tv_nsec - a->tv_nsec);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The median, since whoever is interrupted in a call does not know it. */
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	void (*function)(const uint32_t *, const void *) =
+		(void (*)(const uint32_t *, const void *))(void *)w->function;
+	double ns[CALLS];
+	struct timespec a;
+	unsigned sum = 0;
+
+	pthread_barrier_wait(w->together);
+	for (unsigned i = 0; i < CALLS; i++) {
+		for (size_t at = 0; at < WALK_BYTES; at += CACHE_LINE)
+			sum += *(const volatile uint8_t *)&walked[at];
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		function(&w->thread, &w->graph->result);
+		ns[i] = ns_since(&a);
+	}
+	(void)sum;
+	qsort(ns, CALLS, sizeof(ns[0]), by_value);
+	w->median_ns = ns[CALLS / 2];
+	return NULL;
+}
+
+/* < 0 if the threads cannot be made. */
+static double run_round(const struct order *o)
+{
+	struct worker worker[CALIBRATE_THREADS_MAX];
+	pthread_t id[CALIBRATE_THREADS_MAX];
+	pthread_barrier_t together;
+	double sum = 0;
+	uint32_t i;
+
+	pthread_barrier_init(&together, NULL, o->threads);
+	for (i = 0; i < o->threads; i++) {
+		worker[i] = (struct worker){
+			.function = calibrate_child__function(o->call),
+			.graph = &graphs[o->call == CALIBRATE_ROUTER_ROWS],
+			.thread = i,
+			.together = &together,
+		};
+		/* Those that now wait in vain end with the process. */
+		if (pthread_create(&id[i], NULL, work, &worker[i]))
+			return -1;
+	}
+	for (i = 0; i < o->threads; i++) {
+		pthread_join(id[i], NULL);
+		sum += worker[i].median_ns;
+	}
+	pthread_barrier_destroy(&together);
+	if (o->call == CALIBRATE_ROUTER || o->call == CALIBRATE_ROUTER_ROWS)
+		return worker[0].median_ns;
+	return sum / o->threads;
+}
+
+static void child_main(int fd)
+{
+	struct order o;
+	double ns;
+
+	/* Should the parent be killed, the socket closes or this signal comes. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (recv(fd, &o, sizeof(o), MSG_WAITALL) == (ssize_t)sizeof(o)) {
+		ns = run_round(&o);
+		if (ns < 0 || send(fd, &ns, sizeof(ns), MSG_NOSIGNAL) != (ssize_t)sizeof(ns))
+			break;
+	}
+	_exit(0);
+}
+
+/* --- in the parent -------------------------------------------------------------------------- */
+
+int calibrate_child__start(struct calibrate_child *c)
+{
+	int pair[2], err = 0;
+
+	*c = (struct calibrate_child){ .pid = -1, .fd = -1 };
+	/* Touched, or it is not there when a program reads it. */
+	memset(walked, 1, sizeof(walked));
+	memset(ids, 1, sizeof(ids));
+	memset(weights, 1, sizeof(weights));
+	graph__fill(&graphs[0], 1);
+	graph__fill(&graphs[1], CALIBRATE_ROWS);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	c->pid = fork();
+	if (!c->pid) {
+		close(pair[0]);
+		child_main(pair[1]);
+	}
+	if (c->pid < 0)
+		err = -errno;
+	close(pair[1]);
+	c->fd = pair[0];
+	return err;
+}
+
+void calibrate_child__end(struct calibrate_child *c)
+{
+	if (c->fd >= 0)
+		close(c->fd);
+	if (c->pid > 0) {
+		kill(c->pid, SIGKILL);
+		while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+}
+
+int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call call,
+			   unsigned threads, double *ns)
+{
+	const struct order o = { .call = call, .threads = threads };
+	ssize_t n;
+
+	*ns = -1;
+	do
+		n = send(c->fd, &o, sizeof(o), MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)sizeof(o))
+		return -EIO;
+	do
+		n = recv(c->fd, ns, sizeof(*ns), MSG_WAITALL);
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(*ns) ? 0 : -EIO;
+}

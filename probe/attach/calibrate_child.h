@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The process that a calibration probes: a fork that does nothing but call small functions and
+ * time each call. Between two calls it walks through memory, as a server does that reads its
+ * weights: a hit on code and data that fell out of the near caches costs twice a warm one.
+ */
+#ifndef MP_ATTACH_CALIBRATE_CHILD_H
+#define MP_ATTACH_CALIBRATE_CHILD_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct mp_route_site;
+
+/* X(NAME, what is called) */
+#define CALIBRATE_CALLS(X) \
+	X(EMULATED, "a function that begins with an instruction that the kernel emulates") \
+	X(STEPPED, "a function that begins with one that it must single-step") \
+	X(ROUTER, "f(thread, tensor), as the operator that uses a router's result of one row") \
+	X(ROUTER_ROWS, "the same function, with a result of CALIBRATE_ROWS rows")
+
+enum calibrate_call {
+#define X(name, text) CALIBRATE_##name,
+	CALIBRATE_CALLS(X)
+#undef X
+		CALIBRATE_CALL_COUNT
+};
+
+#define CALIBRATE_ROWS 64u
+#define CALIBRATE_EXPERTS 64u /* ids lie as far apart as that: no two rows are read at once */
+#define CALIBRATE_K 8u
+#define CALIBRATE_ROW_BYTES (CALIBRATE_K * 8) /* ids and weights */
+#define CALIBRATE_THREADS_MAX 64
+
+struct calibrate_child {
+	pid_t pid;
+	int fd; /* a socket to it */
+};
+
+/* Start it, and end it (also if it did not start). 0 or -errno. */
+int calibrate_child__start(struct calibrate_child *c);
+void calibrate_child__end(struct calibrate_child *c);
+
+/*
+ * Have it call @call some dozen times in each of @threads threads at the same time: the median time
+ * of a call in ns, the mean over the threads; with ROUTER*, that of the first thread, which is the
+ * one that the guard lets pass. 0 or -errno.
+ */
+int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call call,
+			   unsigned threads, double *ns);
+
+/* The function of @call, at the same address in the child; NULL: none for this CPU. Both ROUTER*
+ * have one. */
+void (*calibrate_child__function(enum calibrate_call call))(void);
+/* How its tensors look: what a kernel program has to know to capture from ROUTER*. */
+void calibrate_child__describe(struct mp_route_site *out);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the probes cost the target: from hits, captures and bytes to thread time, by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#include "collector/cost.h"
+#include "collector/trace/reader.h"
+#include "collector/trace/records.h"
+#include "collector/trace/writer.h"
+#include "probe/abi/site.h"
+#include "probe/attach/calibrate.h"
+#include "probe/engine/engine.h"
+#include "probe/engine/sink.h"
+
+static const struct hit_costs costs = {
+	.hit = { [SITE_EMULATED] = 1000, [SITE_STEPPED] = 9000 },
+	.capture = 2000,
+	.row = 100,
+};
+
+/* Write @n COST records for @f and give them back. */
+struct play {
+	int fd[2];
+	struct trace_writer *writer;
+	struct trace_reader *reader;
+	struct cost cost;
+};
+
+static void play__begin(struct play *p)
+{
+	const struct trace_writer_options o = { .codec = TRACE_CODEC_NONE };
+
+	memset(p, 0, sizeof(*p));
+	assert_int_equal(pipe(p->fd), 0);
+	assert_int_equal(trace_writer__open(&p->writer, p->fd[1], "pipe", &o, NULL), 0);
+	assert_int_equal(trace_reader__open(&p->reader, p->fd[0], "pipe", NULL), 0);
+}
+
+static struct trace_cost play__write(struct play *p, const struct cost_facts *f)
+{
+	struct trace_item item;
+	struct trace_cost r;
+
+	assert_int_equal(cost__write(&p->cost, p->writer, f), 0);
+	assert_int_equal(trace_writer__flush(p->writer, NULL), 0);
+	assert_int_equal(trace_reader__next(p->reader, &item, NULL), 1);
+	assert_int_equal(item.head->type, TRACE_COST);
+	memcpy(&r, item.head, sizeof(r));
+	return r;
+}
+
+static void play__end(struct play *p)
+{
+	trace_writer__free(p->writer);
+	trace_reader__free(p->reader);
+	close(p->fd[0]);
+	close(p->fd[1]);
+}
+
+/* Two threads reach the router's place 10 times each; the first captures, 10 rows in all. */
+static void time_is_hits_captures_and_rows(void **state)
+{
+	struct mp_counters counters[2] = {
+		{ .hits = 20, .unguarded = 10, .matched = 4, .bytes = 10 * CALIBRATE_ROW_BYTES },
+		{ .hits = 2, .foreign = 1, .matched = 0 },
+	};
+	struct engine_plan plan = { .sites = 2, .threads = ENGINE_UNKNOWN };
+	struct cost_facts f = {
+		.plan = &plan,
+		.counters = counters,
+		.costs = &costs,
+		.now_ns = 1000000,
+	};
+	struct trace_cost r;
+	struct play p;
+
+	plan.site[0].row.program = MP_PROGRAM_ROUTE;
+	plan.site[1].row.program = MP_PROGRAM_LINE;
+	plan.site[1].place.class = SITE_STEPPED;
+	play__begin(&p);
+	r = play__write(&p, &f);
+	assert_int_equal(r.hits, 23);
+	assert_int_equal(r.hit_ns, 20 * 1000 + 4 * 2000 + (10 - 4) * 100 + 3 * 9000);
+	assert_int_equal(r.threads, 2);
+	assert_int_equal(r.interval_ns, 1000000);
+	assert_int_equal(r.slowdown_ppm, r.hit_ns / 2); /* of a millisecond, in millionths */
+
+	/* The next interval counts what is new. */
+	counters[0].hits += 2;
+	counters[0].unguarded += 1;
+	counters[0].matched += 1;
+	counters[0].bytes += CALIBRATE_ROW_BYTES;
+	f.now_ns += 500000;
+	r = play__write(&p, &f);
+	assert_int_equal(r.hits, 2);
+	assert_int_equal(r.hit_ns, 2 * 1000 + 2000);
+	assert_int_equal(r.interval_ns, 500000);
+	play__end(&p);
+}
+
+/* What was not measured is unknown, not free. */
+static void unmeasured_is_unknown(void **state)
+{
+	static const struct hit_costs nothing, no_captures = { .hit = { 1000, 9000 } };
+	struct mp_counters counters[1] = { { .hits = 20 } };
+	struct engine_plan plan = { .sites = 1, .threads = 1 };
+	struct cost_facts f = { .plan = &plan, .counters = counters, .costs = &nothing };
+	struct trace_cost r;
+	struct play p;
+
+	play__begin(&p);
+	f.now_ns = 1000;
+	r = play__write(&p, &f);
+	assert_true(r.hit_ns == UINT64_MAX);
+	assert_true(r.slowdown_ppm == TRACE_UNKNOWN);
+	f.now_ns = 2000;
+	r = play__write(&p, &f); /* nothing was hit: nothing was spent */
+	assert_int_equal(r.hit_ns, 0);
+	f.costs = &no_captures;
+	f.now_ns = 3000;
+	counters[0].hits += 10;
+	r = play__write(&p, &f);
+	assert_int_equal(r.hit_ns, 10000);
+	f.now_ns = 4000;
+	counters[0].hits += 1;
+	counters[0].matched += 1;
+	r = play__write(&p, &f);
+	assert_true(r.hit_ns == UINT64_MAX);
+	play__end(&p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(time_is_hits_captures_and_rows),
+		cmocka_unit_test(unmeasured_is_unknown),
+	};
+
+	return cmocka_run_group_tests_name("cost", tests, NULL, NULL);
+}
