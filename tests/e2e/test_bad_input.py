@@ -17,6 +17,7 @@ from lib.exact import await_attached
 from lib.library import without_names
 from lib.models import EXACT, model
 from lib.moeprobe import (
+    KERNEL_SECONDS,
     BUILD,
     COLLECTOR,
     Finished,
@@ -244,7 +245,8 @@ def test_whoever_is_killed_takes_the_probes_along(olmoe_server: Server, tmp_path
     """SIGKILL of each process in turn: no link, program, map or process is left."""
     with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
         await_attached(olmoe_server, one)
-        wait_until(lambda: len(children_of(one.process.pid)) == 3, "a hit is still measured")
+        wait_until(lambda: len(children_of(one.process.pid)) == 3, "a hit is still measured",
+                   KERNEL_SECONDS)
         family = children_of(one.process.pid)
         held = kernel_objects(family)
         assert {kind for kind, _ in held} == {"link", "prog", "map"}
@@ -255,8 +257,8 @@ def test_whoever_is_killed_takes_the_probes_along(olmoe_server: Server, tmp_path
         pid = {"moeprobe": one.process.pid, "broker": brokers[0], "reader": readers[0]}[victim]
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not running_pids([p for p in family if p != one.process.pid])
-                   and one.process.poll() is not None, "processes are left", 10)
-        wait_until(lambda: not existing(held), "kernel objects are left", 10)
+                   and one.process.poll() is not None, "processes are left", KERNEL_SECONDS)
+        wait_until(lambda: not existing(held), "kernel objects are left", KERNEL_SECONDS)
         if victim != "moeprobe":
             assert one.process.returncode == 1, one.said
             assert len([line for line in one.said.splitlines()
@@ -278,14 +280,15 @@ def test_end_leaves_nothing(olmoe_server: Server, tmp_path: Path) -> None:
         assert code_at(olmoe_server.pid, places) == b"\xcc" * len(places)
         assert one.stop().code == 0
     assert code_at(olmoe_server.pid, places) == before
-    wait_until(lambda: not existing(held), "kernel objects are left", 60)
+    wait_until(lambda: not existing(held), "kernel objects are left", KERNEL_SECONDS)
 
 
 def test_reader_has_no_rights(olmoe_server: Server, tmp_path: Path) -> None:
     """Neither what parses foreign bytes nor what draws pictures keeps a capability."""
     with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
         await_attached(olmoe_server, one)
-        wait_until(lambda: len(children_of(one.process.pid)) == 3, "a hit is still measured")
+        wait_until(lambda: len(children_of(one.process.pid)) == 3, "a hit is still measured",
+                   KERNEL_SECONDS)
         capable = {pid: capabilities(pid) for pid in children_of(one.process.pid)}
         assert sorted(bool(rights) for rights in capable.values()) == [False, False, True]
         assert not capable[one.process.pid]

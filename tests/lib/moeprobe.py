@@ -17,6 +17,9 @@ BUILD = ROOT / os.environ.get("MOEPROBE_BUILD", "build")
 MOEPROBE = BUILD / "moeprobe"
 COLLECTOR = BUILD / "moeprobe-collector"
 ATTACH_SECONDS = 20.0
+# Until the kernel has freed what held probes: it waits until no program of them can still run, which
+# took more than ten seconds on a machine with five times as much to do as it has processors.
+KERNEL_SECONDS = 60.0
 
 
 @dataclass
