@@ -108,7 +108,7 @@ static int open_ring(struct attach_session *s, struct error *e)
 	if (err)
 		return error__set(e, EXIT_FAILED, -err, NULL,
 				  "collector: failed to map the ring: %s", strerror(-err));
-	return counters__open(&s->counters, s->attachment.counters_fd, e);
+	return counters__open(&s->counters, s->attachment.counters_fd, s->o->cpus, e);
 }
 
 static int open_log(struct attach_session *s, struct error *e)
@@ -379,6 +379,7 @@ int attach_session__run(const struct attach_session_options *o, struct error *e)
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
 	s->o = o;
 	s->error = e;
+	s->cost.statm = o->statm;
 	for (int i = 0; i < FD_COUNT; i++)
 		s->fd[i].fd = -1;
 	err = attach(s, e);

@@ -15,6 +15,8 @@ struct attach_session_options {
 	uint32_t ring_bytes;
 	uint64_t duration_ns; /* 0: until stopped */
 	int out;              /* the stream */
+	int statm;            /* our own memory, see struct cost */
+	int cpus;             /* processors, see counters__open() */
 	int raw_log;          /* -1: none */
 };
 

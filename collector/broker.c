@@ -143,6 +143,12 @@ static int open_file(const struct broker *b, const struct broker_request *r)
 	}
 }
 
+/* Who lists candidates sees which processes there are. */
+static int open_list(const struct broker *b)
+{
+	return b->options.any_pid ? opener_direct.open_list(opener_direct.ctx) : -EACCES;
+}
+
 static int read_fd_link(const struct broker *b, const struct broker_request *r, char *text)
 {
 	int err = check_open(b, r->pid);
@@ -398,6 +404,8 @@ unsigned broker__answer(struct broker *b, const struct broker_request *request,
 	case BROKER_OPEN_MAPPED:
 	case BROKER_OPEN_PATH:
 		return give(response, fds, open_file(b, request));
+	case BROKER_OPEN_LIST:
+		return give(response, fds, open_list(b));
 	case BROKER_READ_FD_LINK:
 		response->result = read_fd_link(b, request, response->text);
 		return 0;

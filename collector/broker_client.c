@@ -109,6 +109,13 @@ static int client_open_path(void *ctx, pid_t pid, const char *path)
 	return ask_fd(ctx, &r);
 }
 
+static int client_open_list(void *ctx)
+{
+	struct broker_request r = { .operation = BROKER_OPEN_LIST };
+
+	return ask_fd(ctx, &r);
+}
+
 static int client_read_fd_link(void *ctx, pid_t pid, int fd, char *text, size_t size)
 {
 	struct broker_request r = { .operation = BROKER_READ_FD_LINK, .pid = pid, .fd = fd };
@@ -137,6 +144,7 @@ struct opener broker_client__opener(struct broker_client *c)
 		.open_mapped = client_open_mapped,
 		.open_path = client_open_path,
 		.read_fd_link = client_read_fd_link,
+		.open_list = client_open_list,
 		.ctx = c,
 	};
 }

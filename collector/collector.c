@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "collector/collector.h"
 
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -41,6 +42,7 @@ static int exit_code(int err, const struct error *e)
 
 /* --- the reader ----------------------------------------------------------------------------- */
 
+/* What it needs and the broker does not hand out is opened before it is confined. */
 static int run_reader(struct collector *c, struct error *e)
 {
 	struct broker_client client = { .fd = c->reader_end };
@@ -51,6 +53,8 @@ static int run_reader(struct collector *c, struct error *e)
 		.duration_ns = c->o->duration_ns,
 		.out = STDOUT_FILENO,
 		.raw_log = c->raw_log,
+		.statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC),
+		.cpus = libbpf_num_possible_cpus(),
 	};
 	struct inspect_options inspect = {
 		.broker = &client,

@@ -23,17 +23,15 @@ static uint64_t own_cpu_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static uint64_t resident_bytes(void)
+static uint64_t resident_bytes(int statm)
 {
-	FILE *in = fopen("/proc/self/statm", "re");
-	unsigned long pages = 0;
-	int got;
+	unsigned long pages;
+	char text[128];
+	ssize_t n = pread(statm, text, sizeof(text) - 1, 0);
 
-	if (!in)
-		return UINT64_MAX;
-	got = fscanf(in, "%*u %lu", &pages);
-	fclose(in);
-	return got == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : UINT64_MAX;
+	text[n > 0 ? n : 0] = '\0';
+	return sscanf(text, "%*u %lu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE)
+						    : UINT64_MAX;
 }
 
 /* Thread time of @hits of @class, of which @captures delivered @bytes; UINT64_MAX if it is not
@@ -94,7 +92,7 @@ int cost__write(struct cost *c, struct trace_writer *w, const struct cost_facts 
 		.head = { .time_ns = f->now_ns, .source = f->source },
 		.interval_ns = f->now_ns - c->since_ns,
 		.collector_cpu_ns = cpu - c->cpu_ns,
-		.resident_bytes = resident_bytes(),
+		.resident_bytes = resident_bytes(c->statm),
 		.threads = count_threads(f),
 		.slowdown_ppm = TRACE_UNKNOWN,
 	};

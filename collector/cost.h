@@ -12,8 +12,9 @@ struct hit_costs;
 struct mp_counters;
 struct trace_writer;
 
-/* Zeroed before use but for @since_ns. */
+/* Zeroed before use but for @since_ns and @statm. */
 struct cost {
+	int statm;         /* "/proc/self/statm", borrowed; -1: memory is not known */
 	uint64_t since_ns; /* of the interval that is under way */
 	struct {
 		uint64_t hits, captures, bytes;

@@ -2,7 +2,6 @@
 #include "collector/counters.h"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,10 +15,9 @@ struct counters {
 	struct mp_counters *per_cpu; /* [cpus] */
 };
 
-int counters__open(struct counters **out, int fd, struct error *e)
+int counters__open(struct counters **out, int fd, int cpus, struct error *e)
 {
 	struct counters *c;
-	int cpus = libbpf_num_possible_cpus();
 
 	*out = NULL;
 	if (cpus < 1)

@@ -45,7 +45,7 @@ struct opener {
 	int (*open_path)(void *ctx, pid_t pid, const char *path);
 	/* readlink of /proc/PID/fd/@fd into @text ("socket:[123]", a path); 0 or -errno. */
 	int (*read_fd_link)(void *ctx, pid_t pid, int fd, char *text, size_t size);
-	/* /proc itself, for listing. May be NULL: then the caller's own rights must do. */
+	/* /proc itself, for listing. */
 	int (*open_list)(void *ctx);
 	void *ctx;
 };

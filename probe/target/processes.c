@@ -3,7 +3,6 @@
 #include "probe/target/target.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,13 +36,7 @@ int target__list_pids(pid_t **pids, size_t *count, const struct opener *o)
 
 	*pids = NULL;
 	*count = 0;
-	if (o->open_list) {
-		fd = o->open_list(o->ctx);
-	} else {
-		fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (fd < 0)
-			fd = -errno;
-	}
+	fd = o->open_list(o->ctx);
 	if (fd < 0)
 		return fd;
 	err = proc_file__each_number(fd, append_pid, &found);
