@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -24,6 +25,7 @@
 
 struct probing {
 	const struct calibrator_options *o;
+	int file; /* our own program */
 	struct programs *programs;
 	struct ring_buffer *ring;
 	/* They end with this process: waiting for the kernel would hold back the result. */
@@ -36,22 +38,17 @@ static int link_places(struct uprobe_links **out, const struct probing *p, enum 
 	uint64_t cookies[LINK_PLACES_MAX];
 	struct link_request r = {
 		.program_fd = programs__fd(p->programs, program),
-		.file_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC),
+		.file_fd = p->file,
 		.pid = t->pid,
 		.count = t->count,
 		.offsets = t->offsets,
 		.cookies = cookies,
 		.multi = p->o->multi,
 	};
-	int err;
 
-	if (r.file_fd < 0)
-		return -errno;
 	for (size_t i = 0; i < LINK_PLACES_MAX; i++)
 		cookies[i] = cookie;
-	err = uprobe_links__open(out, &r, e);
-	close(r.file_fd);
-	return err;
+	return uprobe_links__open(out, &r, e);
 }
 
 /* Rows of the calibration's own site table. */
@@ -118,10 +115,35 @@ static int load(struct probing *p)
 	return p->ring ? 0 : -errno;
 }
 
+/* Placing probes takes two rights (probe/attach/ability.c). CAP_SYS_ADMIN stands in where we lack
+ * one of them, and single links ask for it. */
+static int keep_probing_rights(bool multi)
+{
+	static const cap_value_t wanted[] = { CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN };
+	cap_t mine = cap_get_proc(), kept = cap_init();
+	cap_flag_value_t has;
+	int take = multi ? 2 : 3, err = mine && kept ? 0 : -errno;
+
+	for (int i = 0; i < take && !err; i++) {
+		if (cap_get_flag(mine, wanted[i], CAP_PERMITTED, &has))
+			err = -errno;
+		else if (has == CAP_CLEAR)
+			take = 3;
+		else if (cap_set_flag(kept, CAP_PERMITTED, 1, &wanted[i], CAP_SET) ||
+			 cap_set_flag(kept, CAP_EFFECTIVE, 1, &wanted[i], CAP_SET))
+			err = -errno;
+	}
+	if (!err && (cap_set_proc(kept) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
+		err = -errno;
+	cap_free(mine);
+	cap_free(kept);
+	return err;
+}
+
 /* In the child. */
 static void measure(const struct calibrator_options *o, pid_t parent, int to)
 {
-	struct probing p = { .o = o };
+	struct probing p = { .o = o, .file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC) };
 	struct calibrate_ops ops = {
 		.link = link_child,
 		.link_router = link_router,
@@ -139,8 +161,9 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGALRM, SIG_DFL);
-	if (!load(&p))
-		calibrate__run(&costs, o->threads, &ops, NULL);
+	if (p.file < 0 || load(&p) || keep_probing_rights(o->multi))
+		_exit(1);
+	calibrate__run(&costs, o->threads, &ops, NULL);
 	if (write(to, &costs, sizeof(costs)) < 0)
 		_exit(1);
 	_exit(0);

@@ -17,7 +17,6 @@
 
 #include <bpf/bpf.h>
 
-#include "collector/calibrator.h"
 #include "probe/attach/ability.h"
 #include "probe/attach/calibrate.h"
 #include "probe/attach/link.h"
@@ -260,38 +259,6 @@ static void silent_probe(void **state)
 	assert_int_equal(calibrate__run(&c, 1000, &ops, &e), -ENODATA);
 	assert_int_equal(e.exit, EXIT_FAILED);
 	assert_int_equal(c.hit[SITE_EMULATED], 0);
-	no_child_left();
-}
-
-static void nothing_to_let_go(void *ctx)
-{
-}
-
-/* In the background, with the real programs: a capture costs more than a hit, a further row less
- * than a capture; and nothing is left. */
-static void captures_are_measured(void **state)
-{
-	const struct calibrator_options o = {
-		.threads = 2,
-		.multi = abilities[ABILITY_UPROBE_MULTI].state == ABILITY_THERE,
-		.let_go = nothing_to_let_go,
-	};
-	struct calibrator c = { 0 };
-
-	need_rights();
-	assert_int_equal(calibrator__start(&c, &o), 0);
-	assert_int_equal(calibrator__start(&c, &o), -EALREADY);
-	for (int i = 0; i < 20000 && c.pid; i++) {
-		calibrator__poll(&c);
-		usleep(1000);
-	}
-	print_message("emulated %llu ns, a capture %llu ns more, each further row %llu ns\n",
-		      (unsigned long long)c.costs.hit[SITE_EMULATED],
-		      (unsigned long long)c.costs.capture, (unsigned long long)c.costs.row);
-	assert_true(c.costs.hit[SITE_EMULATED] > 50);
-	assert_true(c.costs.capture > 100);
-	assert_true(c.costs.row > 10 && c.costs.row < c.costs.capture);
-	calibrator__stop(&c);
 	no_child_left();
 }
 

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The process that measures a hit: what rights it keeps, and that these are enough. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <linux/bpf.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "collector/calibrator.h"
+#include "probe/attach/ability.h"
+#include "probe/attach/uprobe_abi.h"
+#include "probe/base/error.h"
+#include "tests/unit/child.h"
+
+#define BIT(capability) (1ull << (capability))
+#define TRIES 500
+#define TRY_NS 10000000
+
+static struct ability abilities[ABILITY_COUNT];
+
+static void let_go(void *called)
+{
+	*(int *)called = 1;
+}
+
+/* A number of a line of its status; UINT64_MAX: it is gone. */
+static uint64_t status_of(pid_t pid, const char *format)
+{
+	unsigned long long n = UINT64_MAX;
+	char path[64], line[256];
+	FILE *in;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	in = fopen(path, "re");
+	while (in && fgets(line, sizeof(line), in))
+		if (sscanf(line, format, &n) == 1)
+			break;
+	if (in)
+		fclose(in);
+	return n;
+}
+
+/* Until it has a result. Returns what capabilities it had at its fewest. */
+static uint64_t watch(struct calibrator *c)
+{
+	const struct timespec wait = { .tv_nsec = TRY_NS };
+	uint64_t fewest = UINT64_MAX, now;
+
+	for (int i = 0; i < TRIES && c->pid; i++) {
+		now = status_of(c->pid, "CapEff: %llx");
+		/* Once it has ended, but was not waited for, it has none. */
+		if (now && now < fewest && status_of(c->pid, "NoNewPrivs: %llu") == 1)
+			fewest = now;
+		nanosleep(&wait, NULL);
+		calibrator__poll(c);
+	}
+	return fewest;
+}
+
+/* A capture costs more than a hit, a further row less than a capture. */
+static void assert_costs(const struct hit_costs *c)
+{
+	print_message("emulated %llu ns, a capture %llu ns more, each further row %llu ns\n",
+		      (unsigned long long)c->hit[SITE_EMULATED], (unsigned long long)c->capture,
+		      (unsigned long long)c->row);
+	for (int i = 0; i < SITE_CLASSES; i++)
+		assert_true(c->hit[i] > 50);
+	assert_true(c->capture > 100);
+	assert_true(c->row > 10 && c->row < c->capture);
+}
+
+static void test_rights(void **state)
+{
+	const uint64_t few = BIT(CAP_BPF) | BIT(CAP_PERFMON), more = few | BIT(CAP_SYS_ADMIN);
+	struct error e = { 0 };
+
+	need_root();
+	if (ability__require(abilities, &e)) {
+		print_message("SKIP: %s\n", e.what);
+		skip();
+	}
+	for (int multi = 0; multi < 2; multi++) {
+		struct calibrator_options o = { .threads = 1, .multi = multi, .let_go = let_go };
+		struct calibrator c = { 0 };
+		int called = 0;
+
+		if (abilities[multi ? ABILITY_UPROBE_MULTI : ABILITY_UPROBE].state != ABILITY_THERE)
+			continue;
+		o.ctx = &called;
+		assert_int_equal(calibrator__start(&c, &o), 0);
+		assert_int_equal(calibrator__start(&c, &o), -EALREADY);
+		assert_int_equal(watch(&c), multi ? few : more);
+		assert_int_equal(c.pid, 0);
+		assert_costs(&c.costs);
+		assert_int_equal(called, 0); /* there, not here */
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rights),
+	};
+
+	ability__probe_all(abilities);
+	return cmocka_run_group_tests_name("calibrator", tests, NULL, NULL);
+}
