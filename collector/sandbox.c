@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "collector/confine.h"
 #include "probe/base/error.h"
 #include "probe/base/file_user.h"
 
@@ -156,7 +157,7 @@ int sandbox__enter(const struct sandbox_user *u, struct error *e)
 		return error__set(e, EXIT_FAILED, -err, NULL,
 				  "collector: failed to give up rights and become '%s': %s",
 				  u->name, strerror(-err));
-	return 0;
+	return confine__enter(e);
 }
 
 /* Take on and put off the file-system identity of who called sudo, so that the kernel checks that

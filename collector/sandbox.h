@@ -26,7 +26,8 @@ struct sandbox_user {
  */
 int sandbox__choose(struct sandbox_user *out, const char *name, struct error *e);
 
-/* Become @u without groups, capabilities and the chance to regain any, undumpable; verified. */
+/* Become @u without groups, capabilities and the chance to regain any, undumpable, verified; then
+ * confine__enter(). */
 int sandbox__enter(const struct sandbox_user *u, struct error *e);
 
 /*
