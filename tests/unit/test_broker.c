@@ -36,7 +36,8 @@ static void wait_for_ever(void)
 		pause();
 }
 
-static struct family start_family(void)
+/* The child becomes user @uid. */
+static struct family start_family_of(uid_t uid)
 {
 	struct family f;
 	int ends[2];
@@ -45,10 +46,11 @@ static struct family start_family(void)
 	f.parent = fork();
 	assert_true(f.parent >= 0);
 	if (!f.parent) {
-		f.child = fork();
-		if (!f.child)
+		if (fork())
 			wait_for_ever();
-		if (write(ends[1], &f.child, sizeof(f.child)) < 0)
+		f.child = getpid();
+		if ((uid != geteuid() && setresuid(uid, uid, uid)) ||
+		    write(ends[1], &f.child, sizeof(f.child)) < 0)
 			_exit(1);
 		wait_for_ever();
 	}
@@ -56,6 +58,11 @@ static struct family start_family(void)
 	close(ends[0]);
 	close(ends[1]);
 	return f;
+}
+
+static struct family start_family(void)
+{
+	return start_family_of(geteuid());
 }
 
 static void end_family(struct family *f)
@@ -119,10 +126,12 @@ static void test_list_may_look_not_touch(void **state)
 	struct family f = start_family();
 	struct broker *b = start_broker(0, true);
 	struct broker_request link = { .operation = BROKER_LINK, .pid = f.parent };
+	struct broker_request list = { .operation = BROKER_OPEN_LIST };
 
 	assert_int_equal(open_stat(b, f.parent), 0);
 	assert_int_equal(open_stat(b, getpid()), 0);
 	assert_int_equal(open_stat(b, 0), -EINVAL);
+	assert_int_equal(ask(b, &list), 0);
 	{
 		struct broker_request r = { .operation = BROKER_OPEN_PROC, .pid = f.parent };
 
@@ -299,6 +308,8 @@ static void test_bounds(void **state)
 	assert_int_equal(ask(b, &r), -EINVAL);
 	r.operation = UINT32_MAX;
 	assert_int_equal(ask(b, &r), -EINVAL);
+	r.operation = BROKER_OPEN_LIST;
+	assert_int_equal(ask(b, &r), -EACCES); /* one process was named */
 	r.operation = BROKER_LOAD;
 	for (size_t i = 0; i < sizeof(rings) / sizeof(*rings); i++) {
 		r.ring_bytes = rings[i];
@@ -320,18 +331,16 @@ static void test_bounds(void **state)
 	broker__free(b);
 }
 
-/* Only with rights: the programs are loaded, and links are still refused out of bounds. */
-static void test_link_refusals(void **state)
+/* Only with rights: else everything is ended and the test skipped. */
+static void load_or_skip(struct broker *b, struct family *f)
 {
-	struct family f = start_family();
-	struct broker *b = start_broker(f.parent, false);
 	struct broker_request r = { .operation = BROKER_LOAD, .ring_bytes = BROKER_RING_MIN };
 	struct broker_response response;
 	int fds[BROKER_FDS_MAX];
 	unsigned count = broker__answer(b, &r, &response, fds);
 
 	if (!count) {
-		end_family(&f);
+		end_family(f);
 		broker__free(b);
 		print_message("skipped: %s\n", response.error.what);
 		skip();
@@ -340,6 +349,18 @@ static void test_link_refusals(void **state)
 	while (count)
 		close(fds[--count]);
 	assert_int_equal(ask(b, &r), -EBUSY);
+}
+
+/* The programs are loaded, and links are still refused out of bounds. */
+static void test_link_refusals(void **state)
+{
+	struct family f = start_family();
+	struct broker *b = start_broker(f.parent, false);
+	struct broker_request r;
+	struct broker_response response;
+	int fds[BROKER_FDS_MAX];
+
+	load_or_skip(b, &f);
 	r = (struct broker_request){ .operation = BROKER_LINK, .pid = f.parent };
 	assert_int_equal(ask(b, &r), -EINVAL);
 	r.places.count = LINK_PLACES_MAX + 1;
@@ -362,6 +383,104 @@ static void test_link_refusals(void **state)
 	assert_int_equal(response.result, -ESRCH);
 	assert_int_equal(response.error.exit, EXIT_NO_TARGET);
 	broker__free(b);
+}
+
+/* --- which places --------------------------------------------------------------------------- */
+
+/* Our own functions, which the family has too and never calls. */
+__attribute__((noinline)) static void first_place(void)
+{
+	__asm__ volatile("nop");
+}
+
+__attribute__((noinline)) static void second_place(void)
+{
+	__asm__ volatile("nop; nop");
+}
+
+/* A request that puts the empty program at @function of @pid, which is a fork of us. */
+static struct broker_request link_at(pid_t pid, void (*function)(void))
+{
+	struct broker_request r = { .operation = BROKER_LINK, .pid = pid };
+	uint64_t address = (uint64_t)(uintptr_t)function;
+	unsigned long long start, end, offset;
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[PATH_MAX + 128];
+
+	assert_non_null(maps);
+	r.places.program = MP_PROGRAM_EMPTY;
+	r.places.count = 1;
+	r.places.cookie[0] = MP_SITES - 1;
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%llx-%llx %*s %llx", &start, &end, &offset) != 3 ||
+		    address < start || address >= end)
+			continue;
+		r.start = start;
+		r.end = end;
+		r.places.offset[0] = address - start + offset;
+	}
+	fclose(maps);
+	assert_true(r.end > 0);
+	return r;
+}
+
+static int unlink_all(struct broker *b)
+{
+	struct broker_request r = { .operation = BROKER_UNLINK, .link = BROKER_ALL_LINKS };
+
+	return ask(b, &r);
+}
+
+/* Once attached, a reader that was taken over finds no new place for a probe. */
+static void test_frozen(void **state)
+{
+	struct broker_request calibrate = { .operation = BROKER_CALIBRATE, .threads = 1 };
+
+	for (int by_unlink = 0; by_unlink < 2; by_unlink++) {
+		struct family f = start_family();
+		struct broker *b = start_broker(f.parent, false);
+		struct broker_request old = link_at(f.parent, first_place), other = old;
+		struct broker_request fresh = link_at(f.parent, second_place);
+
+		load_or_skip(b, &f);
+		assert_int_equal(ask(b, &old), 0);
+		assert_int_equal(by_unlink ? unlink_all(b) : ask(b, &calibrate), 0);
+		assert_int_equal(ask(b, &fresh), -EACCES);
+		other.places.program = MP_PROGRAM_ROUTE;
+		assert_int_equal(ask(b, &other), -EACCES); /* there, but another program */
+		other = old;
+		other.places.count = 2;
+		other.places.offset[1] = fresh.places.offset[0];
+		assert_int_equal(ask(b, &other), -EACCES); /* one of both is new */
+		assert_int_equal(unlink_all(b), 0);
+		assert_int_equal(ask(b, &old), 0);
+		assert_int_equal(unlink_all(b), 0);
+		assert_int_equal(ask(b, &fresh), -EACCES);
+		end_family(&f);
+		broker__free(b);
+	}
+}
+
+/* What the named process started is probed too, unless it became another user's. */
+static void test_user_of_descendant(void **state)
+{
+	static const uid_t nobody = 65534;
+
+	if (geteuid())
+		skip();
+	for (int foreign = 0; foreign < 2; foreign++) {
+		struct family f = start_family_of(foreign ? nobody : 0);
+		struct broker *b = start_broker(f.parent, false);
+		struct broker_request parent = link_at(f.parent, first_place);
+		struct broker_request child = link_at(f.child, first_place);
+
+		load_or_skip(b, &f);
+		assert_int_equal(ask(b, &child), foreign ? -EACCES : 0);
+		assert_int_equal(ask(b, &parent), 0);
+		assert_int_equal(open_stat(b, f.child), 0); /* looking is another matter */
+		end_family(&f);
+		broker__free(b);
+	}
 }
 
 /* --- over the socket ------------------------------------------------------------------------ */
@@ -448,6 +567,8 @@ int main(void)
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_link_refusals),
+		cmocka_unit_test(test_frozen),
+		cmocka_unit_test(test_user_of_descendant),
 		cmocka_unit_test(test_opener),
 		cmocka_unit_test(test_broker_gone),
 	};
