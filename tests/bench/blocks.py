@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.load import Load, thread_times
+from bench.load import Load
 
 Observer = Callable[[], AbstractContextManager[object]]
+Values = list[float]
+CLAIMS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # percent
 
 
 @dataclass(frozen=True)
@@ -22,36 +24,34 @@ class Block:
 
     wall: float
     cpu: float
-    tokens: int
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A ratio's estimate and its 95 % interval, in percent above 1."""
+    """An estimate and its 95 % interval."""
 
     middle: float
     low: float
     high: float
 
-    def text(self) -> str:
+    def percent(self) -> str:
         return f"{self.middle:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
 
-    def claim(self, bound: float) -> str:
-        if self.high < bound:
-            return f"under {bound:g} %"
-        return f"not shown to be under {bound:g} %"
+    def claim(self) -> str:
+        """The smallest bound that the whole interval is under."""
+        bound = next((one for one in CLAIMS if self.high < one), None)
+        return f"under {bound:g} %" if bound else "no bound"
 
 
 def measure(load: Load, seconds: float) -> Block:
-    """One block of about @seconds that begins and ends with a token."""
-    count, cpu = len(load.times), thread_times(load.server.pid)
-    begin = time.monotonic()
+    """A block of whole requests, of about @seconds."""
+    begin = load.mark()
     time.sleep(seconds)
-    end, tokens = time.monotonic(), len(load.times) - count
-    cpu = thread_times(load.server.pid) - cpu
+    end = load.mark()
+    tokens = end.tokens - begin.tokens
     if tokens < 5:
         raise RuntimeError("the server hardly generates")
-    return Block((end - begin) / tokens, cpu / 1e9 / tokens, tokens)
+    return Block((end.time - begin.time) / tokens, (end.cpu - begin.cpu) / 1e9 / tokens)
 
 
 def alternate(load: Load, observer: Observer, pairs: int, seconds: float,
@@ -72,24 +72,31 @@ def alternate(load: Load, observer: Observer, pairs: int, seconds: float,
     return result
 
 
-def interval(ratios: list[float], rounds: int = 10000) -> Interval:
-    """Bootstrap over pairs of the geometric mean ratio."""
-    logs = np.log(np.asarray(ratios))
+def interval(values: Values, rounds: int = 10000) -> Interval:
+    """The mean, with its bootstrap over @values."""
+    of = np.asarray(values)
     source = np.random.default_rng(1)
-    means = source.choice(logs, (rounds, len(logs))).mean(axis=1)
+    means = source.choice(of, (rounds, len(of))).mean(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(float(of.mean()), float(low), float(high))
+
+
+def ratio(values: Values) -> Interval:
+    """The geometric mean of ratios, in percent above 1."""
+    of = interval([float(np.log(value)) for value in values])
     middle, low, high = (100 * (float(np.exp(value)) - 1) for value in
-                         (logs.mean(), *np.percentile(means, (2.5, 97.5))))
+                         (of.middle, of.low, of.high))
     return Interval(middle, low, high)
 
 
 def wall(pairs: list[tuple[Block, Block]]) -> Interval:
-    return interval([attached.wall / detached.wall for detached, attached in pairs])
+    return ratio([attached.wall / detached.wall for detached, attached in pairs])
 
 
 def cpu(pairs: list[tuple[Block, Block]]) -> Interval:
-    return interval([attached.cpu / detached.cpu for detached, attached in pairs])
+    return ratio([attached.cpu / detached.cpu for detached, attached in pairs])
 
 
-def extra_cpu_ns(pairs: list[tuple[Block, Block]]) -> float:
-    """Median extra thread time a token."""
-    return 1e9 * float(np.median([attached.cpu - detached.cpu for detached, attached in pairs]))
+def extra_us(pairs: list[tuple[Block, Block]]) -> Interval:
+    """Microseconds that the server's threads run longer for a token."""
+    return interval([1e6 * (attached.cpu - detached.cpu) for detached, attached in pairs])

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from lib.moeprobe import MOEPROBE, children_of, recording, wait_until
 from lib.recording import block_at, check_file_header, read
+from lib.sites import code_at
+
+BREAKPOINT = b"\xcc"
 
 
 def first_route(pid: int) -> float:
@@ -41,15 +44,19 @@ def first_route(pid: int) -> float:
         process.wait(20)
 
 
-def detach(pid: int, directory: Path) -> float:
-    """Seconds from Ctrl-C to the end of moeprobe and of its collector."""
+def detach(pid: int, directory: Path, places: list[int]) -> tuple[float, float]:
+    """Seconds from Ctrl-C until the target's code is as it was, and until the command has ended."""
     with recording(pid, directory / "detach.moeprobe") as capture:
         wait_until(capture.attached, "not attached")
         time.sleep(0.3)
+        assert BREAKPOINT in code_at(pid, places)
         begin = time.monotonic()
         capture.process.send_signal(signal.SIGINT)
+        while BREAKPOINT in code_at(pid, places):
+            time.sleep(0.001)
+        free = time.monotonic() - begin
         capture.process.wait(20)
-        return time.monotonic() - begin
+        return free, time.monotonic() - begin
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,6 @@ def resident_bytes(pid: int) -> int:
 
 def spread(seconds: list[float], bound: float) -> str:
     ordered = sorted(seconds)
-    verdict = "ok" if ordered[-1] < bound else "TOO SLOW"
     return (f"{1e3 * ordered[0]:.0f} to {1e3 * ordered[-1]:.0f} ms, median "
             f"{1e3 * ordered[len(ordered) // 2]:.0f} ms, {len(ordered)} times (bound "
-            f"{1e3 * bound:.0f} ms): {verdict}")
+            f"{1e3 * bound:.0f} ms)")

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import http.client
 import json
+import queue
 import threading
 import time
-from bisect import bisect_left
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib.server import Server
 
 
-class Load:
-    """Clients that generate without pause until they are told to stop."""
+@dataclass(frozen=True)
+class Mark:
+    """A moment between two requests of a client."""
 
-    def __init__(self, server: Server, clients: int = 1, generate: int = 400) -> None:
+    time: float  # time.monotonic()
+    tokens: int  # that had arrived
+    cpu: int  # nanoseconds that all threads of the server had run
+
+
+class Load:
+    """Clients that generate without pause until they are told to stop. All requests are alike, and
+    short: a token costs more the more there are before it, so that a stretch of time is only
+    comparable with another if it holds whole requests."""
+
+    def __init__(self, server: Server, clients: int = 1, generate: int = 24) -> None:
         self.server, self.generate = server, generate
         self.over = threading.Event()
         self.times: list[float] = []  # time.monotonic() of each token, of all clients
-        self.threads = [threading.Thread(target=self._client, args=(number,), daemon=True)
-                        for number in range(clients)]
+        self.asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.marks: queue.SimpleQueue[Mark] = queue.SimpleQueue()
+        self.threads = [threading.Thread(target=self._client, daemon=True)
+                        for _ in range(clients)]
 
     def __enter__(self) -> Load:
         for thread in self.threads:
@@ -33,29 +47,33 @@ class Load:
         for thread in self.threads:
             thread.join()
 
-    def _client(self, number: int) -> None:
-        request = 0
+    def mark(self) -> Mark:
+        """Wait for the end of a request."""
+        self.asked.put(None)
+        return self.marks.get(timeout=60)
+
+    def _client(self) -> None:
         while not self.over.is_set():
             with suppress(OSError, http.client.HTTPException):
-                self._one(f"load {number} {request}")
-            request += 1
+                self._one()
+            if not self.asked.empty():
+                self.asked.get()
+                self.marks.put(Mark(time.monotonic(), len(self.times),
+                                    thread_times(self.server.pid)))
 
-    def _one(self, prompt: str) -> None:
+    def _one(self) -> None:
         connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=60)
         try:
             connection.request("POST", "/completion", json.dumps({
-                "prompt": prompt, "n_predict": self.generate, "stream": True,
-                "cache_prompt": False}), {"Content-Type": "application/json"})
+                "prompt": "a steady load", "n_predict": self.generate, "stream": True,
+                "temperature": 0, "ignore_eos": True, "cache_prompt": False}),
+                {"Content-Type": "application/json"})
             response = connection.getresponse()
             while (line := response.readline()) and not self.over.is_set():
                 if line.startswith(b"data: "):
                     self.times.append(time.monotonic())
         finally:
             connection.close()
-
-    def between(self, begin: float, end: float) -> int:
-        """Tokens that arrived in this time (one client: exact)."""
-        return bisect_left(self.times, end) - bisect_left(self.times, begin)
 
 
 def thread_times(pid: int) -> int:

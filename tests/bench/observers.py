@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lib.moeprobe import Capture, recording, wait_until
 from lib.server import Server
+from lib.sites import engine_library
 
 # Where the router's tensors are in this engine release: dst, its operands, name, data.
 SCRIPT = """
@@ -50,16 +51,9 @@ def moeprobe_observer(server: Server, directory: Path) -> Iterator[Capture]:
             raise RuntimeError(done.err)
 
 
-def engine_library(pid: int) -> str:
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        if "xllamacpp" in line and line.endswith(".so"):
-            return line.split()[-1]
-    raise LookupError("the engine's library is not mapped")
-
-
 @contextmanager
 def bpftrace_observer(server: Server, symbol: str, k: int) -> Iterator[None]:
-    """A script that prints the same expert ids from the same place, while events arrive."""
+    """A script that prints the same expert ids at @symbol, while events arrive."""
     script = SCRIPT.format(library=engine_library(server.pid), symbol=symbol, size=4 * k)
     with tempfile.NamedTemporaryFile("rb", suffix=".out") as output, \
             tempfile.TemporaryFile() as errors:
