@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One real llama.cpp server in this process. Prints "LISTEN <url>", then serves until killed.
-SIGTERM ends it; on SIGUSR1 it becomes another program."""
+"""A real llama.cpp server in this process, or two. Prints "LISTEN <url>" for each, then serves until
+killed. SIGTERM ends it; on SIGUSR1 it becomes another program."""
 from __future__ import annotations
 
 import argparse
@@ -23,6 +23,7 @@ def parse() -> argparse.Namespace:
                         default="auto")
     parser.add_argument("--load-mode", choices=("auto", "none", "mmap"), default="auto")
     parser.add_argument("--kv-unified", action="store_true")
+    parser.add_argument("--second", metavar="MODEL", help="another server for this model")
     parser.add_argument("--library", help="directory to import xllamacpp from")
     return parser.parse_args()
 
@@ -51,9 +52,13 @@ def main() -> None:
                                "LLAMA_LOAD_MODE_" + options.load_mode.upper())
     params.kv_unified = options.kv_unified
     params.endpoint_slots = True
-    server = xllamacpp.Server(params)
-    # One write with lines of its own: the server's threads log to the same file in pieces.
-    os.write(1, f"\nLISTEN {server.listening_address}\n".encode())
+    servers = [xllamacpp.Server(params)]
+    if options.second:
+        params.model.path = options.second
+        servers.append(xllamacpp.Server(params))
+    # Writes with lines of their own: the servers' threads log to the same file in pieces.
+    for server in servers:
+        os.write(1, f"\nLISTEN {server.listening_address}\n".encode())
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: os.execv("/bin/sleep", ["sleep", "60"]))
     while True:

@@ -31,6 +31,7 @@ class Options:
     flash_attention: str = "disabled"
     load_mode: str = "auto"
     kv_unified: bool = False
+    second: str = ""  # model of a second server in the same process
     library: str = ""
 
     def arguments(self) -> list[str]:
@@ -109,17 +110,18 @@ class Server:
         self.process.wait()
 
 
-def wait_listening(server: Server) -> None:
-    """Read the address from the log, then wait for health."""
+def wait_listening(server: Server, number: int = 0) -> None:
+    """Read the address of its @number-th server from the log, then wait for health."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         if not server.alive():
             raise RuntimeError(f"server ended at start: {server.log.read_text()[-2000:]}")
         if not server.port:
-            for line in server.log.read_text(errors="replace").splitlines():
-                if line.startswith("LISTEN "):
-                    url = urlsplit(line.split()[1])
-                    server.host, server.port = url.hostname or "127.0.0.1", url.port or 0
+            said = [line for line in server.log.read_text(errors="replace").splitlines()
+                    if line.startswith("LISTEN ")]
+            if len(said) > number:
+                url = urlsplit(said[number].split()[1])
+                server.host, server.port = url.hostname or "127.0.0.1", url.port or 0
         if server.port and server.healthy():
             return
         time.sleep(0.05)
@@ -139,3 +141,11 @@ def running(model: Path, log: Path, options: Options = Options()) -> Iterator[Se
         yield server
     finally:
         server.stop()
+
+
+def second(server: Server) -> Server:
+    """The other server in the same process; it ends with the first."""
+    other = Server(server.process, Path(server.options.second), server.log,
+                   options=server.options)
+    wait_listening(other, 1)
+    return other
