@@ -307,18 +307,26 @@ static int measure(struct look *l, struct error *refusal)
 
 static int write_hit_costs(struct look *l)
 {
+	const struct hit_costs *c = &l->o->broker->costs;
+	const struct {
+		const char *name, *text;
+		uint64_t ns;
+	} lines[] = {
+		{ "emulated hit", "", c->hit[SITE_EMULATED] },
+		{ "single-stepped hit", "", c->hit[SITE_STEPPED] },
+		{ "capture of a row", " on top", c->capture },
+		{ "each further row", " on top", c->row },
+	};
 	int err = 0;
 
-	for (int i = 0; i < SITE_CLASSES && !err; i++) {
-		const char *name = i == SITE_EMULATED ? "emulated hit" : "single-stepped hit";
-		uint64_t ns = l->o->broker->costs.hit[i];
-
-		if (ns)
-			err = stream__finding(l->stream, TRACE_STATUS_OK, 0, "machine", name, NULL,
-					      "%.2f us", (double)ns / 1000);
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]) && !err; i++) {
+		if (lines[i].ns)
+			err = stream__finding(l->stream, TRACE_STATUS_OK, 0, "machine",
+					      lines[i].name, NULL, "%.2f us%s",
+					      (double)lines[i].ns / 1000, lines[i].text);
 		else
-			err = stream__finding(l->stream, TRACE_STATUS_UNKNOWN, 0, "machine", name,
-					      NULL, "not measured");
+			err = stream__finding(l->stream, TRACE_STATUS_UNKNOWN, 0, "machine",
+					      lines[i].name, NULL, "not measured");
 	}
 	return err;
 }
