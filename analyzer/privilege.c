@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "probe/base/error.h"
+#include "probe/base/file_user.h"
 
 static void take_user(struct identity *id, const struct passwd *p)
 {
@@ -83,29 +84,38 @@ int identity__find(struct identity *out, const char *user, struct error *e)
 	return 0;
 }
 
-/*
- * open(2) with the effective ids and the groups of sudo's user, so that the file system decides
- * by that user's rights; then root again. The fd or -errno.
- */
-static int open_as(const struct identity *id, const char *path, int flags)
+/* Whose rights decide about a file: those of sudo's user, with that user's groups. */
+static struct file_user typist(const struct identity *id)
 {
-	const struct passwd *p;
-	int fd = -1, err = 0;
+	struct file_user u = { .uid = id->sudo_uid, .gid = id->sudo_gid };
+	const struct passwd *p = getpwuid(id->sudo_uid);
+	int groups = FILE_USER_GROUPS;
 
-	if (!id->is_root || !id->by_sudo) {
-		fd = open(path, flags | O_CLOEXEC, 0600);
-		return fd < 0 ? -errno : fd;
+	/* -1: there are more; as many as there is room for were stored. */
+	if (p && getgrouplist(p->pw_name, id->sudo_gid, u.group, &groups) < 0)
+		groups = FILE_USER_GROUPS;
+	u.groups = p ? (size_t)groups : 0;
+	return u;
+}
+
+/* open(2) for reading with the rights of whoever typed the command line. The fd or -errno. */
+static int open_as_typist(const struct identity *id, const char *path)
+{
+	const bool other = id->is_root && id->by_sudo;
+	struct file_user_before before;
+	struct file_user user;
+	int fd, err = 0;
+
+	if (other) {
+		user = typist(id);
+		err = file_user__become(&user, &before);
 	}
-	p = getpwuid(id->sudo_uid);
-	if ((p ? initgroups(p->pw_name, id->sudo_gid) : setgroups(0, NULL)) ||
-	    setegid(id->sudo_gid) || seteuid(id->sudo_uid)) {
+	if (err)
+		return err;
+	fd = open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
 		err = -errno;
-	} else {
-		fd = open(path, flags | O_CLOEXEC, 0600);
-		if (fd < 0)
-			err = -errno;
-	}
-	if (seteuid(0) || setegid(0) || setgroups(0, NULL)) {
+	if (other && file_user__restore(&before)) {
 		if (fd >= 0)
 			close(fd);
 		return -EPERM;
@@ -128,7 +138,7 @@ int identity__open_file(const struct identity *id, int *fd, const char *path, st
 	if (!strcmp(path, "-")) {
 		err = duplicate(STDIN_FILENO, fd);
 	} else {
-		err = open_as(id, path, O_RDONLY | O_NOCTTY);
+		err = open_as_typist(id, path);
 		if (err >= 0)
 			*fd = err;
 	}
