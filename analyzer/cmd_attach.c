@@ -62,7 +62,6 @@ static int list(struct options *o, struct error *e)
 {
 	struct feed_sink sink = { .take = findings__take };
 	struct findings *findings = NULL;
-	struct feed *feed = NULL;
 	struct launch l;
 	int code = EXIT_FAILED;
 
@@ -73,42 +72,40 @@ static int list(struct options *o, struct error *e)
 		goto out;
 	}
 	sink.ctx = findings;
-	if (feed__open(&feed, l.collector, -1, "the list of servers", &sink, e))
-		goto out;
-	feed__run(feed, e);
-	code = feed__finish(feed, e);
+	code = feed__read_all(l.collector, -1, "the list of servers", &sink, e);
 	if (code == EXIT_OK)
 		code = print_candidates(findings, e);
 out:
-	feed__free(feed);
 	findings__free(findings);
 	launch__free(&l);
 	return code;
 }
 
-int cmd_attach(int argc, char **argv, struct error *e)
+static int run(struct options *o, struct error *e)
 {
 	struct watch w = { .summary = stdout };
-	struct options o;
 	struct launch l;
 	char source[64];
 	int code;
 
-	if (command_line__parse(&spec, argc, argv, &o))
-		return EXIT_USAGE;
-	if (o.help)
-		return EXIT_OK;
 	interrupt__catch();
-	if (!o.pid && !o.name && !o.port)
-		return list(&o, e);
-	if (launch__collector(&l, COLLECTOR_ATTACH, &o, e))
+	if (!o->pid && !o->name && !o->port)
+		return list(o, e);
+	if (launch__collector(&l, COLLECTOR_ATTACH, o, e))
 		return EXIT_FAILED;
-	snprintf(source, sizeof(source), "process %d", (int)o.pid);
-	w.options = &o;
+	snprintf(source, sizeof(source), "process %d", (int)o->pid);
+	w.options = o;
 	w.launch = &l;
 	w.source = source;
-	w.view = watch__choose_view(&o);
+	w.view = watch__choose_view(o);
 	code = watch__run(&w, e);
 	launch__free(&l);
 	return code;
 }
+
+const struct command command_attach = {
+	.name = "attach",
+	.summary = "watch a running server, or list the candidates",
+	.spec = &spec,
+	.run = run,
+};

@@ -75,20 +75,22 @@ out:
 	return code;
 }
 
-int cmd_doctor(int argc, char **argv, struct error *e)
+static int run(struct options *o, struct error *e)
 {
-	struct options o;
 	struct launch l;
 	int code;
 
-	if (command_line__parse(&spec, argc, argv, &o))
-		return EXIT_USAGE;
-	if (o.help)
-		return EXIT_OK;
 	interrupt__catch();
-	if (launch__collector(&l, COLLECTOR_DOCTOR, &o, e))
+	if (launch__collector(&l, COLLECTOR_DOCTOR, o, e))
 		return EXIT_FAILED;
-	code = examine(&o, &l, e);
+	code = examine(o, &l, e);
 	launch__free(&l);
 	return code;
 }
+
+const struct command command_doctor = {
+	.name = "doctor",
+	.summary = "say what works on this machine and on a server",
+	.spec = &spec,
+	.run = run,
+};

@@ -50,33 +50,31 @@ static int dump(const struct options *o, const struct launch *l, struct error *e
 {
 	struct dump d = { .json = o->json, .context = json_context__new() };
 	struct feed_sink sink = { .take = take, .ctx = &d };
-	struct feed *feed = NULL;
 	int code = EXIT_FAILED;
 
 	if (!d.context)
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
-	else if (!feed__open(&feed, NULL, l->input, o->input, &sink, e)) {
-		feed__run(feed, e);
-		code = feed__finish(feed, e);
-	}
-	feed__free(feed);
+	else
+		code = feed__read_all(NULL, l->input, o->input, &sink, e);
 	json_context__free(d.context);
 	return code;
 }
 
-int cmd_dump(int argc, char **argv, struct error *e)
+static int run(struct options *o, struct error *e)
 {
-	struct options o;
 	struct launch l;
 	int code;
 
-	if (command_line__parse(&spec, argc, argv, &o))
-		return EXIT_USAGE;
-	if (o.help)
-		return EXIT_OK;
-	if (launch__input(&l, &o, e))
+	if (launch__input(&l, o, e))
 		return EXIT_FAILED;
-	code = dump(&o, &l, e);
+	code = dump(o, &l, e);
 	launch__free(&l);
 	return code;
 }
+
+const struct command command_dump = {
+	.name = "dump",
+	.summary = "print every record of a recording",
+	.spec = &spec,
+	.run = run,
+};

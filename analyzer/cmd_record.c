@@ -105,28 +105,30 @@ out:
 	return code;
 }
 
-int cmd_record(int argc, char **argv, struct error *e)
+static int run(struct options *o, struct error *e)
 {
-	struct options o;
 	struct launch l;
 	int code;
 
-	if (command_line__parse(&spec, argc, argv, &o))
-		return EXIT_USAGE;
-	if (o.help)
-		return EXIT_OK;
-	if (!o.output) {
+	if (!o->output) {
 		fprintf(stderr, "moeprobe record: where to? Give -o FILE\n");
 		return EXIT_USAGE;
 	}
-	if (is_standard_output(&o) && isatty(STDOUT_FILENO)) {
+	if (is_standard_output(o) && isatty(STDOUT_FILENO)) {
 		fprintf(stderr, "moeprobe record: standard output is a terminal; give -o FILE\n");
 		return EXIT_USAGE;
 	}
 	interrupt__catch();
-	if (launch__collector(&l, COLLECTOR_ATTACH, &o, e))
+	if (launch__collector(&l, COLLECTOR_ATTACH, o, e))
 		return EXIT_FAILED;
-	code = record(&o, &l, e);
+	code = record(o, &l, e);
 	launch__free(&l);
 	return code;
 }
+
+const struct command command_record = {
+	.name = "record",
+	.summary = "write what a running server does to a file",
+	.spec = &spec,
+	.run = run,
+};

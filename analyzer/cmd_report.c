@@ -63,7 +63,6 @@ static int check_loss(const struct state *s, const struct options *o, struct err
 static int report(const struct options *o, const struct launch *l, struct error *e)
 {
 	struct feed_sink sink = { .take = take };
-	struct feed *feed = NULL;
 	struct state *state = NULL;
 	int code = EXIT_FAILED;
 
@@ -72,33 +71,30 @@ static int report(const struct options *o, const struct launch *l, struct error 
 		return code;
 	}
 	sink.ctx = state;
-	if (feed__open(&feed, NULL, l->input, o->input, &sink, e))
-		goto out;
-	feed__run(feed, e);
-	code = feed__finish(feed, e);
+	code = feed__read_all(NULL, l->input, o->input, &sink, e);
 	if (state__summary(state)->records && print(state, o, e))
 		code = EXIT_FAILED;
 	if (code == EXIT_OK)
 		code = check_loss(state, o, e);
-out:
-	feed__free(feed);
 	state__free(state);
 	return code;
 }
 
-int cmd_report(int argc, char **argv, struct error *e)
+static int run(struct options *o, struct error *e)
 {
-	struct options o;
 	struct launch l;
 	int code;
 
-	if (command_line__parse(&spec, argc, argv, &o))
-		return EXIT_USAGE;
-	if (o.help)
-		return EXIT_OK;
-	if (launch__input(&l, &o, e))
+	if (launch__input(&l, o, e))
 		return EXIT_FAILED;
-	code = report(&o, &l, e);
+	code = report(o, &l, e);
 	launch__free(&l);
 	return code;
 }
+
+const struct command command_report = {
+	.name = "report",
+	.summary = "sum a recording up",
+	.spec = &spec,
+	.run = run,
+};

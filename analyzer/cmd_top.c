@@ -25,27 +25,29 @@ static const struct options_spec spec = {
 	.keys = (const int[]){ OPTION_SPEED, OPTION_NO_TUI, OPTION_MAX_LOSS, OPTION_USER, 0 },
 };
 
-int cmd_top(int argc, char **argv, struct error *e)
+static int run(struct options *o, struct error *e)
 {
 	struct watch w = { .summary = stdout };
-	struct options o;
 	struct launch l;
 	struct stat st;
 	int code;
 
-	if (command_line__parse(&spec, argc, argv, &o))
-		return EXIT_USAGE;
-	if (o.help)
-		return EXIT_OK;
 	interrupt__catch();
-	if (launch__input(&l, &o, e))
+	if (launch__input(&l, o, e))
 		return EXIT_FAILED;
-	w.options = &o;
+	w.options = o;
 	w.launch = &l;
-	w.source = o.input[0] == '-' && !o.input[1] ? "standard input" : o.input;
-	w.view = watch__choose_view(&o);
+	w.source = o->input[0] == '-' && !o->input[1] ? "standard input" : o->input;
+	w.view = watch__choose_view(o);
 	w.replay = !fstat(l.input, &st) && S_ISREG(st.st_mode);
 	code = watch__run(&w, e);
 	launch__free(&l);
 	return code;
 }
+
+const struct command command_top = {
+	.name = "top",
+	.summary = "watch a file or a stream on standard input",
+	.spec = &spec,
+	.run = run,
+};

@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A subcommand. All of them are one array, commands[], in main.c. */
+/* A subcommand: a file cmd_NAME.c, a line here and one in main.c's array of all of them. */
 #ifndef MP_ANALYZER_COMMAND_H
 #define MP_ANALYZER_COMMAND_H
 
 struct error;
+struct options;
+struct options_spec;
 
 struct command {
 	const char *name;
 	const char *summary; /* for the list in --help */
-	/* argv[0] is the subcommand. The exit code; with @e set, main says it and exits by it. */
-	int (*run)(int argc, char **argv, struct error *e);
+	const struct options_spec *spec;
+	/* Called once the command line is read. The exit code; with @e set, main says it and exits
+	 * by it. */
+	int (*run)(struct options *o, struct error *e);
 };
 
-extern const struct command commands[]; /* ended by a NULL name */
-
-int cmd_attach(int argc, char **argv, struct error *e);
-int cmd_record(int argc, char **argv, struct error *e);
-int cmd_top(int argc, char **argv, struct error *e);
-int cmd_report(int argc, char **argv, struct error *e);
-int cmd_dump(int argc, char **argv, struct error *e);
-int cmd_doctor(int argc, char **argv, struct error *e);
+extern const struct command command_attach, command_record, command_top, command_report,
+	command_dump, command_doctor;
 
 #endif

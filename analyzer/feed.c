@@ -183,6 +183,20 @@ int feed__finish(struct feed *s, struct error *e)
 	return EXIT_FAILED;
 }
 
+int feed__read_all(struct collector *collector, int fd, const char *name,
+		   const struct feed_sink *sink, struct error *e)
+{
+	struct feed *s;
+	int code;
+
+	if (feed__open(&s, collector, fd, name, sink, e))
+		return EXIT_FAILED;
+	feed__run(s, e);
+	code = feed__finish(s, e);
+	feed__free(s);
+	return code;
+}
+
 int feed__fd(const struct feed *s)
 {
 	return s->ended ? -1 : s->fd;

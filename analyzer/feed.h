@@ -47,6 +47,10 @@ int feed__run(struct feed *s, struct error *e);
  */
 int feed__finish(struct feed *s, struct error *e);
 
+/* All of the above without a view: open, read to the end, finish. The exit code. */
+int feed__read_all(struct collector *collector, int fd, const char *name,
+		   const struct feed_sink *sink, struct error *e);
+
 int feed__fd(const struct feed *s);
 /* Accepts NULL. */
 void feed__free(struct feed *s);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "analyzer/command.h"
+#include "analyzer/command_line.h"
 #include "probe/base/error.h"
 
 static const char examples[] =
@@ -16,6 +17,12 @@ static const char examples[] =
 	"  ssh host sudo moeprobe-collector 1234 | moeprobe top -\n"
 	"  sudo moeprobe doctor 1234               what works here, and what to do if not\n";
 
+static const struct command *const commands[] = {
+	&command_attach, &command_record, &command_top,
+	&command_report, &command_dump,   &command_doctor,
+};
+#define COMMANDS (sizeof(commands) / sizeof(*commands))
+
 static int print_help(FILE *out)
 {
 	fprintf(out,
@@ -23,10 +30,19 @@ static int print_help(FILE *out)
 		"Shows which experts of a running mixture-of-experts server fire, exactly.\n\n"
 		"%s\nCommands:\n",
 		examples);
-	for (const struct command *c = commands; c->name; c++)
-		fprintf(out, "  %-8s  %s\n", c->name, c->summary);
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(out, "  %-8s  %s\n", commands[i]->name, commands[i]->summary);
 	fprintf(out, "\nmoeprobe COMMAND --help says more; moeprobe --version.\n");
 	return out == stdout ? EXIT_OK : EXIT_USAGE;
+}
+
+static int run_command(const struct command *c, int argc, char **argv, struct error *e)
+{
+	struct options o;
+
+	if (command_line__parse(c->spec, argc, argv, &o))
+		return EXIT_USAGE;
+	return o.help ? EXIT_OK : c->run(&o, e);
 }
 
 static int run(int argc, char **argv, struct error *e)
@@ -39,9 +55,9 @@ static int run(int argc, char **argv, struct error *e)
 		printf("moeprobe %s\n", MOEPROBE_VERSION);
 		return EXIT_OK;
 	}
-	for (const struct command *c = commands; c->name; c++)
-		if (!strcmp(name, c->name))
-			return c->run(argc - 1, argv + 1, e);
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (!strcmp(name, commands[i]->name))
+			return run_command(commands[i], argc - 1, argv + 1, e);
 	if (*name)
 		fprintf(stderr, "moeprobe: '%s' is not a command\n", name);
 	return print_help(stderr);
@@ -64,13 +80,3 @@ int main(int argc, char **argv)
 	}
 	return code;
 }
-
-const struct command commands[] = {
-	{ "attach", "watch a running server, or list the candidates", cmd_attach },
-	{ "record", "write what a running server does to a file", cmd_record },
-	{ "top", "watch a file or a stream on standard input", cmd_top },
-	{ "report", "sum a recording up", cmd_report },
-	{ "dump", "print every record of a recording", cmd_dump },
-	{ "doctor", "say what works on this machine and on a server", cmd_doctor },
-	{ NULL, NULL, NULL },
-};

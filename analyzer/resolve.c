@@ -32,7 +32,6 @@ static void find(struct answer *a, const struct identity *id, const struct optio
 	struct feed_sink sink = { .take = findings__take };
 	struct collector *collector = NULL;
 	struct findings *findings = NULL;
-	struct feed *feed = NULL;
 	struct error *e = &a->error;
 	const char *what, *remedy;
 	int err;
@@ -44,18 +43,14 @@ static void find(struct answer *a, const struct identity *id, const struct optio
 	if (!err)
 		err = findings__new(&findings);
 	sink.ctx = findings;
-	if (!err)
-		err = feed__open(&feed, collector, -1, "the list of servers", &sink, e);
 	if (!err) {
-		feed__run(feed, e);
-		a->code = feed__finish(feed, e);
+		a->code = feed__read_all(collector, -1, "the list of servers", &sink, e);
 		a->found = findings__match(findings, o->name, o->port, a->pid, PIDS_SHOWN);
 		if (findings__obstacle(findings, &what, &remedy)) {
 			snprintf(a->obstacle, sizeof(a->obstacle), "%s", what);
 			snprintf(a->remedy, sizeof(a->remedy), "%s", remedy);
 		}
 	}
-	feed__free(feed);
 	findings__free(findings);
 	collector__free(collector);
 }
