@@ -72,7 +72,7 @@ static int list(struct options *o, struct error *e)
 		goto out;
 	}
 	sink.ctx = findings;
-	code = feed__read_all(l.collector, -1, "the list of servers", &sink, e);
+	code = feed__read_all(l.collector, -1, "the list of servers", &sink, NULL, e);
 	if (code == EXIT_OK)
 		code = print_candidates(findings, e);
 out:

@@ -9,6 +9,8 @@
 #include "analyzer/command_line.h"
 #include "analyzer/feed.h"
 #include "analyzer/view/json.h"
+#include "analyzer/view/unread.h"
+#include "collector/trace/reader.h"
 #include "probe/base/error.h"
 
 static const struct options_spec spec = {
@@ -50,12 +52,16 @@ static int dump(const struct options *o, const struct launch *l, struct error *e
 {
 	struct dump d = { .json = o->json, .context = json_context__new() };
 	struct feed_sink sink = { .take = take, .ctx = &d };
+	struct trace_unread unread = { 0 };
+	char text[UNREAD_SIZE];
 	int code = EXIT_FAILED;
 
 	if (!d.context)
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	else
-		code = feed__read_all(NULL, l->input, o->input, &sink, e);
+		code = feed__read_all(NULL, l->input, o->input, &sink, &unread, e);
+	if (unread.records && e->errnum != EPIPE)
+		fprintf(stderr, "moeprobe: %s\n", unread__skipped(text, &unread));
 	json_context__free(d.context);
 	return code;
 }

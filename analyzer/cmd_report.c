@@ -63,6 +63,7 @@ static int check_loss(const struct state *s, const struct options *o, struct err
 static int report(const struct options *o, const struct launch *l, struct error *e)
 {
 	struct feed_sink sink = { .take = take };
+	struct trace_unread unread;
 	struct state *state = NULL;
 	int code = EXIT_FAILED;
 
@@ -71,7 +72,8 @@ static int report(const struct options *o, const struct launch *l, struct error 
 		return code;
 	}
 	sink.ctx = state;
-	code = feed__read_all(NULL, l->input, o->input, &sink, e);
+	code = feed__read_all(NULL, l->input, o->input, &sink, &unread, e);
+	state__set_unread(state, &unread);
 	if (state__summary(state)->records && print(state, o, e))
 		code = EXIT_FAILED;
 	if (code == EXIT_OK)

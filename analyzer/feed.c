@@ -183,16 +183,25 @@ int feed__finish(struct feed *s, struct error *e)
 	return EXIT_FAILED;
 }
 
+const struct trace_unread *feed__unread(const struct feed *s)
+{
+	return trace_reader__unread(s->reader);
+}
+
 int feed__read_all(struct collector *collector, int fd, const char *name,
-		   const struct feed_sink *sink, struct error *e)
+		   const struct feed_sink *sink, struct trace_unread *unread, struct error *e)
 {
 	struct feed *s;
 	int code;
 
+	if (unread)
+		memset(unread, 0, sizeof(*unread));
 	if (feed__open(&s, collector, fd, name, sink, e))
 		return EXIT_FAILED;
 	feed__run(s, e);
 	code = feed__finish(s, e);
+	if (unread)
+		*unread = *feed__unread(s);
 	feed__free(s);
 	return code;
 }

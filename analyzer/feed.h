@@ -10,6 +10,7 @@ struct collector;
 struct error;
 struct feed;
 struct trace_item;
+struct trace_unread;
 
 /* Where records go. An error (negative, named in @e) ends the reading. */
 struct feed_sink {
@@ -47,9 +48,13 @@ int feed__run(struct feed *s, struct error *e);
  */
 int feed__finish(struct feed *s, struct error *e);
 
-/* All of the above without a view: open, read to the end, finish. The exit code. */
+/* What the stream held, and the sink never saw; borrowed. */
+const struct trace_unread *feed__unread(const struct feed *s);
+
+/* All of the above without a view: open, read to the end, finish. The exit code; @unread may be
+ * NULL. */
 int feed__read_all(struct collector *collector, int fd, const char *name,
-		   const struct feed_sink *sink, struct error *e);
+		   const struct feed_sink *sink, struct trace_unread *unread, struct error *e);
 
 int feed__fd(const struct feed *s);
 /* Accepts NULL. */

@@ -44,7 +44,7 @@ static void find(struct answer *a, const struct identity *id, const struct optio
 		err = findings__new(&findings);
 	sink.ctx = findings;
 	if (!err) {
-		a->code = feed__read_all(collector, -1, "the list of servers", &sink, e);
+		a->code = feed__read_all(collector, -1, "the list of servers", &sink, NULL, e);
 		a->found = findings__match(findings, o->name, o->port, a->pid, PIDS_SHOWN);
 		if (findings__obstacle(findings, &what, &remedy)) {
 			snprintf(a->obstacle, sizeof(a->obstacle), "%s", what);

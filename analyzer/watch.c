@@ -129,6 +129,7 @@ static int run(const struct watch *w, struct state *state, struct feed *feed, st
 		return EXIT_FAILED; /* the second Ctrl-C: at once */
 	finish_file(w, e);
 	code = feed__finish(feed, e);
+	state__set_unread(state, feed__unread(feed));
 	summarise(w, state, e);
 	return code == EXIT_OK ? check_loss(w, state, e) : code;
 }

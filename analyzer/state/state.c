@@ -238,6 +238,11 @@ int state__apply(struct state *s, const struct trace_item *item)
 	return appliers[type](s, item);
 }
 
+void state__set_unread(struct state *s, const struct trace_unread *unread)
+{
+	s->summary.unread = *unread;
+}
+
 int state__new(struct state **out)
 {
 	struct state *s;

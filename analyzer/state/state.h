@@ -10,8 +10,8 @@
 
 #include "analyzer/state/grid.h"
 #include "analyzer/state/request.h"
+#include "collector/trace/reader.h"
 
-struct trace_item;
 struct state;
 
 #define STATE_CONTEXTS_MAX 16
@@ -65,8 +65,9 @@ struct state_summary {
 	struct state_coverage coverage; /* requests that ended, and rows of no request */
 	bool has_coverage;
 	struct state_cost cost;
-	uint64_t out_of_range; /* ids or indices outside their model or step: dropped */
-	uint64_t no_model;     /* routes before their model was described: dropped */
+	uint64_t out_of_range;      /* ids or indices outside their model or step: dropped */
+	uint64_t no_model;          /* routes before their model was described: dropped */
+	struct trace_unread unread; /* as of the last state__set_unread() */
 	bool ended;
 	struct trace_end end;
 	uint32_t warnings; /* findings that are not ok, said so far; number i is at i % MAX */
@@ -76,6 +77,8 @@ struct state_summary {
 int state__new(struct state **out);
 /* Take one record over. 0 or -ENOMEM. */
 int state__apply(struct state *s, const struct trace_item *item);
+/* What the stream's reader passed over: no record says that. */
+void state__set_unread(struct state *s, const struct trace_unread *unread);
 
 const struct state_summary *state__summary(const struct state *s);
 uint32_t state__contexts(const struct state *s);

@@ -11,6 +11,7 @@
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
 #include "analyzer/view/table.h"
+#include "analyzer/view/unread.h"
 
 #define COLUMNS(array) (sizeof(array) / sizeof(*(array)))
 
@@ -64,6 +65,8 @@ enum {
 	CAPTURE_FINISHED,
 	CAPTURE_LIVE,
 	CAPTURE_FORGOTTEN,
+	CAPTURE_SKIPPED,
+	CAPTURE_SKIPPED_TYPES,
 	CAPTURE_COLUMNS
 };
 
@@ -85,7 +88,20 @@ static const struct table_column capture_column[CAPTURE_COLUMNS] = {
 	[CAPTURE_LIVE] = { "requests_live", "requests, not finished", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_FORGOTTEN] = { "requests_not_listed", "requests, not listed", TABLE_COUNT, 0,
 				TABLE_CELL },
+	[CAPTURE_SKIPPED] = { "records_skipped", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
+	[CAPTURE_SKIPPED_TYPES] = { "types_skipped", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
 };
+
+/* What was passed over is said when there is something; in JSON always. */
+static void add_unread(struct table *t, const struct trace_unread *u)
+{
+	char text[UNREAD_SIZE];
+
+	table__count(t, CAPTURE_SKIPPED, u->records);
+	table__count(t, CAPTURE_SKIPPED_TYPES, u->types);
+	if (u->records)
+		table__note(t, "%s", unread__skipped(text, u));
+}
 
 int report__capture(struct table **out, const struct state *s, const char *source)
 {
@@ -114,6 +130,7 @@ int report__capture(struct table **out, const struct state *s, const char *sourc
 	table__count(*out, CAPTURE_LIVE,
 		     request_table__live(requests) + request_table__cut_off(requests));
 	table__count(*out, CAPTURE_FORGOTTEN, request_table__evicted(requests));
+	add_unread(*out, &m->unread);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
+#include "analyzer/view/unread.h"
 
 const char *missing__short_name(unsigned cause_index)
 {
@@ -109,7 +110,7 @@ void status__print_summary(const struct state *s, FILE *out)
 {
 	const struct state_summary *m = state__summary(s);
 	char duration[FORMAT_SIZE], steps[FORMAT_SIZE], decisions[FORMAT_SIZE];
-	char finished[FORMAT_SIZE], live[FORMAT_SIZE];
+	char finished[FORMAT_SIZE], live[FORMAT_SIZE], unread[UNREAD_SIZE];
 	struct status status;
 
 	status__of(&status, s);
@@ -132,6 +133,8 @@ void status__print_summary(const struct state *s, FILE *out)
 	format__share(decisions, sizeof(decisions),
 		      average(m->cost.collector_cpu_ns, m->cost.interval_ns, 1));
 	fprintf(out, "cost: slowdown %s, collector %s of a CPU\n", steps, decisions);
+	if (m->unread.records)
+		fprintf(out, "%s\n", unread__skipped(unread, &m->unread));
 }
 
 /* " key=12.3%" or " key=-". */

@@ -43,7 +43,8 @@ struct trace_reader {
 	union fixed_part fixed;
 
 	bool complete;
-	uint64_t skipped;
+	struct trace_unread unread;
+	uint8_t unknown_type[(UINT16_MAX + 1) / 8]; /* a bit a type: met */
 	struct error error;
 	char name[256];
 };
@@ -293,6 +294,15 @@ static int read_record(struct trace_reader *r, const uint8_t *bytes, const struc
 	return 1;
 }
 
+static void count_unknown(struct trace_reader *r, uint16_t type)
+{
+	const uint8_t bit = (uint8_t)(1u << type % 8);
+
+	r->unread.records++;
+	r->unread.types += !(r->unknown_type[type / 8] & bit);
+	r->unknown_type[type / 8] |= bit;
+}
+
 /* The next record of known type in the block: 1; 0: no more in this block; or the error. */
 static int next_in_block(struct trace_reader *r, struct trace_item *item)
 {
@@ -308,7 +318,7 @@ static int next_in_block(struct trace_reader *r, struct trace_item *item)
 		l = trace_layout__find(head.type);
 		if (l)
 			return read_record(r, bytes, l, item);
-		r->skipped++;
+		count_unknown(r, head.type);
 	}
 	return 0;
 }
@@ -379,9 +389,9 @@ uint64_t trace_reader__bytes(const struct trace_reader *r)
 	return r->at;
 }
 
-uint64_t trace_reader__skipped(const struct trace_reader *r)
+const struct trace_unread *trace_reader__unread(const struct trace_reader *r)
 {
-	return r->skipped;
+	return &r->unread;
 }
 
 void trace_reader__free(struct trace_reader *r)

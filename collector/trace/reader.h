@@ -34,6 +34,12 @@ struct trace_item {
 	} column[TRACE_COLUMNS_MAX];
 };
 
+/* What a stream held, and was not handed out. */
+struct trace_unread {
+	uint64_t records; /* of types that this build does not know */
+	uint32_t types;   /* how many such types */
+};
+
 /* @fd is borrowed; reads start at its current offset. @name is for messages. */
 int trace_reader__open(struct trace_reader **out, int fd, const char *name, struct error *e);
 /* The same over memory (borrowed). */
@@ -53,8 +59,8 @@ int trace_reader__next(struct trace_reader *r, struct trace_item *item, struct e
 bool trace_reader__complete(const struct trace_reader *r);
 /* Bytes consumed so far. */
 uint64_t trace_reader__bytes(const struct trace_reader *r);
-/* Records of unknown type that were skipped. */
-uint64_t trace_reader__skipped(const struct trace_reader *r);
+/* Borrowed; so far. */
+const struct trace_unread *trace_reader__unread(const struct trace_reader *r);
 void trace_reader__free(struct trace_reader *r);
 
 #endif

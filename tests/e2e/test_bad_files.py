@@ -3,8 +3,11 @@
 is whole before the fault is shown."""
 from __future__ import annotations
 
+import json
+import struct
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,37 @@ def test_cut_file(tmp_path: Path, good: Path, command: str) -> None:
         assert done.code == 1 or done.out or size < 100, (size, done)
         said = (done.out + done.err).lower()
         assert any(word in said for word in ("cut", "incomplete", "truncat", "ends")), (size, done)
+
+
+def block(*records: bytes) -> bytes:
+    """A block of @records, as docs/trace-format.md says."""
+    stored = b"".join(records)
+    times = [struct.unpack_from("<Q", one, 8)[0] for one in records]
+    head = struct.pack("<IHHIIIIQQ", 0x4B4C424D, 40, 0, len(stored), len(stored), 0, len(records),
+                       min(times), max(times))
+    crc = zlib.crc32(stored, zlib.crc32(head))
+    return head[:16] + struct.pack("<I", crc) + head[20:] + stored
+
+
+def test_records_of_a_later_version(tmp_path: Path, good: Path) -> None:
+    """Their number stands beside the result, which is otherwise the same."""
+    when = read(good).records[-1].time_ns
+    later = [struct.pack("<HHIQII", kind, 24, 24, when, 1, 0) for kind in (4711, 65535, 4711)]
+    file = tmp_path / "later"
+    file.write_bytes(good.read_bytes() + block(*later))
+    skipped = "skipped: 3 records of 2 types that this version does not know"
+    report = moeprobe("report", file)
+    assert report.code == 0 and not report.err, report
+    assert skipped in report.out and "skipped" not in moeprobe("report", good).out
+    capture = json.loads(moeprobe("report", "--json", file).out)["capture"]
+    assert (capture["records_skipped"], capture["types_skipped"]) == (3, 2)
+    before = json.loads(moeprobe("report", "--json", good).out)["capture"]
+    assert (before["records_skipped"], before["types_skipped"]) == (0, 0)
+    assert capture["decisions"] == before["decisions"] > 0
+    dump = moeprobe("dump", file)
+    assert dump.code == 0 and skipped in one_line(dump)
+    assert dump.out == moeprobe("dump", good).out
+    assert skipped in moeprobe("top", file).out
 
 
 def test_flipped_bits(tmp_path: Path, good: Path) -> None:

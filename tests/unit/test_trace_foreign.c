@@ -134,13 +134,17 @@ static void test_unknown_types(void **state)
 	put_record(4711, 32, 104);
 	put_record(TRACE_INVALID, 40, 40);
 	put_record(0, 24, 24);
+	put_record(UINT16_MAX, 24, 24);
+	put_record(4711, 24, 24);
 	put_block();
 	assert_int_equal(trace_reader__open_memory(&r, stream.data, stream.size, "FILE", &e), 0);
 	assert_int_equal(trace_reader__next(r, &item, &e), 1);
 	assert_int_equal(item.type, TRACE_INVALID);
-	assert_int_equal(trace_reader__skipped(r), 2);
+	assert_int_equal(trace_reader__unread(r)->records, 2);
+	assert_int_equal(trace_reader__unread(r)->types, 2);
 	assert_int_equal(trace_reader__next(r, &item, &e), 0);
-	assert_int_equal(trace_reader__skipped(r), 3);
+	assert_int_equal(trace_reader__unread(r)->records, 5);
+	assert_int_equal(trace_reader__unread(r)->types, 4);
 	assert_false(trace_reader__complete(r));
 	trace_reader__free(r);
 }
