@@ -26,6 +26,7 @@ struct sinks {
 	struct reducer *reducer;
 	struct trace_writer *writer;
 	struct output_file *output;
+	struct feed *feed;
 	uint64_t flushed_ns; /* stream time */
 };
 
@@ -37,6 +38,7 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 	struct sinks *s = ctx;
 	int err;
 
+	state__set_unread(s->state, feed__unread(s->feed));
 	if (state__apply(s->state, item))
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 	if (!s->reducer)
@@ -138,16 +140,15 @@ int watch__run(const struct watch *w, struct error *e)
 {
 	struct sinks sinks = { .reducer = w->reducer, .writer = w->writer, .output = w->output };
 	struct feed_sink sink = { .take = take, .ctx = &sinks };
-	struct feed *feed = NULL;
 	int code = EXIT_FAILED;
 
 	if (state__new(&sinks.state)) {
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		return code;
 	}
-	if (!feed__open(&feed, w->launch->collector, w->launch->input, w->source, &sink, e))
-		code = run(w, sinks.state, feed, e);
-	feed__free(feed);
+	if (!feed__open(&sinks.feed, w->launch->collector, w->launch->input, w->source, &sink, e))
+		code = run(w, sinks.state, sinks.feed, e);
+	feed__free(sinks.feed);
 	state__free(sinks.state);
 	return code;
 }

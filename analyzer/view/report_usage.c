@@ -67,6 +67,8 @@ enum {
 	CAPTURE_FORGOTTEN,
 	CAPTURE_SKIPPED,
 	CAPTURE_SKIPPED_TYPES,
+	CAPTURE_DAMAGED_BLOCKS,
+	CAPTURE_DAMAGED_BYTES,
 	CAPTURE_COLUMNS
 };
 
@@ -90,6 +92,8 @@ static const struct table_column capture_column[CAPTURE_COLUMNS] = {
 				TABLE_CELL },
 	[CAPTURE_SKIPPED] = { "records_skipped", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
 	[CAPTURE_SKIPPED_TYPES] = { "types_skipped", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
+	[CAPTURE_DAMAGED_BLOCKS] = { "damaged_blocks", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
+	[CAPTURE_DAMAGED_BYTES] = { "damaged_bytes", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
 };
 
 /* What was passed over is said when there is something; in JSON always. */
@@ -99,6 +103,10 @@ static void add_unread(struct table *t, const struct trace_unread *u)
 
 	table__count(t, CAPTURE_SKIPPED, u->records);
 	table__count(t, CAPTURE_SKIPPED_TYPES, u->types);
+	table__count(t, CAPTURE_DAMAGED_BLOCKS, u->damaged_blocks);
+	table__count(t, CAPTURE_DAMAGED_BYTES, u->damaged_bytes);
+	if (u->damaged_blocks)
+		table__note(t, "%s", unread__damaged(text, u));
 	if (u->records)
 		table__note(t, "%s", unread__skipped(text, u));
 }

@@ -133,6 +133,8 @@ void status__print_summary(const struct state *s, FILE *out)
 	format__share(decisions, sizeof(decisions),
 		      average(m->cost.collector_cpu_ns, m->cost.interval_ns, 1));
 	fprintf(out, "cost: slowdown %s, collector %s of a CPU\n", steps, decisions);
+	if (m->unread.damaged_blocks)
+		fprintf(out, "%s\n", unread__damaged(unread, &m->unread));
 	if (m->unread.records)
 		fprintf(out, "%s\n", unread__skipped(unread, &m->unread));
 }
@@ -174,6 +176,8 @@ void status__print_line(const struct state *s, FILE *out)
 			fputc(tolower((unsigned char)*p), out);
 	}
 	fprintf(out, " invalid=%" PRIu64, m->invalid);
+	if (m->unread.damaged_blocks)
+		fprintf(out, " damaged_blocks=%" PRIu64, m->unread.damaged_blocks);
 	print_share(out, "slowdown", ppm_share(m->cost.slowdown_ppm));
 	print_share(out, "collector_cpu", ppm_share(m->cost.collector_ppm));
 	fputc('\n', out);

@@ -9,6 +9,7 @@
 
 #include "analyzer/view/format.h"
 #include "analyzer/view/status.h"
+#include "analyzer/view/unread.h"
 #include "probe/base/error.h"
 
 #define INTERVAL_MS 200
@@ -219,6 +220,7 @@ static void draw_rates(struct terminal *t, const struct live_frame *f)
 
 static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 {
+	const struct trace_unread *unread = &state__summary(f->state)->unread;
 	char causes[400];
 	struct status s;
 	int x = 1;
@@ -228,7 +230,12 @@ static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 	snprintf(causes, sizeof(causes), "%s%s%s%s%s", s.loss_cause ? "most of the loss: " : "",
 		 s.loss_cause ? s.loss_cause : "", s.loss_cause && *s.missing ? "   " : "",
 		 *s.missing ? "not seen: " : "", s.missing);
-	screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_LABEL, "%s", causes);
+	if (unread->damaged_blocks)
+		screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_WARNING, "%s",
+			    unread__damaged(causes, unread));
+	else
+		screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_LABEL, "%s",
+			    causes);
 	x = put_pair(t, y, x, "coverage", s.coverage, SCREEN_STRONG);
 	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
 	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);

@@ -21,3 +21,14 @@ char *unread__skipped(char out[UNREAD_SIZE], const struct trace_unread *u)
 		 plural(u->types));
 	return out;
 }
+
+char *unread__damaged(char out[UNREAD_SIZE], const struct trace_unread *u)
+{
+	char blocks[FORMAT_SIZE], bytes[FORMAT_SIZE];
+
+	snprintf(out, UNREAD_SIZE,
+		 "damaged: %s block%s (%s bytes) could not be read: the totals are incomplete",
+		 format__count(blocks, sizeof(blocks), u->damaged_blocks),
+		 plural(u->damaged_blocks), format__count(bytes, sizeof(bytes), u->damaged_bytes));
+	return out;
+}

@@ -10,5 +10,7 @@ struct trace_unread;
 /* "skipped: 3 records of 2 types that this version does not know". Writes into @out and returns
  * it. */
 char *unread__skipped(char out[UNREAD_SIZE], const struct trace_unread *u);
+/* "damaged: 2 blocks (12,345 bytes) could not be read: the totals are incomplete". The same. */
+char *unread__damaged(char out[UNREAD_SIZE], const struct trace_unread *u);
 
 #endif

@@ -36,8 +36,10 @@ struct trace_item {
 
 /* What a stream held, and was not handed out. */
 struct trace_unread {
-	uint64_t records; /* of types that this build does not know */
-	uint32_t types;   /* how many such types */
+	uint64_t records;        /* of types that this build does not know */
+	uint32_t types;          /* how many such types */
+	uint64_t damaged_blocks; /* a stretch where none begins counts as one */
+	uint64_t damaged_bytes;  /* of the stream, in them */
 };
 
 /* @fd is borrowed; reads start at its current offset. @name is for messages. */
@@ -49,13 +51,16 @@ int trace_reader__open_memory(struct trace_reader **out, const void *bytes, size
 /*
  * The next record. 1: @item is filled; 0: the stream ended (whether it was complete says
  * trace_reader__complete); -EAGAIN: nothing there yet on a non-blocking descriptor. Errors, by
- * name in @e, after everything before the damaged place has been handed out, and again at every
- * later call: -EPROTO not our format, -EPROTONOSUPPORT another version, -ENODATA cut off inside
- * a block, -EBADMSG damaged, others from read(2).
+ * name in @e, after everything that can be read has been handed out, and again at every later
+ * call: -EPROTO not our format, -EPROTONOSUPPORT another version, -ENODATA cut off inside a
+ * block, -EBADMSG damaged, others from read(2).
+ *
+ * In memory and in a regular file a damaged block is passed over, and what follows is read: the
+ * error comes at the end. Anywhere else the stream ends with it.
  */
 int trace_reader__next(struct trace_reader *r, struct trace_item *item, struct error *e);
 
-/* True once an END record was read: the stream is complete. */
+/* True once an END record was read, and nothing was damaged: the stream is complete. */
 bool trace_reader__complete(const struct trace_reader *r);
 /* Bytes consumed so far. */
 uint64_t trace_reader__bytes(const struct trace_reader *r);

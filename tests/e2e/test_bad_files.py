@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Recordings that are cut or damaged (exit code 1), or something else (5): a clear line; whatever
-is whole before the fault is shown."""
+is whole is shown."""
 from __future__ import annotations
 
 import json
@@ -27,6 +27,7 @@ def fixture_good(shared_server: Server, tmp_path_factory: pytest.TempPathFactory
         await_attached(shared_server, one)
         for _ in range(3):
             assert shared_server.still_serves()
+            time.sleep(0.6)  # a block is closed every half second
         shared_server.wait_idle()
         assert one.stop().code == 0
     assert read(path).complete
@@ -92,6 +93,46 @@ def test_records_of_a_later_version(tmp_path: Path, good: Path) -> None:
     assert dump.code == 0 and skipped in one_line(dump)
     assert dump.out == moeprobe("dump", good).out
     assert skipped in moeprobe("top", file).out
+
+
+def blocks_of(data: bytes) -> list[tuple[int, int]]:
+    """Where each block begins and ends."""
+    found, at = [], 32
+    while at < len(data):
+        header, stored = struct.unpack_from("<4xHxxI", data, at)
+        found.append((at, at + header + stored))
+        at += header + stored
+    return found
+
+
+def test_damaged_block(tmp_path: Path, good: Path) -> None:
+    """It costs itself, and everything says that it is missing."""
+    data, bad = bytearray(good.read_bytes()), tmp_path / "bad"
+    begin, end = blocks_of(data)[-2]
+    data[end - 9] ^= 0x10
+    bad.write_bytes(data)
+    damaged = f"damaged: 1 block ({end - begin:,} bytes) could not be read"
+    report = moeprobe("report", bad)
+    assert report.code == 1 and damaged in report.out, report
+    assert f"damaged at byte {begin}" in one_line(report)
+    assert f"(skipped: 1 block, {end - begin} bytes)" in one_line(report)
+    capture = json.loads(moeprobe("report", "--json", bad).out)["capture"]
+    assert (capture["damaged_blocks"], capture["damaged_bytes"]) == (1, end - begin)
+    whole = json.loads(moeprobe("report", "--json", good).out)["capture"]
+    assert (whole["damaged_blocks"], whole["damaged_bytes"]) == (0, 0)
+    assert 0 < capture["decisions"] < whole["decisions"]
+    assert capture["ended"] == whole["ended"]  # what follows was read
+    dump, all_lines = moeprobe("dump", bad), moeprobe("dump", good).out.splitlines()
+    assert dump.code == 1 and f"damaged at byte {begin}" in one_line(dump)
+    assert dump.out.splitlines()[-1] == all_lines[-1]
+    assert set(dump.out.splitlines()) < set(all_lines)
+    top = moeprobe("top", bad)
+    assert top.code == 1 and damaged in top.out, top
+    # In a pipe the stream ends there; that is said as well.
+    piped = subprocess.run(["bash", "-c", f"cat {bad} | {MOEPROBE} report -"], check=False,
+                           capture_output=True, text=True, timeout=30)
+    assert piped.returncode == 1 and "damaged: 1 block" in piped.stdout, piped
+    assert "cut off" in piped.stdout
 
 
 def test_flipped_bits(tmp_path: Path, good: Path) -> None:

@@ -4,6 +4,7 @@
  * sums and announcements repaired: whatever comes out, every byte of it must be there, and writing
  * it again must give a stream that reads the same.
  */
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,12 @@ static uint32_t read_stream(struct trace_reader *r, struct trace_writer *w)
 			copy(w, &item);
 	}
 	if ((result < 0) != error__is_set(&e))
+		abort();
+	/* What was passed over is never silent, and never more than there is. */
+	if (trace_reader__unread(r)->damaged_blocks &&
+	    (result != -EBADMSG || trace_reader__complete(r)))
+		abort();
+	if (trace_reader__unread(r)->damaged_bytes > trace_reader__bytes(r))
 		abort();
 	trace_reader__free(r);
 	return sum;

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "analyzer/state/state.h"
 #include "analyzer/view/status.h"
+#include "analyzer/view/unread.h"
 #include "collector/trace/reader.h"
 
 static void lose(struct state *s, uint32_t cause, uint64_t count)
@@ -63,10 +65,35 @@ static void test_largest_cause_is_named(void **unused)
 	state__free(s);
 }
 
+/* Whoever reads the live picture sees that something is missing. */
+static void test_damage_is_named(void **unused)
+{
+	struct trace_unread unread = { .damaged_blocks = 2, .damaged_bytes = 12345 };
+	char text[UNREAD_SIZE];
+	struct state *s;
+	char *line;
+
+	assert_int_equal(state__new(&s), 0);
+	expect(s, " invalid=0 slowdown=", NULL);
+	state__set_unread(s, &unread);
+	line = line_of(s);
+	assert_non_null(strstr(line, " invalid=0 damaged_blocks=2 "));
+	free(line);
+	assert_string_equal(unread__damaged(text, &unread),
+			    "damaged: 2 blocks (12,345 bytes) could not be read: the totals are "
+			    "incomplete");
+	unread.damaged_blocks = unread.records = unread.types = UINT32_MAX;
+	unread.damaged_bytes = UINT64_MAX;
+	assert_non_null(strstr(unread__damaged(text, &unread), "incomplete"));
+	assert_non_null(strstr(unread__skipped(text, &unread), "does not know"));
+	state__free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_largest_cause_is_named),
+		cmocka_unit_test(test_damage_is_named),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -229,16 +229,21 @@ static void assert_sample(const struct trace_item *item, const struct sample *s)
 	}
 }
 
-/* Read to the end or error, each record being the next sample. Returns how many were read. */
-static size_t read_samples(struct trace_reader *r, int *result, struct error *e)
+/* Read to the end or error, each record being the next sample, but for @lost of them from number
+ * @from on. Returns how many were read. */
+static size_t read_samples(struct trace_reader *r, size_t from, size_t lost, int *result,
+			   struct error *e)
 {
 	struct trace_item item;
 	size_t n = 0;
 
 	memset(e, 0, sizeof(*e));
 	while ((*result = trace_reader__next(r, &item, e)) == 1) {
-		assert_true(n < sample_count);
-		assert_sample(&item, &samples[n++]);
+		size_t at = n < from ? n : n + lost;
+
+		assert_true(at < sample_count);
+		assert_sample(&item, &samples[at]);
+		n++;
 	}
 	if (*result < 0 && *result != -EAGAIN) {
 		assert_true(error__is_set(e));
@@ -247,14 +252,14 @@ static size_t read_samples(struct trace_reader *r, int *result, struct error *e)
 	return n;
 }
 
-static size_t read_memory(const uint8_t *bytes, size_t size, int *result, bool *complete,
-			  struct error *e)
+static size_t read_memory(const uint8_t *bytes, size_t size, size_t from, size_t lost, int *result,
+			  bool *complete, struct error *e)
 {
 	struct trace_reader *r;
 	size_t n;
 
 	assert_int_equal(trace_reader__open_memory(&r, bytes, size, "FILE", e), 0);
-	n = read_samples(r, result, e);
+	n = read_samples(r, from, lost, result, e);
 	*complete = trace_reader__complete(r);
 	if (!*result)
 		assert_int_equal(trace_reader__bytes(r), size);
@@ -274,7 +279,7 @@ static void test_round_trip(void **state)
 		fd = stream_write(i % 2 ? TRACE_CODEC_ZSTD : TRACE_CODEC_NONE,
 				  block_records[i / 2]);
 		assert_int_equal(trace_reader__open(&r, fd, "samples", &e), 0);
-		assert_int_equal(read_samples(r, &result, &e), sample_count);
+		assert_int_equal(read_samples(r, 0, 0, &result, &e), sample_count);
 		assert_int_equal(result, 0);
 		assert_true(trace_reader__complete(r));
 		assert_int_equal(trace_reader__unread(r)->records, 0);
@@ -306,25 +311,27 @@ static void test_types(void **state)
 	assert_null(trace_layout__find(UINT16_MAX));
 }
 
-/* Records in the blocks that end at or before @place; *@boundary: a block begins just there. */
-static size_t records_before(const uint8_t *bytes, size_t place, bool *boundary)
+/* Records in the blocks that end at or before @place; in *@here those of the block that holds it,
+ * 0 if it is where a block begins or in the file header. */
+static size_t records_before(const uint8_t *bytes, size_t place, size_t *here)
 {
-	struct trace_block_header h;
+	struct trace_block_header h = { 0 };
 	size_t at = sizeof(struct trace_file_header), records = 0;
 
+	*here = 0;
 	while (at < place) {
 		memcpy(&h, bytes + at, sizeof(h));
 		at += h.size + h.stored_bytes;
+		*here = at > place ? h.records : 0;
 		records += at <= place ? h.records : 0;
 	}
-	*boundary = at == place;
 	return records;
 }
 
 static void test_every_truncation(void **state)
 {
-	size_t size, cut, n;
-	bool complete, boundary;
+	size_t size, cut, n, here;
+	bool complete;
 	struct error e;
 	uint8_t *bytes;
 	int result, codec;
@@ -336,11 +343,11 @@ static void test_every_truncation(void **state)
 			uint8_t *part = malloc(cut + !cut);
 
 			memcpy(part, bytes, cut);
-			n = read_memory(part, cut, &result, &complete, &e);
+			n = read_memory(part, cut, 0, 0, &result, &complete, &e);
 			free(part);
 			assert_false(complete);
-			assert_int_equal(n, records_before(bytes, cut, &boundary));
-			if (boundary) {
+			assert_int_equal(n, records_before(bytes, cut, &here));
+			if (!here && cut >= sizeof(struct trace_file_header)) {
 				assert_int_equal(result, 0);
 				continue;
 			}
@@ -351,26 +358,33 @@ static void test_every_truncation(void **state)
 	}
 }
 
+/* It costs its block and no other; in the file header, all. */
 static void test_every_flipped_bit(void **state)
 {
-	size_t size, bit, n;
+	const size_t header = sizeof(struct trace_file_header);
+	size_t size, bit, n, before, lost;
 	struct error e;
 	uint8_t *bytes;
-	bool complete, boundary;
+	bool complete;
 	int result, codec;
 
 	for (codec = 0; codec < 2; codec++) {
 		bytes = stream_bytes(codec, 4, &size);
 		for (bit = 0; bit < size * 8; bit++) {
+			before = records_before(bytes, bit / 8 + 1, &lost);
+			if (!lost && bit / 8 >= header) /* a block's last byte */
+				before = records_before(bytes, bit / 8, &lost);
+			if (bit / 8 < header)
+				lost = sample_count;
 			bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
 			/* Each record that comes out is compared with its sample in there. */
-			n = read_memory(bytes, size, &result, &complete, &e);
+			n = read_memory(bytes, size, before, lost, &result, &complete, &e);
 			bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-			assert_int_equal(n, records_before(bytes, bit / 8, &boundary));
+			assert_int_equal(n, sample_count - lost);
 			assert_true(result < 0);
 			assert_false(complete);
 		}
-		n = read_memory(bytes, size, &result, &complete, &e);
+		n = read_memory(bytes, size, 0, 0, &result, &complete, &e);
 		assert_int_equal(n, sample_count);
 		free(bytes);
 	}

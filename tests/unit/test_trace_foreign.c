@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <cmocka.h>
@@ -322,6 +323,177 @@ static void test_columns(void **state)
 	assert_refused(0, -EBADMSG, "record 1 (end) is too short");
 }
 
+/* A block of one record that says @number; where it begins. */
+static size_t put_numbered(uint64_t number)
+{
+	size_t at = stream.size;
+	struct trace_invalid *r = put_record(TRACE_INVALID, sizeof(*r), sizeof(*r));
+
+	r->count = number;
+	block.stored_bytes = block.decoded_bytes = block.records = 0;
+	put_block();
+	return at;
+}
+
+/* What must be read of the stream: the numbers of @wanted (0 ends them), then damage that was
+ * first met at @at and took @blocks and @bytes. */
+static void assert_goes_on(const uint64_t *wanted, size_t at, uint64_t blocks, uint64_t bytes)
+{
+	struct error e = { 0 };
+	struct trace_reader *r;
+	struct trace_item item;
+	char place[64];
+
+	assert_int_equal(trace_reader__open_memory(&r, stream.data, stream.size, "FILE", &e), 0);
+	for (; *wanted; wanted++) {
+		assert_int_equal(trace_reader__next(r, &item, &e), 1);
+		assert_int_equal(item.invalid->count, *wanted);
+	}
+	assert_int_equal(trace_reader__next(r, &item, &e), -EBADMSG);
+	assert_int_equal(trace_reader__next(r, &item, NULL), -EBADMSG);
+	snprintf(place, sizeof(place), "damaged at byte %zu: ", at);
+	assert_non_null(strstr(e.what, place));
+	snprintf(place, sizeof(place), "(skipped: %d block%s, %d bytes)", (int)blocks,
+		 blocks == 1 ? "" : "s", (int)bytes);
+	assert_non_null(strstr(e.what, place));
+	assert_int_equal(e.exit, EXIT_FAILED);
+	assert_int_equal(trace_reader__unread(r)->damaged_blocks, blocks);
+	assert_int_equal(trace_reader__unread(r)->damaged_bytes, bytes);
+	trace_reader__free(r);
+}
+
+#define NUMBERS(...) \
+	(const uint64_t[]) \
+	{ \
+		__VA_ARGS__, 0 \
+	}
+#define BLOCK 80 /* bytes of a numbered one */
+
+static void test_damage_costs_its_block(void **state)
+{
+	size_t second;
+
+	for (size_t byte = 0; byte < BLOCK; byte++) {
+		begin(NULL);
+		put_numbered(1);
+		second = put_numbered(2);
+		put_numbered(3);
+		stream.data[second + byte] ^= 0x55;
+		assert_goes_on(NUMBERS(1, 3), second, 1, BLOCK);
+	}
+	/* Two in a row, and the last one. */
+	begin(NULL);
+	put_numbered(1);
+	second = put_numbered(2);
+	put_numbered(3);
+	put_numbered(4);
+	put_numbered(5);
+	stream.data[second + 50]++;
+	stream.data[second + BLOCK + 50]++;
+	stream.data[second + 3 * BLOCK + 50]++;
+	assert_goes_on(NUMBERS(1, 4), second, 3, 3 * BLOCK);
+	/* All of them. */
+	begin(NULL);
+	second = put_numbered(1);
+	stream.data[second]++;
+	assert_goes_on(NUMBERS(0), second, 1, BLOCK);
+}
+
+/* Intact by its sum and no block: its size is trusted, and a record costs those behind it. */
+static void test_intact_but_wrong(void **state)
+{
+	struct trace_route *r;
+	size_t second;
+
+	put_numbered(1);
+	second = stream.size;
+	block.codec = 2;
+	put_numbered(2);
+	block.codec = 0;
+	put_numbered(3);
+	assert_goes_on(NUMBERS(1, 3), second, 1, BLOCK);
+	begin(NULL);
+	put_numbered(1);
+	second = stream.size;
+	block.stored_bytes = block.decoded_bytes = block.records = 0;
+	((struct trace_invalid *)put_record(TRACE_INVALID, 40, 40))->count = 2;
+	r = put_record(TRACE_ROUTE, sizeof(*r), sizeof(*r));
+	r->rows = 9;
+	put_record(TRACE_INVALID, 40, 40);
+	put_block();
+	put_numbered(3);
+	assert_goes_on(NUMBERS(1, 2, 3), second, 1, 40 + 40 + 48 + 40);
+}
+
+/* What a damaged block holds may look like a block: its own word where it ends comes first. */
+static void test_block_in_a_block(void **state)
+{
+	size_t outer, inner;
+	uint8_t copy[BLOCK];
+
+	inner = put_numbered(7);
+	memcpy(copy, stream.data + inner, BLOCK);
+	begin(NULL);
+	put_numbered(1);
+	outer = stream.size;
+	block.stored_bytes = block.decoded_bytes = block.records = 0;
+	memcpy((uint8_t *)put_record(TRACE_FINDING, 40, 40 + BLOCK) + 40, copy, BLOCK);
+	put_block();
+	put_numbered(3);
+	stream.data[outer + 45]++;
+	assert_goes_on(NUMBERS(1, 3), outer, 1, 40 + 40 + BLOCK);
+}
+
+/* Far apart, with places between that only look like blocks: at most so many are believed. */
+static void test_search(void **state)
+{
+	struct trace_block_header h = {
+		.magic = TRACE_BLOCK_MAGIC,
+		.size = sizeof(h),
+		.stored_bytes = 4096,
+		.decoded_bytes = 8,
+	};
+	const size_t hole = 5u << 20;
+	size_t second;
+
+	put_numbered(1);
+	second = stream.size;
+	memset(buffer__extend(&stream, hole), 'M', hole);
+	for (size_t at = second; at < stream.size - 70000; at += 100000)
+		memcpy(stream.data + at, &h, sizeof(h));
+	put_numbered(3);
+	assert_goes_on(NUMBERS(1, 3), second, 1, hole);
+	for (size_t at = second; at < second + hole - 70000; at += 1000)
+		memcpy(stream.data + at, &h, sizeof(h));
+	assert_goes_on(NUMBERS(1), second, 1, hole + BLOCK);
+}
+
+/* In a pipe the stream ends where it is damaged. */
+static void test_pipe(void **state)
+{
+	struct error e = { 0 };
+	struct trace_reader *r;
+	struct trace_item item;
+	size_t second;
+	int fds[2];
+
+	put_numbered(1);
+	second = put_numbered(2);
+	put_numbered(3);
+	stream.data[second + 50]++;
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(write(fds[1], stream.data, stream.size), stream.size);
+	assert_int_equal(trace_reader__open(&r, fds[0], "FILE", &e), 0);
+	assert_int_equal(trace_reader__next(r, &item, &e), 1);
+	assert_int_equal(trace_reader__next(r, &item, &e), -EBADMSG);
+	assert_int_equal(trace_reader__next(r, &item, &e), -EBADMSG);
+	assert_int_equal(trace_reader__unread(r)->damaged_blocks, 1);
+	assert_int_equal(trace_reader__unread(r)->damaged_bytes, BLOCK);
+	trace_reader__free(r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +504,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_empty_block, begin, end),
 		cmocka_unit_test_setup_teardown(test_heads, begin, end),
 		cmocka_unit_test_setup_teardown(test_columns, begin, end),
+		cmocka_unit_test_setup_teardown(test_damage_costs_its_block, begin, end),
+		cmocka_unit_test_setup_teardown(test_intact_but_wrong, begin, end),
+		cmocka_unit_test_setup_teardown(test_block_in_a_block, begin, end),
+		cmocka_unit_test_setup_teardown(test_search, begin, end),
+		cmocka_unit_test_setup_teardown(test_pipe, begin, end),
 	};
 
 	return cmocka_run_group_tests_name("trace_foreign", tests, NULL, NULL);
