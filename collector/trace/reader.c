@@ -15,9 +15,10 @@
 
 static int foreign(struct trace_reader *r, const char *why)
 {
-	return error__set(&r->error, EXIT_UNSUPPORTED, EPROTO,
+	return error__set(&r->error, EXIT_FAILED, EPROTO,
 			  "make a recording with: moeprobe record PID -o FILE",
-			  "trace: failed to read '%s': not a moeprobe recording%s", r->name, why);
+			  "trace: failed to read '%s': it is not a moeprobe recording%s", r->name,
+			  why);
 }
 
 /* 1, -EAGAIN, or the error. */
@@ -36,11 +37,10 @@ static int read_file_header(struct trace_reader *r)
 		return foreign(r, "");
 	if (!got)
 		return trace_reader__cut_off(r, "its header");
-	if (h.version != TRACE_VERSION)
-		return error__set(&r->error, EXIT_UNSUPPORTED, EPROTONOSUPPORT,
-				  "read it with the moeprobe that wrote it",
-				  "trace: failed to read '%s': format version %u, this moeprobe "
-				  "reads version %u",
+	if (h.version > TRACE_VERSION)
+		return error__set(&r->error, EXIT_UNSUPPORTED, EPROTONOSUPPORT, "update moeprobe",
+				  "trace: failed to read '%s': made by a newer moeprobe: format "
+				  "version %u, this one reads up to %u",
 				  r->name, h.version, TRACE_VERSION);
 	if (h.endian != TRACE_ENDIAN || h.size < sizeof(h) || h.size > TRACE_HEADER_MAX)
 		return damaged(r, 0, "impossible file header");

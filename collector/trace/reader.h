@@ -52,7 +52,7 @@ int trace_reader__open_memory(struct trace_reader **out, const void *bytes, size
  * The next record. 1: @item is filled; 0: the stream ended (whether it was complete says
  * trace_reader__complete); -EAGAIN: nothing there yet on a non-blocking descriptor. Errors, by
  * name in @e, after everything that can be read has been handed out, and again at every later
- * call: -EPROTO not our format, -EPROTONOSUPPORT another version, -ENODATA cut off inside a
+ * call: -EPROTO not our format, -EPROTONOSUPPORT a newer version, -ENODATA cut off inside a
  * block, -EBADMSG damaged, others from read(2).
  *
  * In memory and in a regular file a damaged block is passed over, and what follows is read: the

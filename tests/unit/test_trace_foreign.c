@@ -190,14 +190,22 @@ static void test_foreign_files(void **state)
 {
 	static const char text[] = "not at all\n";
 
+	struct error e;
+	int result;
+
 	stream.size = 0;
-	assert_refused(0, -EPROTO, "not a moeprobe recording: it is empty");
+	assert_refused(0, -EPROTO, "it is not a moeprobe recording: it is empty");
+	read_all(&result, &e, NULL);
+	assert_int_equal(e.exit, EXIT_FAILED);
 	buffer__append(&stream, text, sizeof(text));
-	assert_refused(0, -EPROTO, "not a moeprobe recording");
+	assert_refused(0, -EPROTO, "it is not a moeprobe recording");
 	stream.size = 1;
-	assert_refused(0, -EPROTO, "not a moeprobe recording");
+	assert_refused(0, -EPROTO, "it is not a moeprobe recording");
 	put_file_header(1, 32);
-	assert_refused(0, -EPROTONOSUPPORT, "format version 1, this moeprobe reads version 0");
+	assert_refused(0, -EPROTONOSUPPORT,
+		       "made by a newer moeprobe: format version 1, this one reads up to 0");
+	read_all(&result, &e, NULL);
+	assert_int_equal(e.exit, EXIT_UNSUPPORTED);
 	put_file_header(0, 32);
 	stream.data[12] = 1; /* the other byte order */
 	stream.data[15] = 4;
