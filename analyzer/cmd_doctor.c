@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "analyzer/command.h"
 #include "analyzer/interrupt.h"
@@ -28,35 +29,50 @@ static const struct options_spec spec = {
 	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_JSON, OPTION_USER, 0 },
 };
 
-static int print(const struct findings *f, bool as_json, int code, struct error *e)
+static int failed(struct error *e, int err)
 {
-	struct json_object *o = NULL, *rows;
-	struct table *table = NULL;
+	return error__set(e, EXIT_FAILED, -err, NULL, "doctor: failed to print: %s",
+			  strerror(-err));
+}
 
-	if (findings__doctor_table(&table, f))
-		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
-	if (!as_json) {
-		table__print(table, stdout);
-	} else {
-		o = json_object_new_object();
-		rows = table__json(table);
+static int print_text(const struct findings *f, struct error *e)
+{
+	struct table *table;
+	int err = findings__doctor_table(&table, f);
+
+	if (err)
+		return failed(e, err);
+	table__print(table, stdout);
+	table__free(table);
+	return fflush(stdout) ? failed(e, -errno) : 0;
+}
+
+static int print_json(const struct findings *f, int code, struct error *e)
+{
+	struct json_object *o = json_object_new_object();
+	struct table *table;
+	int err = findings__doctor_table(&table, f);
+
+	if (!err) {
 		json_object_object_add(o, "exit_code", json_object_new_int(code));
-		json_object_object_add(o, table__name(table), rows);
+		json_object_object_add(o, table__name(table), table__json(table));
 		printf("%s\n",
 		       json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
 								 JSON_C_TO_STRING_NOSLASHESCAPE));
+		table__free(table);
 	}
 	json_object_put(o);
-	table__free(table);
-	return 0;
+	return err ? failed(e, err) : 0;
 }
 
+/* What was found comes before the collector's last word, which is what stands in the way; JSON
+ * holds the exit code, which is known after it. */
 static int examine(const struct options *o, const struct launch *l, struct error *e)
 {
 	struct feed_sink sink = { .take = findings__take };
 	struct findings *findings = NULL;
 	struct feed *feed = NULL;
-	int code = EXIT_FAILED;
+	int code = EXIT_FAILED, err = 0;
 
 	if (findings__new(&findings)) {
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
@@ -65,9 +81,14 @@ static int examine(const struct options *o, const struct launch *l, struct error
 	sink.ctx = findings;
 	if (feed__open(&feed, l->collector, -1, "the collector", &sink, e))
 		goto out;
+	feed__hold_messages(feed);
 	feed__run(feed, e);
+	if (!o->json)
+		err = print_text(findings, e);
 	code = feed__finish(feed, e);
-	if (print(findings, o->json, code, e))
+	if (o->json)
+		err = print_json(findings, code, e);
+	if (err)
 		code = EXIT_FAILED;
 out:
 	feed__free(feed);

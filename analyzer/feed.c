@@ -13,6 +13,7 @@
 #include "analyzer/interrupt.h"
 #include "analyzer/spawn.h"
 #include "collector/trace/reader.h"
+#include "probe/base/buffer.h"
 #include "probe/base/error.h"
 
 #define BUDGET_NS 20000000ull
@@ -26,6 +27,8 @@ struct feed {
 	bool has_item;
 	bool ended;
 	bool sink_failed;
+	bool holds;
+	struct buffer held; /* messages, a line each */
 	char name[128];
 };
 
@@ -102,7 +105,22 @@ void feed__show_messages(struct feed *s)
 	const char *line;
 
 	while (s->collector && (line = collector__message(s->collector)))
-		fprintf(stderr, "%s\n", line);
+		if (!s->holds || buffer__append(&s->held, line, strlen(line)) ||
+		    buffer__append(&s->held, "\n", 1))
+			fprintf(stderr, "%s\n", line);
+}
+
+void feed__hold_messages(struct feed *s)
+{
+	s->holds = true;
+}
+
+static void release_messages(struct feed *s)
+{
+	if (s->held.size)
+		fwrite(s->held.data, 1, s->held.size, stderr);
+	buffer__free(&s->held);
+	s->holds = false;
 }
 
 int feed__run(struct feed *s, struct error *e)
@@ -165,6 +183,7 @@ int feed__finish(struct feed *s, struct error *e)
 	bool sink_failed = s->sink_failed;
 	int code = EXIT_OK;
 
+	release_messages(s);
 	if (s->collector)
 		code = wait_for_collector(s, &collector);
 	if (sink_failed)
@@ -216,5 +235,6 @@ void feed__free(struct feed *s)
 	if (!s)
 		return;
 	trace_reader__free(s->reader);
+	buffer__free(&s->held);
 	free(s);
 }

@@ -39,6 +39,8 @@ uint64_t feed__pending_ns(const struct feed *s);
 
 /* Print the collector's messages on standard error as they are. */
 void feed__show_messages(struct feed *s);
+/* Keep them until feed__finish(): what was read is to be printed before them. */
+void feed__hold_messages(struct feed *s);
 /* Read to the end without a view, showing messages; Ctrl-C stops the collector. */
 int feed__run(struct feed *s, struct error *e);
 

@@ -29,8 +29,9 @@ struct collector {
 	const struct collector_options *o;
 	struct sandbox_user user;
 	struct ability abilities[ABILITY_COUNT];
-	int raw_log;    /* -1: none */
-	int reader_end; /* of the socket to the broker */
+	struct error no_process; /* doctor: why there is none to look at */
+	int raw_log;             /* -1: none */
+	int reader_end;          /* of the socket to the broker */
 };
 
 static int exit_code(int err, const struct error *e)
@@ -59,6 +60,7 @@ static int run_reader(struct collector *c, struct error *e)
 	struct inspect_options inspect = {
 		.broker = &client,
 		.pid = c->o->pid,
+		.no_process = &c->no_process,
 		.ring_bytes = c->o->ring_bytes,
 		.abilities = c->abilities,
 		.out = STDOUT_FILENO,
@@ -244,6 +246,12 @@ static int run_split(struct collector *c, struct error *e)
 	int err, code;
 
 	err = broker__new(&b, &options, e);
+	if (err && c->o->doctor && e->exit == EXIT_NO_TARGET) {
+		c->no_process = *e; /* the machine can be looked at all the same */
+		error__clear(e);
+		options.pid = 0;
+		err = broker__new(&b, &options, e);
+	}
 	if (err)
 		return exit_code(err, e);
 	ability__probe_all(c->abilities);

@@ -338,7 +338,12 @@ static int open_process(struct look *l, struct error *e)
 	int err, said;
 
 	l->id = 1;
-	err = target__open(&l->target, l->o->pid, &l->opener, &why);
+	if (error__is_set(l->o->no_process)) {
+		why = *l->o->no_process;
+		err = -why.errnum;
+	} else {
+		err = target__open(&l->target, l->o->pid, &l->opener, &why);
+	}
 	if (!err)
 		err = engine__find(&l->ops, l->target, &why);
 	if (err)

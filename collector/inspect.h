@@ -15,6 +15,7 @@ struct inspect_options {
 	struct broker_client *broker;    /* borrowed, like all of these */
 	const struct ability *abilities; /* ABILITY_COUNT of them */
 	pid_t pid;                       /* doctor: 0 for the machine alone */
+	const struct error *no_process;  /* doctor: why nothing can be said of it, if set */
 	uint32_t ring_bytes;
 	int out;
 };

@@ -124,6 +124,25 @@ def test_doctor_without_rights(shared_server: Server) -> None:
     assert moeprobe("doctor", shared_server.pid).code == 0
 
 
+def test_doctor_of_no_process() -> None:
+    """What can be said of the machine is said all the same, before the error."""
+    pid = unused_pid()
+    machine = moeprobe("doctor")
+    done = moeprobe("doctor", pid)
+    refused(done, 4, str(pid), "no such process")
+    for line in machine.out.splitlines():
+        name = line.split("  ")[2:3]  # of area, name, status, value
+        assert not name or name[0] in done.out, (name, done.out)
+    assert "kernel programs" in done.out and "not attachable" in done.out
+    found = json.loads(moeprobe("doctor", pid, "--json").out)
+    assert found["exit_code"] == 4
+    assert {one["name"] for one in found["findings"] if one["pid"] is None} >= {
+        one["name"] for one in json.loads(moeprobe("doctor", "--json").out)["findings"]}
+    both = subprocess.run(["bash", "-c", f"{BUILD}/moeprobe doctor {pid} 2>&1"], check=False,
+                          capture_output=True, text=True, timeout=30).stdout
+    assert both.index("kernel programs") < both.index("moeprobe: ")
+
+
 def test_one_right_missing(shared_server: Server) -> None:
     """Only what is missing is named."""
     done = record(shared_server.pid, "/dev/null",
