@@ -9,6 +9,7 @@
 #include "analyzer/feed.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/report.h"
+#include "analyzer/view/status.h"
 #include "probe/base/error.h"
 
 static const struct options_spec spec = {
@@ -47,18 +48,6 @@ static int print(const struct state *s, const struct options *o, struct error *e
 	return err ? error__set(e, EXIT_FAILED, -err, NULL, "report: failed to print") : 0;
 }
 
-static int check_loss(const struct state *s, const struct options *o, struct error *e)
-{
-	double lost = 100 * state__lost_share(s);
-
-	if (o->max_loss_percent < 0 || lost <= o->max_loss_percent)
-		return EXIT_OK;
-	error__set(e, EXIT_LOSS, EOVERFLOW, "record again with a larger --ring",
-		   "report: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss",
-		   lost, o->max_loss_percent);
-	return EXIT_LOSS;
-}
-
 /* What precedes a damage is good data: it is reported, then the damage is. */
 static int report(const struct options *o, const struct launch *l, struct error *e)
 {
@@ -77,7 +66,7 @@ static int report(const struct options *o, const struct launch *l, struct error 
 	if (state__summary(state)->records && print(state, o, e))
 		code = EXIT_FAILED;
 	if (code == EXIT_OK)
-		code = check_loss(state, o, e);
+		code = status__check_loss(state, o->max_loss_percent, "report", e);
 	state__free(state);
 	return code;
 }

@@ -58,20 +58,6 @@ const struct live_view *watch__choose_view(const struct options *o)
 	return !o->no_tui && live_terminal__available() ? &live_terminal : &live_text;
 }
 
-static int check_loss(const struct watch *w, const struct state *s, struct error *e)
-{
-	double lost = 100 * state__lost_share(s), most = w->options->max_loss_percent;
-
-	if (most < 0 || lost <= most)
-		return EXIT_OK;
-	error__set(e, EXIT_LOSS, EOVERFLOW,
-		   "enlarge the ring with --ring, or free a CPU for the "
-		   "collector",
-		   "%s: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss",
-		   w->source, lost, most);
-	return EXIT_LOSS;
-}
-
 /* Partial data survive: the reducer writes what it still holds, also if the stream failed; a file
  * that found the disk full is cut back to what is whole. */
 static void finish_file(const struct watch *w, struct error *e)
@@ -133,7 +119,9 @@ static int run(const struct watch *w, struct state *state, struct feed *feed, st
 	code = feed__finish(feed, e);
 	state__set_unread(state, feed__unread(feed));
 	summarise(w, state, e);
-	return code == EXIT_OK ? check_loss(w, state, e) : code;
+	return code == EXIT_OK
+		       ? status__check_loss(state, w->options->max_loss_percent, w->source, e)
+		       : code;
 }
 
 int watch__run(const struct watch *w, struct error *e)

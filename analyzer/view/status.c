@@ -2,12 +2,14 @@
 #include "analyzer/view/status.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
 #include "analyzer/view/unread.h"
+#include "probe/base/error.h"
 
 const char *missing__short_name(unsigned cause_index)
 {
@@ -76,6 +78,26 @@ static const char *const loss_texts[STATE_CAUSES_MAX] = { [0] = "other causes", 
 static const char *const loss_names[STATE_CAUSES_MAX] = { [0] = "OTHER", TRACE_LOSSES(X) };
 #undef X
 
+/* What would have helped: by the cause, since a larger ring helps no slow disk. */
+static const char *loss_remedy(unsigned cause)
+{
+	switch (cause) {
+	case TRACE_LOSS_RING_ROUTES:
+	case TRACE_LOSS_RING_ROWS:
+	case TRACE_LOSS_RING_IDENTITY:
+		return "record again with a larger --ring, or free a CPU for the collector";
+	case TRACE_LOSS_QUEUE:
+		return "let the stream's reader keep up: a faster disk or network, or a lower "
+		       "--detail";
+	case TRACE_LOSS_CHUNKS:
+	case TRACE_LOSS_NO_STEP:
+		return "attach again; if it happens again, report it with what moeprobe doctor "
+		       "says";
+	default:
+		return "record again";
+	}
+}
+
 void status__of(struct status *out, const struct state *s)
 {
 	const struct state_summary *m = state__summary(s);
@@ -87,8 +109,10 @@ void status__of(struct status *out, const struct state *s)
 	describe_coverage(out, s);
 	format__count(lost, sizeof(lost), m->lost);
 	format__share(share, sizeof(share), state__lost_share(s));
-	if (m->lost)
+	if (m->lost) {
 		out->loss_cause = loss_texts[largest_loss(m)];
+		out->loss_remedy = loss_remedy(largest_loss(m));
+	}
 	if (m->lost)
 		snprintf(out->loss, sizeof(out->loss), "%s (%s)", lost, share);
 	else
@@ -96,6 +120,24 @@ void status__of(struct status *out, const struct state *s)
 	format__count(out->invalid, sizeof(out->invalid), m->invalid);
 	format__share(out->slowdown, sizeof(out->slowdown), ppm_share(m->cost.slowdown_ppm));
 	format__share(out->collector, sizeof(out->collector), ppm_share(m->cost.collector_ppm));
+}
+
+int status__check_loss(const struct state *s, double most_percent, const char *source,
+		       struct error *e)
+{
+	double lost = 100 * state__lost_share(s);
+	struct status status;
+
+	if (most_percent < 0 || lost <= most_percent)
+		return EXIT_OK;
+	status__of(&status, s);
+	/* Coverage may know of losses that no record counts. */
+	error__set(e, EXIT_LOSS, EOVERFLOW,
+		   status.loss_remedy ? status.loss_remedy : loss_remedy(0),
+		   "%s: lost %.2f %% of the decisions, more than the %.2f %% of --max-loss%s%s%s",
+		   source, lost, most_percent, status.loss_cause ? " (mostly " : "",
+		   status.loss_cause ? status.loss_cause : "", status.loss_cause ? ")" : "");
+	return EXIT_LOSS;
 }
 
 /* @ns of @threads in @interval_ns of the capture; negative: not known. */

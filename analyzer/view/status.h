@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+struct error;
 struct state;
 
 /* As text for people; "-" where it is not known. */
@@ -13,14 +14,20 @@ struct status {
 	char coverage[32]; /* "98.2 %": seen of computed rows x layers of ended requests */
 	char missing[240]; /* "cached 1.2 %, lost 0.3 %": every cause, of expected; "" if none */
 	char loss[80];     /* "0" or "12 (0.3 %)" */
-	const char *loss_cause; /* in words, of most of it; NULL if nothing was lost */
-	char invalid[32];       /* "0" */
-	char slowdown[32];      /* of the server, estimated for the last interval */
-	char collector[32];     /* its share of a CPU in the last interval */
+	const char *loss_cause;  /* in words, of most of it; NULL if nothing was lost */
+	const char *loss_remedy; /* what to do about that; NULL likewise */
+	char invalid[32];        /* "0" */
+	char slowdown[32];       /* of the server, estimated for the last interval */
+	char collector[32];      /* its share of a CPU in the last interval */
 	bool any_loss, any_invalid;
 };
 
 void status__of(struct status *out, const struct state *s);
+
+/* EXIT_OK; or EXIT_LOSS, with @e, if more than @most_percent of the decisions was lost (negative:
+ * there is no limit). @source is for the message. */
+int status__check_loss(const struct state *s, double most_percent, const char *source,
+		       struct error *e);
 
 /* The lines that end a capture: how long, how much, and the status. */
 void status__print_summary(const struct state *s, FILE *out);

@@ -94,4 +94,6 @@ def test_max_loss_ends_with_6(olmoe_server: Server, tmp_path: Path) -> None:
         crowd.wait()
         done = record.stop()
     assert done.code == 6, done.err
+    assert "--max-loss (mostly " in done.err and "ring full" in done.err, done.err
+    assert "larger --ring" in done.err, done.err
     assert olmoe_server.still_serves()

@@ -14,6 +14,7 @@
 #include "analyzer/view/status.h"
 #include "analyzer/view/unread.h"
 #include "collector/trace/reader.h"
+#include "probe/base/error.h"
 
 static void lose(struct state *s, uint32_t cause, uint64_t count)
 {
@@ -65,6 +66,51 @@ static void test_largest_cause_is_named(void **unused)
 	state__free(s);
 }
 
+/* What would have helped depends on what was lost where. */
+static void test_advice_fits_the_cause(void **unused)
+{
+	static const struct {
+		uint32_t cause;
+		const char *remedy;
+	} advice[] = {
+		{ TRACE_LOSS_RING_ROUTES, "larger --ring" },
+		{ TRACE_LOSS_RING_ROWS, "--ring" },
+		{ TRACE_LOSS_RING_IDENTITY, "--ring" },
+		{ TRACE_LOSS_QUEUE, "lower --detail" },
+		{ TRACE_LOSS_CHUNKS, "attach again" },
+		{ TRACE_LOSS_NO_STEP, "attach again" },
+		{ 999, "record again" },
+	};
+
+	for (size_t i = 0; i < sizeof(advice) / sizeof(*advice); i++) {
+		struct error e = { 0 };
+		struct status status;
+		struct state *s;
+
+		assert_int_equal(state__new(&s), 0);
+		assert_int_equal(status__check_loss(s, 0, "report", &e), EXIT_OK);
+		lose(s, advice[i].cause, 5);
+		status__of(&status, s);
+		assert_non_null(strstr(status.loss_remedy, advice[i].remedy));
+		assert_int_equal(strstr(status.loss_remedy, "--ring") != NULL,
+				 advice[i].cause <= TRACE_LOSS_RING_IDENTITY);
+		assert_int_equal(status__check_loss(s, -1, "report", &e), EXIT_OK);
+		assert_int_equal(status__check_loss(s, 100, "report", &e), EXIT_OK);
+		assert_false(error__is_set(&e));
+		/* Requests that were not described cost no decision. */
+		if (advice[i].cause == TRACE_LOSS_RING_IDENTITY) {
+			state__free(s);
+			continue;
+		}
+		assert_int_equal(status__check_loss(s, 1, "report", &e), EXIT_LOSS);
+		assert_int_equal(e.exit, EXIT_LOSS);
+		assert_string_equal(e.remedy, status.loss_remedy);
+		assert_non_null(strstr(e.what, "report: lost 100.00 % of the decisions"));
+		assert_non_null(strstr(e.what, status.loss_cause));
+		state__free(s);
+	}
+}
+
 /* Whoever reads the live picture sees that something is missing. */
 static void test_damage_is_named(void **unused)
 {
@@ -93,6 +139,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_largest_cause_is_named),
+		cmocka_unit_test(test_advice_fits_the_cause),
 		cmocka_unit_test(test_damage_is_named),
 	};
 
