@@ -53,8 +53,9 @@ static bool is_standard_output(const struct options *o)
 }
 
 /* What is only known once the capture is over: how much there is, and how to look at it. */
-static void say_result(const struct options *o, const struct trace_writer *writer,
-		       const struct reducer *reducer, bool whole, FILE *out)
+static void say_result(const struct options *o, const char *where,
+		       const struct trace_writer *writer, const struct reducer *reducer, bool whole,
+		       FILE *out)
 {
 	char size[FORMAT_SIZE];
 
@@ -63,10 +64,10 @@ static void say_result(const struct options *o, const struct trace_writer *write
 		fprintf(out, "recorded %s to ", size);
 	else
 		fprintf(out, "not all was written to ");
-	fprintf(out, "%s (detail %s)", is_standard_output(o) ? "standard output" : o->output,
+	fprintf(out, "%s (detail %s)", is_standard_output(o) ? "standard output" : where,
 		detail_name(o->detail));
 	if (!is_standard_output(o))
-		fprintf(out, "; to view it: moeprobe report %s", o->output);
+		fprintf(out, "; to view it: moeprobe report %s", where);
 	fputc('\n', out);
 	if (reducer__dropped(reducer))
 		fprintf(out, "left out: %" PRIu64 " choices that fitted no model or step\n",
@@ -82,6 +83,8 @@ static int record(const struct options *o, const struct launch *l, struct error 
 	struct reducer *reducer = NULL;
 	char source[64];
 	int code = EXIT_FAILED;
+	const char *where;
+	bool whole;
 
 	snprintf(source, sizeof(source), "process %d", (int)o->pid);
 	w.source = source;
@@ -96,9 +99,10 @@ static int record(const struct options *o, const struct launch *l, struct error 
 	w.writer = writer;
 	w.output = l->output;
 	code = watch__run(&w, e);
-	if (output_file__published(l->output) && trace_writer__records(writer) > 1 &&
-	    e->errnum != EPIPE)
-		say_result(o, writer, reducer, !error__is_set(e), out);
+	whole = !error__is_set(e);
+	where = output_file__published(l->output) ? output_file__where(l->output, e) : NULL;
+	if (where && trace_writer__records(writer) > 1 && e->errnum != EPIPE)
+		say_result(o, where, writer, reducer, whole, out);
 out:
 	reducer__free(reducer);
 	trace_writer__free(writer);

@@ -26,7 +26,9 @@ struct output_file {
 	int fd;
 	int channel; /* to the child that waits; -1: none */
 	pid_t child; /* 0: none */
+	int refused; /* -errno of a rename that failed */
 	char *path;
+	char where[PATH_MAX]; /* if it is elsewhere */
 };
 
 /* The child's answers: a negative errno, or: */
@@ -152,9 +154,10 @@ static void run_child(const struct identity *id, const char *path, int channel)
 	dup2(channel, STDIN_FILENO);
 	close_range(STDOUT_FILENO, ~0u, 0);
 	if (!result && recv(STDIN_FILENO, &go, 1, 0) == 1) {
+		/* Once there is something in it, it is not removed. */
 		result = rename(beside, name) ? -errno : 0;
-		if (!send_answer(STDIN_FILENO, result, -1) && !result)
-			_exit(0);
+		send_answer(STDIN_FILENO, result, -1);
+		_exit(result ? 1 : 0);
 	}
 	unlink(beside);
 	_exit(1);
@@ -304,19 +307,49 @@ bool output_file__published(const struct output_file *o)
 	return !o->child;
 }
 
-int output_file__publish(struct output_file *o, struct error *e)
+void output_file__publish(struct output_file *o)
 {
 	int none = -1, answer;
 
 	if (!o->child)
-		return 0;
+		return;
 	answer = send(o->channel, "p", 1, MSG_NOSIGNAL) == 1 ? receive_answer(o->channel, &none)
 							     : -errno;
 	end_child(o);
-	return answer >= 0 ? 0
-			   : error__set(e, EXIT_FAILED, -answer, "choose another name with -o",
-					"file: failed to rename what was written to '%s': %s",
-					o->path, strerror(-answer));
+	o->refused = answer < 0 ? answer : 0;
+}
+
+/* False only if the path is known to lead to no or another file: we may have no right to look. */
+static bool is_in_place(const struct output_file *o, const struct stat *ours)
+{
+	struct stat st;
+
+	if (!stat(o->path, &st))
+		return st.st_dev == ours->st_dev && st.st_ino == ours->st_ino;
+	return !o->refused && errno != ENOENT && errno != ENOTDIR;
+}
+
+const char *output_file__where(struct output_file *o, struct error *e)
+{
+	const char *verb = o->refused ? "rename what was written to" : "keep what was written at";
+	const char *reason = o->refused ? strerror(-o->refused) : "it was moved or replaced";
+	char link[64], remedy[PATH_MAX + 64];
+	struct stat ours;
+	ssize_t n;
+
+	if (fstat(o->fd, &ours) || !S_ISREG(ours.st_mode) || own_descriptor(o->path) >= 0 ||
+	    is_in_place(o, &ours))
+		return o->path;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", o->fd);
+	n = ours.st_nlink ? readlink(link, o->where, sizeof(o->where) - 1) : 0;
+	o->where[n > 0 ? n : 0] = '\0';
+	if (n <= 0)
+		reason = "it was removed";
+	snprintf(remedy, sizeof(remedy), n > 0 ? "use what is in '%s'" : "record again%s",
+		 o->where);
+	error__set(e, EXIT_FAILED, o->refused ? -o->refused : ENOENT, remedy,
+		   "file: failed to %s '%s': %s", verb, o->path, reason);
+	return n > 0 ? o->where : o->path;
 }
 
 void output_file__free(struct output_file *o)

@@ -44,9 +44,8 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 	if (!s->reducer)
 		return 0;
 	/* The stream begins once the target is attached to. */
-	err = output_file__publish(s->output, e);
-	if (!err)
-		err = reducer__apply(s->reducer, item, e);
+	output_file__publish(s->output);
+	err = reducer__apply(s->reducer, item, e);
 	if (err || item->head->time_ns < s->flushed_ns + FLUSH_NS)
 		return err;
 	s->flushed_ns = item->head->time_ns;

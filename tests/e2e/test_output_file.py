@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from lib.moeprobe import MOEPROBE, moeprobe
+from lib.moeprobe import MOEPROBE, moeprobe, wait_until
 from lib.server import Server
 
 pytestmark = pytest.mark.root
@@ -37,6 +38,27 @@ def test_recording_survives_a_wrong_pid(tmp_path: Path) -> None:
 def test_failure_leaves_no_stub(tmp_path: Path) -> None:
     assert moeprobe("record", NO_PID, "-o", tmp_path / "a.moe").code == 4
     assert not os.listdir(tmp_path)
+
+
+def test_refused_rename_keeps_the_data(shared_server: Server, tmp_path: Path) -> None:
+    """A folder takes the name while we attach: the recording goes on beside it, and is said."""
+    place = tmp_path / "place"
+    place.mkdir()
+    with subprocess.Popen([str(MOEPROBE), "record", str(shared_server.pid), "-o",
+                           str(place / "a.moe"), "-d", "0.5"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as one:
+        wait_until(lambda: bool(os.listdir(place)), "nothing to rename")
+        (place / "a.moe").mkdir()
+        assert shared_server.still_serves()
+        out, err = one.communicate(timeout=30)
+    assert one.returncode == 1, err
+    (file,) = [each for each in place.iterdir() if each.is_file()]
+    error, remedy = [line for line in err.splitlines() if not line.startswith("attached")]
+    assert error.startswith("moeprobe: file: failed to rename what was written to "), err
+    assert str(place / "a.moe") in error and "Is a directory" in error, err
+    assert remedy == f"  try: use what is in '{file}'", err
+    assert f"moeprobe report {file}" in out and "not all" not in out, out
+    assert moeprobe("report", file).code == 0
 
 
 @pytest.mark.parametrize("before", [b"", b"moeprobe, an earlier one"])
