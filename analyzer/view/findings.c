@@ -124,7 +124,7 @@ int findings__candidate_table(struct table **out, struct findings *f)
 {
 	size_t column;
 
-	f->column[0] = (struct table_column){ "pid", "pid", TABLE_ID, 0, TABLE_CELL };
+	f->column[0] = (struct table_column){ "pid", "pid", TABLE_ID, 0, TABLE_KEY };
 	f->columns = 1;
 	for (size_t i = 0; i < f->count; i++)
 		if (f->finding[i].pid)

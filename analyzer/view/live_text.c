@@ -9,6 +9,7 @@
 #include "analyzer/metric/utilisation.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
+#include "analyzer/view/lines.h"
 #include "analyzer/view/status.h"
 #include "probe/base/error.h"
 
@@ -34,12 +35,12 @@ static void print_model(const struct state *s, FILE *out)
 		const struct state_context *c = state__context(s, i);
 		const struct state_process *p = state__process(s, c->process);
 
-		fprintf(out, "model: %s%s%s %s, %s MoE layers x %s experts, %s chosen\n",
-			p && *p->engine ? p->engine : "", p && *p->engine ? ", " : "",
-			*c->architecture ? c->architecture : "-", *c->name ? c->name : "-",
-			format__known(layers, sizeof(layers), c->layers),
-			format__known(experts, sizeof(experts), c->experts),
-			format__known(k, sizeof(k), c->k));
+		lines__print(out, 2, "model: %s%s%s %s, %s MoE layers x %s experts, %s chosen",
+			     p && *p->engine ? p->engine : "", p && *p->engine ? ", " : "",
+			     *c->architecture ? c->architecture : "-", *c->name ? c->name : "-",
+			     format__known(layers, sizeof(layers), c->layers),
+			     format__known(experts, sizeof(experts), c->experts),
+			     format__known(k, sizeof(k), c->k));
 	}
 }
 
@@ -61,13 +62,13 @@ static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
 	if (state__summary(f->state)->decisions) {
 		t->said_attached = true;
 		if (!f->replay)
-			fprintf(out, "attached to %s: data flows\n", f->source);
+			lines__print(out, 2, "attached to %s: data flows", f->source);
 		if (out == stdout)
 			print_model(f->state, out);
 	} else if (!t->said_waiting && !f->replay && out == stdout) {
 		t->said_waiting = true;
-		fprintf(out, "waiting for the first route of %s (an idle server has none)\n",
-			f->source);
+		lines__print(out, 2, "waiting for the first route of %s (an idle server has none)",
+			     f->source);
 	}
 }
 
@@ -76,21 +77,37 @@ static void print_requests(const struct state *s, FILE *out)
 	const struct request_table *requests = state__requests(s);
 	const struct state_request *r = NULL;
 	char position[FORMAT_SIZE], cached[FORMAT_SIZE], prompt[FORMAT_SIZE], slot[FORMAT_SIZE];
+	uint32_t live = request_table__live(requests);
 	int lines = 0;
 
+	if (live > REQUEST_LINES)
+		fprintf(out, "  the newest %d of %u live requests:\n", REQUEST_LINES, live);
 	while ((r = request_table__older(requests, r)) && lines < REQUEST_LINES) {
 		if (r->ended)
 			continue;
 		lines++;
-		fprintf(out,
-			"  request %u: slot %s, %s, position %s, prompt %s, cached %s, client %s\n",
-			r->request, format__known(slot, sizeof(slot), r->slot),
-			state_phase__name(r->phase),
-			format__known(position, sizeof(position), r->position),
-			format__known(prompt, sizeof(prompt), r->prompt),
-			format__known(cached, sizeof(cached), r->cached),
-			*r->client_id ? r->client_id : "-");
+		lines__print(out, 4,
+			     "  request %u: slot %s, %s, position %s, prompt %s, cached %s, "
+			     "client %s",
+			     r->request, format__known(slot, sizeof(slot), r->slot),
+			     state_phase__name(r->phase),
+			     format__known(position, sizeof(position), r->position),
+			     format__known(prompt, sizeof(prompt), r->prompt),
+			     format__known(cached, sizeof(cached), r->cached),
+			     *r->client_id ? r->client_id : "-");
 	}
+}
+
+static void print_layer(uint32_t layer, const struct utilisation *u, FILE *out)
+{
+	char busiest[UTILISATION_BUSIEST * 24] = "";
+	size_t used = 0;
+
+	for (uint32_t b = 0; b < u->busy; b++)
+		used += (size_t)snprintf(busiest + used, sizeof(busiest) - used, " %u:%.1f%%",
+					 u->busiest[b].expert, 100 * u->busiest[b].share);
+	lines__print(out, 4, "  layer %2u: max/mean %.2f, never %u/%u, busiest%s", layer,
+		     u->max_over_mean, u->never, u->experts, busiest);
 }
 
 /* The most uneven layers of the last 10 s. */
@@ -100,9 +117,10 @@ static void print_layers(const struct state_context *c, FILE *out)
 		uint32_t layer;
 		struct utilisation u;
 	} top[LAYER_LINES] = { { 0 } };
+	uint32_t layers = c->grid ? grid__layers(c->grid) : 0;
 	int used = 0;
 
-	for (uint32_t l = 0; c->grid && l < grid__layers(c->grid); l++) {
+	for (uint32_t l = 0; l < layers; l++) {
 		struct utilisation u = utilisation__of(c->grid, STATE_WINDOW_10S, STATE_BOTH, l);
 		int at = used;
 
@@ -118,14 +136,10 @@ static void print_layers(const struct state_context *c, FILE *out)
 		top[at].layer = c->layer_ids[l];
 		top[at].u = u;
 	}
-	for (int i = 0; i < used; i++) {
-		fprintf(out, "  layer %2u: max/mean %.2f, busiest", top[i].layer,
-			top[i].u.max_over_mean);
-		for (uint32_t b = 0; b < top[i].u.busy; b++)
-			fprintf(out, " %u (%.1f%%)", top[i].u.busiest[b].expert,
-				100 * top[i].u.busiest[b].share);
-		fprintf(out, ", never %u of %u\n", top[i].u.never, top[i].u.experts);
-	}
+	if (used)
+		fprintf(out, "  most uneven layers of the last 10 s (%d of %u):\n", used, layers);
+	for (int i = 0; i < used; i++)
+		print_layer(top[i].layer, &top[i].u, out);
 }
 
 static int text_draw(void *ctx, const struct live_frame *f)

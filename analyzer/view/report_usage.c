@@ -231,8 +231,8 @@ enum {
 };
 
 static const struct table_column layer_column[LAYER_COLUMNS] = {
-	[LAYER_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_CELL },
-	[LAYER_LAYER] = { "layer", "layer", TABLE_ID, 0, TABLE_CELL },
+	[LAYER_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_KEY },
+	[LAYER_LAYER] = { "layer", "layer", TABLE_ID, 0, TABLE_KEY },
 	[LAYER_CHOICES] = { "choices", "choices", TABLE_COUNT, 0, TABLE_CELL },
 	[LAYER_BUSIEST] = { "busiest", "busiest", TABLE_ID, 0, TABLE_CELL },
 	[LAYER_BUSIEST_SHARE] = { "busiest_share", "share", TABLE_SHARE, 0, TABLE_CELL },
@@ -321,7 +321,7 @@ enum {
 };
 
 static const struct table_column request_column[REQUEST_COLUMNS] = {
-	[REQUEST_ID] = { "request", "request", TABLE_ID, 0, TABLE_CELL },
+	[REQUEST_ID] = { "request", "request", TABLE_ID, 0, TABLE_KEY },
 	[REQUEST_CONTEXT] = { "context", "context", TABLE_ID, 0, TABLE_CELL },
 	[REQUEST_SLOT] = { "slot", "slot", TABLE_ID, 0, TABLE_CELL },
 	[REQUEST_TASK] = { "task", "task", TABLE_ID, 0, TABLE_CELL },
@@ -330,7 +330,7 @@ static const struct table_column request_column[REQUEST_COLUMNS] = {
 	[REQUEST_PREFILL] = { "rows_prefill", "prefill", TABLE_COUNT, 0, TABLE_CELL },
 	[REQUEST_DECODE] = { "rows_decode", "decode", TABLE_COUNT, 0, TABLE_CELL },
 	[REQUEST_SECONDS] = { "seconds", "seconds", TABLE_REAL, 2, TABLE_CELL },
-	[REQUEST_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0, TABLE_CELL },
+	[REQUEST_COVERAGE] = { "coverage", "seen", TABLE_SHARE, 0, TABLE_CELL },
 	[REQUEST_JOINED] = { "joined", "joined", TABLE_TEXT, 0, TABLE_CELL },
 	[REQUEST_ENDING] = { "ending", "ending", TABLE_TEXT, 0, TABLE_CELL },
 	[REQUEST_CLIENT] = { "client_id", "client's id", TABLE_TEXT, 0, TABLE_CELL },

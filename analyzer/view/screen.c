@@ -216,15 +216,17 @@ static attr_t attributes(const struct screen *s, enum screen_style style)
 	return A_NORMAL;
 }
 
-/* As many characters of @text as fit into @width columns; returns the columns. What the locale
- * cannot show becomes '?'. */
-static int to_wide(wchar_t *out, size_t room, const char *text, int width)
+/*
+ * As many characters of @text as fit into @width columns; returns the columns. What the locale
+ * cannot show becomes '?'. A text that is cut ends with an ellipsis.
+ */
+static int to_wide(const struct screen *s, wchar_t *out, size_t room, const char *text, int width)
 {
 	mbstate_t state = { 0 };
-	size_t left = strlen(text), used = 0;
-	int columns = 0;
+	size_t left = strlen(text), used = 0, cut = 0;
+	int columns = 0, cut_columns = 0; /* of what leaves a column for the ellipsis */
 
-	while (left && used + 1 < room) {
+	while (left && used + 2 < room) {
 		wchar_t c;
 		size_t n = mbrtowc(&c, text, left, &state);
 		int own;
@@ -243,6 +245,15 @@ static int to_wide(wchar_t *out, size_t room, const char *text, int width)
 		columns += own;
 		text += n;
 		left -= n;
+		if (columns < width) {
+			cut = used;
+			cut_columns = columns;
+		}
+	}
+	if (text[strspn(text, " ")] && width > 0) {
+		used = cut;
+		columns = cut_columns + 1;
+		out[used++] = s->utf8 ? L'\u2026' : L'~';
 	}
 	out[used] = L'\0';
 	return columns;
@@ -263,7 +274,7 @@ int screen__put(struct screen *s, int y, int x, int width, enum screen_style sty
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	columns = to_wide(wide, sizeof(wide) / sizeof(*wide), text, width);
+	columns = to_wide(s, wide, sizeof(wide) / sizeof(*wide), text, width);
 	attrset(attributes(s, style));
 	mvaddwstr(y, x, wide);
 	attrset(A_NORMAL);
@@ -273,7 +284,7 @@ int screen__put(struct screen *s, int y, int x, int width, enum screen_style sty
 void screen__put_right(struct screen *s, int y, int end, enum screen_style style, const char *text)
 {
 	wchar_t wide[512];
-	int columns = to_wide(wide, sizeof(wide) / sizeof(*wide), text, end);
+	int columns = to_wide(s, wide, sizeof(wide) / sizeof(*wide), text, end);
 
 	attrset(attributes(s, style));
 	mvaddwstr(y, end - columns, wide);

@@ -48,7 +48,8 @@ bool screen__has_colours(const struct screen *s);
 const char *screen__glyph(const struct screen *s, const char *rich, const char *plain);
 
 void screen__clear(struct screen *s);
-/* Text at (@x, @y), cut at @width columns and at the screen's edge; returns the columns used. */
+/* Text at (@x, @y), cut at @width columns and at the screen's edge, which an ellipsis shows;
+ * returns the columns used. */
 int screen__put(struct screen *s, int y, int x, int width, enum screen_style style, const char *fmt,
 		...) __attribute__((format(printf, 6, 7)));
 /* @text so that it ends before column @end. */

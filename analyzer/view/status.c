@@ -8,6 +8,7 @@
 
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
+#include "analyzer/view/lines.h"
 #include "analyzer/view/unread.h"
 #include "probe/base/error.h"
 
@@ -163,11 +164,11 @@ void status__print_summary(const struct state *s, FILE *out)
 	format__count(live, sizeof(live),
 		      request_table__live(state__requests(s)) +
 			      request_table__cut_off(state__requests(s)));
-	fprintf(out, "%s: %s decisions in %s steps; requests: %s finished, %s not\n", duration,
-		decisions, m->has_routes ? steps : "-", finished, live);
-	fprintf(out, "coverage %s%s%s%s, loss %s, invalid %s\n", status.coverage,
-		*status.missing ? " (" : "", status.missing, *status.missing ? ")" : "",
-		status.loss, status.invalid);
+	lines__print(out, 2, "%s: %s decisions in %s steps; requests: %s finished, %s not",
+		     duration, decisions, m->has_routes ? steps : "-", finished, live);
+	lines__print(out, 2, "coverage %s%s%s%s, loss %s, invalid %s", status.coverage,
+		     *status.missing ? " (" : "", status.missing, *status.missing ? ")" : "",
+		     status.loss, status.invalid);
 	if (status.loss_cause)
 		fprintf(out, "most of the loss: %s\n", status.loss_cause);
 	format__share(steps, sizeof(steps),
@@ -176,51 +177,63 @@ void status__print_summary(const struct state *s, FILE *out)
 		      average(m->cost.collector_cpu_ns, m->cost.interval_ns, 1));
 	fprintf(out, "cost: slowdown %s, collector %s of a CPU\n", steps, decisions);
 	if (m->unread.damaged_blocks)
-		fprintf(out, "%s\n", unread__damaged(unread, &m->unread));
+		lines__print(out, 2, "%s", unread__damaged(unread, &m->unread));
 	if (m->unread.records)
-		fprintf(out, "%s\n", unread__skipped(unread, &m->unread));
+		lines__print(out, 2, "%s", unread__skipped(unread, &m->unread));
 }
 
-/* " key=12.3%" or " key=-". */
-static void print_share(FILE *out, const char *key, double share)
+/* 12.30%, or - where it is not known. */
+static char *share_text(char *out, size_t size, double share)
 {
 	if (share < 0)
-		fprintf(out, " %s=-", key);
+		snprintf(out, size, "-");
 	else
-		fprintf(out, " %s=%.2f%%", key, 100 * share);
+		snprintf(out, size, "%.2f%%", 100 * share);
+	return out;
+}
+
+static void print_progress(const struct state *s, FILE *out)
+{
+	const struct state_summary *m = state__summary(s);
+	double rate = state__steps_per_second(s);
+	char steps[FORMAT_SIZE] = "-", per_second[FORMAT_SIZE] = "-";
+	uint64_t rows = 0;
+
+	for (int p = 0; p < STATE_BOTH; p++)
+		rows += m->rows[p];
+	if (m->has_routes)
+		snprintf(steps, sizeof(steps), "%" PRIu64, m->steps);
+	if (rate >= 0)
+		snprintf(per_second, sizeof(per_second), "%.1f", rate);
+	lines__print(out, 2,
+		     "t=%.1fs steps=%s steps/s=%s rows=%" PRIu64 " decisions=%" PRIu64
+		     " live=%u finished=%" PRIu64,
+		     (double)(m->last_ns - m->first_ns) / 1e9, steps, per_second, rows,
+		     m->decisions, request_table__live(state__requests(s)),
+		     request_table__finished(state__requests(s)));
 }
 
 void status__print_line(const struct state *s, FILE *out)
 {
 	const struct state_summary *m = state__summary(s);
-	uint64_t rows = 0;
-	double rate = state__steps_per_second(s);
+	char coverage[FORMAT_SIZE], slowdown[FORMAT_SIZE], cpu[FORMAT_SIZE];
+	char cause[64] = "", damaged[64] = "";
+	size_t n = 0;
 
-	for (int p = 0; p < STATE_BOTH; p++)
-		rows += m->rows[p];
-	fprintf(out, "t=%.1fs", (double)(m->last_ns - m->first_ns) / 1e9);
-	if (m->has_routes)
-		fprintf(out, " steps=%" PRIu64, m->steps);
-	else
-		fputs(" steps=-", out);
-	if (rate >= 0)
-		fprintf(out, " steps/s=%.1f", rate);
-	else
-		fputs(" steps/s=-", out);
-	fprintf(out, " rows=%" PRIu64 " decisions=%" PRIu64 " live=%u finished=%" PRIu64, rows,
-		m->decisions, request_table__live(state__requests(s)),
-		request_table__finished(state__requests(s)));
-	print_share(out, "coverage", status__coverage(s));
-	fprintf(out, " loss=%" PRIu64, m->lost);
-	if (m->lost) {
-		fputs(" loss_cause=", out);
-		for (const char *p = loss_names[largest_loss(m)]; *p; p++)
-			fputc(tolower((unsigned char)*p), out);
-	}
-	fprintf(out, " invalid=%" PRIu64, m->invalid);
+	print_progress(s, out);
+	if (m->lost)
+		n = (size_t)snprintf(cause, sizeof(cause), " loss_cause=%s",
+				     loss_names[largest_loss(m)]);
+	for (size_t i = 0; i < n; i++)
+		cause[i] = (char)tolower((unsigned char)cause[i]);
 	if (m->unread.damaged_blocks)
-		fprintf(out, " damaged_blocks=%" PRIu64, m->unread.damaged_blocks);
-	print_share(out, "slowdown", ppm_share(m->cost.slowdown_ppm));
-	print_share(out, "collector_cpu", ppm_share(m->cost.collector_ppm));
-	fputc('\n', out);
+		snprintf(damaged, sizeof(damaged), " damaged_blocks=%" PRIu64,
+			 m->unread.damaged_blocks);
+	lines__print(out, 2,
+		     "  coverage=%s loss=%" PRIu64 "%s invalid=%" PRIu64
+		     "%s slowdown=%s collector_cpu=%s",
+		     share_text(coverage, sizeof(coverage), status__coverage(s)), m->lost, cause,
+		     m->invalid, damaged,
+		     share_text(slowdown, sizeof(slowdown), ppm_share(m->cost.slowdown_ppm)),
+		     share_text(cpu, sizeof(cpu), ppm_share(m->cost.collector_ppm)));
 }

@@ -32,7 +32,8 @@ int status__check_loss(const struct state *s, double most_percent, const char *s
 /* The lines that end a capture: how long, how much, and the status. */
 void status__print_summary(const struct state *s, FILE *out);
 
-/* One line of key=value, for programs that read the plain text view. */
+/* key=value, for programs that read the plain text view: a line that begins with t=, and lines that
+ * go on with it and begin with two spaces. */
 void status__print_line(const struct state *s, FILE *out);
 
 /* Share of the computed rows x layers (expected, but for cached and never computed ones) that was

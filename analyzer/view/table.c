@@ -8,12 +8,14 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wchar.h>
 
 #include "analyzer/view/format.h"
+#include "analyzer/view/lines.h"
 #include "collector/trace/records.h"
 
 #define NOTES_MAX 16
+#define GAP 2       /* spaces before a column */
+#define WORD_MAX 24 /* a column that shrinks keeps words up to this whole */
 
 struct cell {
 	bool known;
@@ -40,6 +42,9 @@ struct table {
 int table__new(struct table **out, const char *name, const char *title, enum table_shape shape,
 	       const struct table_column *column, size_t columns)
 {
+	*out = NULL;
+	if (columns > TABLE_COLUMNS_MAX)
+		return -EINVAL;
 	*out = calloc(1, sizeof(**out));
 	if (!*out)
 		return -ENOMEM;
@@ -185,22 +190,9 @@ static const char *cell_text(const struct table_column *column, const struct cel
 	return "-";
 }
 
-/* Columns on a terminal; bytes where the locale cannot say. */
-static size_t width_of(const char *text)
-{
-	wchar_t wide[512];
-	size_t n = mbstowcs(wide, text, sizeof(wide) / sizeof(*wide));
-	int width;
-
-	if (n == (size_t)-1 || n == sizeof(wide) / sizeof(*wide))
-		return strlen(text);
-	width = wcswidth(wide, n);
-	return width < 0 ? strlen(text) : (size_t)width;
-}
-
 static void print_padded(FILE *out, const char *text, size_t width, bool right, bool last)
 {
-	size_t own = width_of(text), pad = own < width ? width - own : 0;
+	size_t own = lines__width(text), pad = own < width ? width - own : 0;
 
 	if (right)
 		fprintf(out, "%*s%s", (int)pad, "", text);
@@ -208,11 +200,25 @@ static void print_padded(FILE *out, const char *text, size_t width, bool right, 
 		fprintf(out, "%s%*s", text, last ? 0 : (int)pad, "");
 }
 
-static bool is_shown(const struct table *t, size_t column, enum table_place place)
+static bool is_hidden(const struct table *t, size_t column)
 {
-	if (column < 64 && t->hidden & (1ull << column))
-		return false;
-	return t->column[column].place == place;
+	return column < 64 && t->hidden & (1ull << column);
+}
+
+static bool is_below(const struct table *t, size_t column)
+{
+	return t->column[column].place == TABLE_BELOW && !is_hidden(t, column);
+}
+
+static bool is_key(const struct table *t, size_t column)
+{
+	return t->column[column].place == TABLE_KEY && !is_hidden(t, column);
+}
+
+static bool is_cell(const struct table *t, size_t column)
+{
+	return (t->column[column].place == TABLE_CELL && !is_hidden(t, column)) ||
+	       is_key(t, column);
 }
 
 /* Numbers are aligned right, so that their digits can be compared. */
@@ -221,43 +227,123 @@ static bool is_number(const struct table_column *c)
 	return c->kind != TABLE_TEXT && c->kind != TABLE_ID;
 }
 
-static size_t column_width(const struct table *t, size_t column)
+/* The title, or the cell in @row. */
+static const char *text_at(const struct table *t, long row, size_t column, char *out, size_t size)
 {
 	const struct table_column *c = &t->column[column];
-	size_t width = width_of(c->title), own;
+
+	return row < 0 ? c->title
+		       : cell_text(c, &t->cell[(size_t)row * t->columns + column], out, size);
+}
+
+/* The widest cell of a column, by @measure. */
+static size_t widest(const struct table *t, size_t column, size_t (*measure)(const char *))
+{
+	size_t width = lines__width(t->column[column].title), own;
 	char text[64];
 
 	for (size_t r = 0; r < t->rows; r++) {
 		if (t->quiet[r])
 			continue;
-		own = width_of(cell_text(c, &t->cell[r * t->columns + column], text, sizeof(text)));
+		own = measure(text_at(t, (long)r, column, text, sizeof(text)));
 		width = own > width ? own : width;
 	}
 	return width;
 }
 
-/* One line of cells, spaces at its end left out; row -1 is the header. */
-static void print_line(const struct table *t, const size_t *width, long row, FILE *out)
+/* Columns that the cells from @from to before @end take beside the key. */
+static size_t sum_widths(const struct table *t, const size_t *width, size_t from, size_t end)
 {
-	size_t last = 0;
-	char text[64];
+	size_t sum = 0;
 
 	for (size_t i = 0; i < t->columns; i++)
-		if (is_shown(t, i, TABLE_CELL))
-			last = i;
-	for (size_t i = 0; i <= last; i++) {
-		const struct table_column *c = &t->column[i];
+		if (is_key(t, i) || (is_cell(t, i) && i >= from && i < end))
+			sum += GAP + width[i];
+	return sum;
+}
 
-		if (!is_shown(t, i, TABLE_CELL))
+/* To what a column may shrink: its words stay whole, but for the odd one that is very long. */
+static size_t least_width(const struct table *t, size_t column, size_t width)
+{
+	size_t least;
+
+	if (t->column[column].kind != TABLE_TEXT)
+		return width;
+	least = widest(t, column, lines__word_width);
+	return least < WORD_MAX ? least : WORD_MAX;
+}
+
+/* Make texts narrower, the widest first, if all fits then. */
+static void shrink(const struct table *t, size_t *width)
+{
+	size_t sum = sum_widths(t, width, 0, t->columns), most, least[TABLE_COLUMNS_MAX] = { 0 };
+
+	for (size_t i = 0; i < t->columns; i++)
+		least[i] = least_width(t, i, width[i]);
+	if (sum <= LINES_WIDTH || sum_widths(t, least, 0, t->columns) > LINES_WIDTH)
+		return;
+	for (; sum > LINES_WIDTH; sum--) {
+		most = t->columns;
+		for (size_t i = 0; i < t->columns; i++)
+			if (is_cell(t, i) && width[i] > least[i] &&
+			    (most == t->columns || width[i] > width[most]))
+				most = i;
+		width[most]--;
+	}
+}
+
+/* A line of what is left of the cells in @rest (NULL: not in this part); true: something is left
+ * for a further line. Spaces at its end are left out. */
+static bool print_line(const struct table *t, const size_t *width, const char **rest, FILE *out)
+{
+	char piece[1024];
+	bool more = false;
+	size_t pad = 0;
+
+	for (size_t i = 0; i < t->columns; i++) {
+		size_t fits = rest[i] ? lines__fit(rest[i], width[i]) : 0;
+
+		if (!rest[i])
 			continue;
-		fputs("  ", out);
-		print_padded(out,
-			     row < 0 ? c->title
-				     : cell_text(c, &t->cell[(size_t)row * t->columns + i], text,
-						 sizeof(text)),
-			     width[i], is_number(c), i == last);
+		snprintf(piece, sizeof(piece), "%.*s", (int)fits, rest[i]);
+		if (*piece) {
+			fprintf(out, "%*s", (int)(pad + GAP), "");
+			print_padded(out, piece, width[i], is_number(&t->column[i]), true);
+			pad = is_number(&t->column[i]) ? 0 : width[i] - lines__width(piece);
+		} else {
+			pad += GAP + width[i];
+		}
+		rest[i] = lines__rest(rest[i], fits);
+		more |= *rest[i] != '\0';
 	}
 	fputc('\n', out);
+	return more;
+}
+
+/*
+ * The key's cells and those from @from to before @end; row -1: their titles. Texts go on below
+ * themselves; one with a word that its column cannot hold has lines of its own.
+ */
+static void print_row(const struct table *t, const size_t *width, long row, size_t from, size_t end,
+		      FILE *out)
+{
+	const char *rest[TABLE_COLUMNS_MAX] = { NULL }, *own[TABLE_COLUMNS_MAX] = { NULL };
+	char text[TABLE_COLUMNS_MAX][FORMAT_SIZE];
+
+	for (size_t i = 0; i < t->columns; i++) {
+		if (!is_key(t, i) && (!is_cell(t, i) || i < from || i >= end))
+			continue;
+		rest[i] = text_at(t, row, i, text[i], sizeof(text[i]));
+		if (lines__word_width(rest[i]) > width[i]) {
+			own[i] = rest[i];
+			rest[i] = "";
+		}
+	}
+	while (print_line(t, width, rest, out))
+		;
+	for (size_t i = 0; i < t->columns; i++)
+		if (own[i])
+			lines__print(out, 8, "      %s", own[i]);
 }
 
 static void print_below(const struct table *t, size_t row, FILE *out)
@@ -267,28 +353,35 @@ static void print_below(const struct table *t, size_t row, FILE *out)
 	for (size_t i = 0; i < t->columns; i++) {
 		const struct cell *c = &t->cell[row * t->columns + i];
 
-		if (c->known && is_shown(t, i, TABLE_BELOW))
-			fprintf(out, "      %s: %s\n", t->column[i].title,
-				cell_text(&t->column[i], c, text, sizeof(text)));
+		if (c->known && is_below(t, i))
+			lines__print(out, 8, "      %s: %s", t->column[i].title,
+				     cell_text(&t->column[i], c, text, sizeof(text)));
 	}
 }
 
+/* As many columns at a time as fit, each time beside the key. */
 static void print_rows(const struct table *t, FILE *out)
 {
-	size_t *width = calloc(t->columns, sizeof(*width));
+	size_t width[TABLE_COLUMNS_MAX] = { 0 }, end;
 
-	if (!width)
-		return;
 	for (size_t i = 0; i < t->columns; i++)
-		width[i] = column_width(t, i);
-	print_line(t, width, -1, out);
-	for (size_t r = 0; r < t->rows; r++) {
-		if (t->quiet[r])
-			continue;
-		print_line(t, width, (long)r, out);
-		print_below(t, r, out);
+		width[i] = widest(t, i, lines__width);
+	shrink(t, width);
+	for (size_t from = 0; from < t->columns; from = end) {
+		end = from + 1;
+		while (end < t->columns && sum_widths(t, width, from, end + 1) <= LINES_WIDTH)
+			end++;
+		if (from)
+			fputc('\n', out);
+		print_row(t, width, -1, from, end, out);
+		for (size_t r = 0; r < t->rows; r++) {
+			if (t->quiet[r])
+				continue;
+			print_row(t, width, (long)r, from, end, out);
+			if (!from)
+				print_below(t, r, out);
+		}
 	}
-	free(width);
 }
 
 /* A line a column. */
@@ -298,7 +391,7 @@ static void print_facts(const struct table *t, FILE *out)
 	size_t width = 0;
 
 	for (size_t i = 0; i < t->columns; i++) {
-		size_t own = width_of(t->column[i].title);
+		size_t own = is_cell(t, i) ? lines__width(t->column[i].title) : 0;
 
 		width = own > width ? own : width;
 	}
@@ -307,11 +400,10 @@ static void print_facts(const struct table *t, FILE *out)
 
 		if (i && i % t->columns == 0)
 			fputc('\n', out);
-		if (!is_shown(t, i % t->columns, TABLE_CELL))
-			continue;
-		fputs("  ", out);
-		print_padded(out, c->title, width, false, false);
-		fprintf(out, "  %s\n", cell_text(c, &t->cell[i], text, sizeof(text)));
+		if (is_cell(t, i % t->columns))
+			lines__print(out, (unsigned)(2 * GAP + width), "  %s%*s  %s", c->title,
+				     (int)(width - lines__width(c->title)), "",
+				     cell_text(c, &t->cell[i], text, sizeof(text)));
 	}
 }
 
@@ -333,7 +425,7 @@ void table__print(const struct table *t, FILE *out)
 	if (t->short_of_memory)
 		fputs("  (rows are missing: out of memory)\n", out);
 	for (size_t i = 0; i < t->notes; i++)
-		fprintf(out, "  %s\n", t->note[i]);
+		lines__print(out, GAP, "  %s", t->note[i]);
 }
 
 static struct json_object *cell_json(const struct table_column *column, const struct cell *c)

@@ -13,6 +13,8 @@
 struct json_object;
 struct table;
 
+#define TABLE_COLUMNS_MAX 32
+
 enum table_kind {
 	TABLE_TEXT,
 	TABLE_COUNT, /* u64 */
@@ -28,6 +30,7 @@ struct table_column {
 	int decimals; /* TABLE_REAL */
 	enum table_place {
 		TABLE_CELL,
+		TABLE_KEY,       /* a cell that is repeated where the table is too wide */
 		TABLE_BELOW,     /* in text: a line of its own under the row, if it is known */
 		TABLE_JSON_ONLY, /* not in text */
 	} place;
@@ -39,7 +42,8 @@ enum table_shape {
 	TABLE_CARDS, /* rows, each a line a column; an array of objects in JSON */
 };
 
-/* Strings of the header are borrowed and must outlive the table. */
+/* Strings of the header are borrowed and must outlive the table. 0, -ENOMEM, or -EINVAL: too many
+ * columns. */
 int table__new(struct table **out, const char *name, const char *title, enum table_shape shape,
 	       const struct table_column *column, size_t columns);
 /* A new row, all cells unknown; what is set then belongs to it. After a failure (no memory)
@@ -62,7 +66,7 @@ void table__note(struct table *t, const char *fmt, ...) __attribute__((format(pr
 
 size_t table__rows(const struct table *t);
 const char *table__name(const struct table *t);
-/* Title, header, rows, notes; an empty table of rows prints "none". */
+/* Title, header, rows, notes, in 80 columns; an empty table of rows prints "none". */
 void table__print(const struct table *t, FILE *out);
 /* Owned by the caller; NULL without memory. */
 struct json_object *table__json(const struct table *t);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "analyzer/view/format.h"
+#include "analyzer/view/lines.h"
 #include "analyzer/view/status.h"
 #include "analyzer/view/unread.h"
 #include "probe/base/error.h"
@@ -167,21 +168,21 @@ static void draw_title(struct terminal *t, const struct live_frame *f,
 	const struct state_summary *m = state__summary(f->state);
 	char layers[FORMAT_SIZE], experts[FORMAT_SIZE], k[FORMAT_SIZE], span[FORMAT_SIZE];
 	char time[FORMAT_SIZE + 16];
-	int width = screen__width(t->screen), x;
+	int width = screen__width(t->screen), end, x;
 
 	screen__fill(t->screen, 0, 0, SCREEN_TITLE);
 	format__duration(span, sizeof(span), m->last_ns - m->first_ns);
 	snprintf(time, sizeof(time), "%s%s%s", f->ended ? "end" : "", f->ended ? dot : "", span);
-	x = 1 + screen__put(t->screen, 0, 1, width - 18, SCREEN_TITLE, "moeprobe%s%.40s", dot,
-			    slash ? slash + 1 : f->source);
+	end = width - 3 - (int)lines__width(time);
+	x = 1 + screen__put(t->screen, 0, 1, end - 1, SCREEN_TITLE, "moeprobe%s", dot);
+	x += screen__put(t->screen, 0, x, 40, SCREEN_TITLE, "%s", slash ? slash + 1 : f->source);
 	if (p && *p->engine)
-		x += screen__put(t->screen, 0, x, width - 17 - x, SCREEN_TITLE, "%s%s%s%s", dot,
-				 p->engine, *p->version && width >= 100 ? " " : "",
+		x += screen__put(t->screen, 0, x, end - x, SCREEN_TITLE, "%s%s%s%s", dot, p->engine,
+				 *p->version && width >= 100 ? " " : "",
 				 width >= 100 ? p->version : "");
 	if (c)
-		screen__put(t->screen, 0, x, width - 17 - x, SCREEN_TITLE,
-			    "%s%s %s %s experts, k %s%s%s", dot,
-			    format__known(layers, sizeof(layers), c->layers),
+		screen__put(t->screen, 0, x, end - x, SCREEN_TITLE, "%s%s %s %s experts, k %s%s%s",
+			    dot, format__known(layers, sizeof(layers), c->layers),
 			    screen__glyph(t->screen, "×", "x"),
 			    format__known(experts, sizeof(experts), c->experts),
 			    format__known(k, sizeof(k), c->k), dot,

@@ -152,6 +152,36 @@ def test_no_color_and_no_unicode(shared_server: Server) -> None:
         assert "x even" in coloured and coloured.isascii()
 
 
+@pytest.mark.parametrize(("environment", "ellipsis"), [("", "…"), ("LC_ALL=C", "~")])
+def test_names_that_are_cut(shared_server: Server, tmp_path: Path, environment: str,
+                            ellipsis: str) -> None:
+    file = tmp_path / ("long-" * 20 + ".moe")
+    with recording(shared_server.pid, file) as record:
+        await_attached(shared_server, record)
+        assert record.stop().code == 0
+    with terminal(80, 24, "top", str(file), "--speed", "0", environment=environment) as one:
+        title = one.shows(r"done +\d").split("\n")[0]
+        assert f"{'long-' * 7}long{ellipsis}" in title, title
+        assert re.search(f"{ellipsis}  end . [0-9.]+ s$", title), title  # the model's name
+        assert f"{ellipsis}\n" in one.screen(), one.screen()  # a client's id at the edge
+        one.press("q")
+        one.shows("EXIT=0")
+
+
+def test_lines_fit(shared_server: Server, tmp_path: Path) -> None:
+    """What is printed as lines fits into 80 columns, but for paths and messages."""
+    file = tmp_path / "r.moe"
+    with recording(shared_server.pid, file) as record:
+        await_attached(shared_server, record)
+        assert record.stop().code == 0
+    for arguments in (("attach",), ("doctor", shared_server.pid), ("report", file), ("top", file),
+                      ("attach", shared_server.pid, "-d", "1.5")):
+        out = moeprobe(*arguments).out
+        wide = [line for line in out.splitlines() if len(line) > 80 and "/" not in line]
+        assert out and not wide, (arguments, wide)
+    assert "most uneven layers of the last 10 s (4 of 4):" in moeprobe("top", file).out
+
+
 def test_dumb_terminal_gets_lines(shared_server: Server) -> None:
     with terminal(80, 24, "attach", shared_server.pid, environment="TERM=dumb") as one:
         one.shows(r"decisions=[1-9]", shared_server)
