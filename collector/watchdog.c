@@ -27,24 +27,37 @@ int watchdog__begin(struct watchdog *w, struct stream *s, const struct attachmen
 	return err;
 }
 
-/* Hits of all sites with @program. */
-static uint64_t hits_of(const struct attachment *a, const struct watchdog_facts *f,
-			uint32_t program)
+/* What all sites with @program counted together. */
+static struct mp_counters counters_of(const struct attachment *a, const struct watchdog_facts *f,
+				      uint32_t program)
 {
-	uint64_t hits = 0;
+	struct mp_counters sum = { 0 };
 
-	for (size_t i = 0; i < a->plan.sites; i++)
-		if (a->plan.site[i].row.program == program)
-			hits += f->counters[i].hits;
-	return hits;
+	for (size_t i = 0; i < a->plan.sites; i++) {
+		if (a->plan.site[i].row.program != program)
+			continue;
+#define X(id, name, text) sum.name += f->counters[i].name;
+		MP_COUNTERS(X)
+#undef X
+	}
+	return sum;
+}
+
+/* Why no router result comes out of a probe that counted @c. */
+static const char *why_silent(const struct mp_counters *c)
+{
+	if (!c->hits)
+		return "never fires";
+	return c->unreadable ? "fires, but what it should read is not readable"
+			     : "fires and finds nothing that it knows";
 }
 
 /* One of two places that belong together fires and the other does not. */
 static int say_silent(struct watchdog *w, struct stream *s, const struct attachment *a,
 		      const struct watchdog_facts *f, uint32_t pid)
 {
-	uint64_t rows = hits_of(a, f, MP_PROGRAM_ROWS);
-	uint64_t results = hits_of(a, f, MP_PROGRAM_ROUTE);
+	uint64_t rows = counters_of(a, f, MP_PROGRAM_ROWS).hits;
+	struct mp_counters results = counters_of(a, f, MP_PROGRAM_ROUTE);
 	bool silent = rows != w->rows_hits && f->routes == w->routes;
 
 	w->silent_seconds = silent ? w->silent_seconds + 1 : 0;
@@ -57,7 +70,7 @@ static int say_silent(struct watchdog *w, struct stream *s, const struct attachm
 		s, TRACE_STATUS_WARN, pid, "capture", "router", "see `moeprobe doctor PID`",
 		"the server computes, but no router result arrives: the router's probe "
 		"%s",
-		results ? "fires and finds nothing that it knows" : "never fires");
+		why_silent(&results));
 }
 
 int watchdog__second(struct watchdog *w, struct stream *s, const struct attachment *a,
@@ -71,7 +84,7 @@ int watchdog__second(struct watchdog *w, struct stream *s, const struct attachme
 				       "router results arrive");
 	}
 	if (!f->routes && !w->said_idle && f->now_ns - a->attached_ns >= IDLE_NS &&
-	    !hits_of(a, f, MP_PROGRAM_ROWS)) {
+	    !counters_of(a, f, MP_PROGRAM_ROWS).hits) {
 		w->said_idle = true;
 		return stream__finding(s, TRACE_STATUS_WARN, pid, "capture", "idle",
 				       "send it a request",

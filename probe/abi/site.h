@@ -115,13 +115,14 @@ _Static_assert(sizeof(struct mp_site) == 128, "mp_site is shared");
 	X(6, events, "events (chunks) delivered to the ring") \
 	X(7, dropped, "captures lost because the ring was full") \
 	X(8, dropped_rows, "rows (ROUTE, ROWS) or tokens in those captures") \
-	X(9, bytes, "bytes delivered to the ring")
+	X(9, bytes, "bytes delivered to the ring") \
+	X(10, unreadable, "hits given up unreadable before it was known what they are")
 
 struct mp_counters {
 #define X(id, name, text) __u64 name;
 	MP_COUNTERS(X)
 #undef X
-	__u64 reserved[6];
+	__u64 reserved[5];
 };
 _Static_assert(sizeof(struct mp_counters) == 128, "mp_counters is shared");
 

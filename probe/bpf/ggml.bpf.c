@@ -281,17 +281,17 @@ int mp_route(struct pt_regs *ctx)
 	/* First of all reads: every thread of every operator call comes here. */
 	if (path__follow(&site->guard, ctx, &guard) ||
 	    read_user(&turned_away, sizeof(turned_away), guard))
-		goto fault;
+		goto unreadable;
 	if (turned_away) {
 		COUNT(&r.hit, unguarded, 1);
 		return 0;
 	}
 	if (path__follow(&site->ids, ctx, &ids))
-		goto fault;
+		goto unreadable;
 	if (!ids)
 		return 0;
 	if (route__read_name(&r, &site->tensor, ids))
-		goto fault;
+		goto unreadable;
 	if (!text__begins(r.name, site->prefix))
 		return 0;
 	hit__match(&r.hit, ctx);
@@ -307,6 +307,9 @@ int mp_route(struct pt_regs *ctx)
 		return 0;
 	}
 	route__deliver(&r);
+	return 0;
+unreadable: /* any multiplication: no router's result was given up */
+	COUNT(&r.hit, unreadable, 1);
 	return 0;
 fault:
 	COUNT(&r.hit, fault, 1);

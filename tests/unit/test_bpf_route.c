@@ -84,7 +84,8 @@ static void all_absurd_routes_are_named(void)
 		struct mp_counters wanted;
 	} cases[] = {
 #define SHAPE .hits = 1, .matched = 1, .shape = 1
-#define FAULT .hits = 1, .fault = 1
+#define FAULT .hits = 1, .matched = 1, .fault = 1
+#define UNREADABLE .hits = 1, .unreadable = 1 /* it may be any multiplication */
 		{ "k-zero", { SHAPE } },
 		{ "k-huge", { SHAPE } },
 		{ "k-negative", { SHAPE } },
@@ -101,18 +102,17 @@ static void all_absurd_routes_are_named(void)
 		{ "no-source", { .hits = 1 } },
 		{ "no-ids", { .hits = 1 } },
 		{ "other-name", { .hits = 1 } },
-		{ "no-weights", { FAULT, .matched = 1 } },
-		{ "garbage-source", { FAULT } },
-		{ "garbage-ids", { FAULT } },
-		{ "garbage-weights", { FAULT, .matched = 1 } },
-		{ "kernel-ids", { FAULT } },
-		{ "data-null", { FAULT, .matched = 1 } },
-		{ "data-hole", { FAULT, .matched = 1 } },
-		{ "weights-hole", { FAULT, .matched = 1 } },
-		{ "name-hole", { FAULT } },
-		{ "params-null", { FAULT } },
-		{ "second-chunk-hole",
-		  { FAULT, .matched = 1, .events = 1, .bytes = HEAD + 16000 } },
+		{ "no-weights", { FAULT } },
+		{ "garbage-source", { UNREADABLE } },
+		{ "garbage-ids", { UNREADABLE } },
+		{ "garbage-weights", { FAULT } },
+		{ "kernel-ids", { UNREADABLE } },
+		{ "data-null", { FAULT } },
+		{ "data-hole", { FAULT } },
+		{ "weights-hole", { FAULT } },
+		{ "name-hole", { UNREADABLE } },
+		{ "params-null", { UNREADABLE } },
+		{ "second-chunk-hole", { FAULT, .events = 1, .bytes = HEAD + 16000 } },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
