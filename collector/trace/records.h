@@ -234,7 +234,7 @@ struct trace_clock {
 	X(1, RING_ROUTES, "router results lost: ring full") \
 	X(2, RING_ROWS, "step descriptions lost: ring full") \
 	X(3, RING_IDENTITY, "request descriptions lost: ring full") \
-	X(4, CHUNKS, "captures with a missing chunk, dropped whole") \
+	X(4, CHUNKS, "captures dropped while their chunks were put together") \
 	X(5, QUEUE, "steps dropped: the reader of the stream was too slow") \
 	X(6, NO_STEP, "router results whose step description was lost")
 

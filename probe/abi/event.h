@@ -5,7 +5,8 @@
  * with everybody else. Little-endian, fixed width, explicit padding, sizes asserted.
  *
  * A large capture is cut into chunks. All chunks of one capture carry the same (tid, time_ns),
- * their index and count; the reader drops an incomplete capture whole and counts it.
+ * their index and count; who gives a capture up counts it: a program in its counters (dropped,
+ * fault), the reader as a loss. What there is of it is dropped.
  */
 #ifndef MP_ABI_EVENT_H
 #define MP_ABI_EVENT_H

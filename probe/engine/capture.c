@@ -16,7 +16,8 @@ struct open_capture {
 	UT_hash_handle hh;
 	uint32_t tid;
 	struct mp_event head; /* of its first event that arrived */
-	bool broken;          /* a chunk is missing; already counted */
+	bool broken;          /* its contents are gone */
+	bool counted;         /* as dropped by us */
 	uint32_t next_chunk, next_first;
 	size_t bytes;
 	struct mp_event **chunk; /* head.chunks entries, next_chunk of them owned copies */
@@ -28,7 +29,7 @@ struct captures {
 	size_t complete_count;
 	const struct mp_event *single;
 	size_t bytes;
-	uint64_t dropped;
+	uint64_t dropped, dropped_rows;
 };
 
 int captures__new(struct captures **out)
@@ -62,12 +63,17 @@ static void open_capture__empty(struct captures *c, struct open_capture *o)
 	o->bytes = 0;
 }
 
-static void open_capture__break(struct captures *c, struct open_capture *o)
+/* The kernel delivers it and we do not keep it: nobody else counts that. */
+static void open_capture__lose(struct captures *c, struct open_capture *o)
 {
 	open_capture__empty(c, o);
-	if (!o->broken)
-		c->dropped++;
 	o->broken = true;
+	if (o->counted)
+		return;
+	o->counted = true;
+	c->dropped++;
+	if (o->head.kind == MP_EVENT_ROUTE)
+		c->dropped_rows += o->head.total;
 }
 
 static void open_capture__remove(struct captures *c, struct open_capture *o)
@@ -115,7 +121,8 @@ static struct open_capture *open_capture__begin(struct captures *c, const struct
 
 	while (HASH_COUNT(c->open) >= OPEN_MAX) {
 		o = open_capture__oldest(c);
-		open_capture__break(c, o);
+		if (!o->broken)
+			open_capture__lose(c, o);
 		open_capture__remove(c, o);
 	}
 	o = calloc(1, sizeof(*o));
@@ -138,7 +145,7 @@ static int open_capture__append(struct captures *c, struct open_capture *o,
 	struct mp_event *copy;
 
 	if (c->bytes + ev->size > BYTES_MAX) {
-		open_capture__break(c, o);
+		open_capture__lose(c, o);
 		return 0;
 	}
 	if (!o->chunk)
@@ -176,8 +183,8 @@ int captures__add(struct captures *c, const struct mp_event *ev, struct capture 
 	if (!makes_sense(ev))
 		return -EINVAL;
 	HASH_FIND(hh, c->open, &ev->tid, sizeof(ev->tid), o);
+	/* The thread is past it: the kernel gave it up, and said so in its counters. */
 	if (o && (!ev->chunk || !same_capture(&o->head, ev))) {
-		open_capture__break(c, o);
 		open_capture__remove(c, o);
 		o = NULL;
 	}
@@ -191,10 +198,9 @@ int captures__add(struct captures *c, const struct mp_event *ev, struct capture 
 		o = open_capture__begin(c, ev);
 	if (!o)
 		return -ENOMEM;
-	if (o->broken)
-		return 0;
-	if (ev->chunk != o->next_chunk || ev->first != o->next_first) {
-		open_capture__break(c, o);
+	/* Broken before this came: the kernel had not given it up, and we had. */
+	if (o->broken || ev->chunk != o->next_chunk || ev->first != o->next_first) {
+		open_capture__lose(c, o);
 		return 0;
 	}
 	err = open_capture__append(c, o, ev);
@@ -211,15 +217,16 @@ void captures__expire(struct captures *c, uint64_t before_ns)
 	{
 		if (o->head.time_ns >= before_ns)
 			continue;
-		open_capture__break(c, o);
-		open_capture__remove(c, o);
+		open_capture__empty(c, o);
+		o->broken = true;
 	}
 }
 
-uint64_t captures__take_dropped(struct captures *c)
+uint64_t captures__take_dropped(struct captures *c, uint64_t *rows)
 {
 	uint64_t n = c->dropped;
 
-	c->dropped = 0;
+	*rows = c->dropped_rows;
+	c->dropped = c->dropped_rows = 0;
 	return n;
 }

@@ -2,7 +2,8 @@
 /*
  * Captures put together from the chunks that the kernel cut them into. A thread makes one capture
  * after the other, so its chunks arrive in order and never interleave with those of its next
- * one; a gap means that the rest was lost, and the capture is dropped whole and counted once.
+ * one. Where the rest of one does not come, the kernel gave it up (ring full, memory not readable)
+ * and counted it: it is dropped without a word. What we drop ourselves is counted here, once.
  */
 #ifndef MP_ENGINE_CAPTURE_H
 #define MP_ENGINE_CAPTURE_H
@@ -32,10 +33,12 @@ void captures__free(struct captures *c);
  */
 int captures__add(struct captures *c, const struct mp_event *ev, struct capture *out);
 
-/* Drop what has waited since before @before_ns (UINT64_MAX: all). */
+/* Drop what has waited since before @before_ns (UINT64_MAX: all). It is counted only if more of it
+ * comes all the same. */
 void captures__expire(struct captures *c, uint64_t before_ns);
 
-/* Captures dropped since the last call. */
-uint64_t captures__take_dropped(struct captures *c);
+/* Captures that we dropped since the last call; in *@rows the rows of the router results among
+ * them. */
+uint64_t captures__take_dropped(struct captures *c, uint64_t *rows);
 
 #endif

@@ -93,8 +93,8 @@ struct engine_sink {
 	int (*step)(void *ctx, const struct engine_step *s);
 	/* @count captures that failed check @cause (ENGINE_INVALID_*). */
 	int (*invalid)(void *ctx, uint32_t cause, uint64_t count);
-	/* @count captures lost before they could be understood (ENGINE_LOSS_*). CHUNKS says rows 0:
-	 * the kernel counted them when it gave the capture up. */
+	/* @count captures lost before they could be understood (ENGINE_LOSS_*); @rows of router
+	 * results. What the kernel gave up is in its counters and not said here. */
 	int (*lost)(void *ctx, uint32_t cause, uint64_t count, uint64_t rows);
 	void *ctx;
 };

@@ -232,9 +232,9 @@ static int on_capture(struct engine *g, const struct capture *c, const struct en
 
 static int say_dropped(struct engine *g, const struct engine_sink *sink)
 {
-	uint64_t dropped = captures__take_dropped(g->captures);
+	uint64_t rows, dropped = captures__take_dropped(g->captures, &rows);
 
-	return dropped ? sink->lost(sink->ctx, ENGINE_LOSS_CHUNKS, dropped, 0) : 0;
+	return dropped ? sink->lost(sink->ctx, ENGINE_LOSS_CHUNKS, dropped, rows) : 0;
 }
 
 static int llama_event(struct engine *g, const struct mp_event *ev, size_t size,
