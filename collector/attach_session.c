@@ -30,9 +30,15 @@
 
 #define PUMP_NS 50000000
 #define SECOND_NS 1000000000ull
-#define CLOCK_EVERY 60 /* seconds */
-#define QUEUE_BYTES (8u << 20)
-#define DRAIN_MS 1000 /* less than the broker leaves us (GRACE_SECONDS) */
+#define CLOCK_EVERY 60         /* seconds */
+#define QUEUE_BYTES (8u << 20) /* of steps; what may wait in all: see trace/writer.h */
+#define NEWS_BYTES 8192u       /* what a second has to say, at most */
+
+/* How long a reader has at the end to take what is left. */
+#define HURRIED_NS (17 * SECOND_NS / 10) /* we are to end: less than the broker's GRACE_SECONDS */
+#define QUIET_NS (600 * SECOND_NS)       /* nobody waits: without a byte taken, */
+#define PATIENT_NS (3600 * SECOND_NS)    /* and in all */
+#define SLICE_MS 100
 
 enum { FD_TIMER, FD_SIGNAL, FD_TARGET, FD_BROKER, FD_OUT, FD_COUNT };
 
@@ -49,7 +55,7 @@ struct attach_session {
 	struct cost cost;
 	struct watchdog watchdog;
 	uint64_t next_second_ns;
-	unsigned seconds;
+	unsigned seconds;     /* since the last CLOCK */
 	enum trace_stop stop; /* TRACE_STOP_UNKNOWN while it goes on */
 	struct error *error;
 };
@@ -257,8 +263,9 @@ static int write_cost(struct attach_session *s, uint64_t now_ns)
 	return cost__write(&s->cost, stream__writer(s->stream), &f);
 }
 
-/* Each second: is it still the same program, loss, cost, what to tell the user. */
-static int second(struct attach_session *s, uint64_t now_ns, struct error *e)
+/* Loss, cost, what to tell the user. Behind a reader that stands still they would pile up: what was
+ * counted adds up instead. */
+static int write_news(struct attach_session *s, uint64_t now_ns, struct error *e)
 {
 	struct watchdog_facts facts = {
 		.counters = s->now,
@@ -267,6 +274,23 @@ static int second(struct attach_session *s, uint64_t now_ns, struct error *e)
 	};
 	int err;
 
+	if (!trace_writer__fits(stream__writer(s->stream), TRACE_SHARE_NEWS, NEWS_BYTES))
+		return 0;
+	err = assembly__report(s->assembly, now_ns, e);
+	if (!err)
+		err = write_cost(s, now_ns);
+	if (!err)
+		err = watchdog__second(&s->watchdog, s->stream, &s->attachment, &facts);
+	if (err || s->seconds < CLOCK_EVERY)
+		return err;
+	s->seconds = 0;
+	return stream__clock(s->stream);
+}
+
+/* Each second: is it still the same program, and the news. */
+static int second(struct attach_session *s, uint64_t now_ns, struct error *e)
+{
+	s->seconds++;
 	s->next_second_ns += SECOND_NS;
 	if (s->next_second_ns < now_ns)
 		s->next_second_ns = now_ns + SECOND_NS;
@@ -275,14 +299,7 @@ static int second(struct attach_session *s, uint64_t now_ns, struct error *e)
 
 		s->stop = poll(&gone, 1, 0) > 0 ? TRACE_STOP_TARGET_EXIT : TRACE_STOP_TARGET_EXEC;
 	}
-	err = assembly__report(s->assembly, now_ns, e);
-	if (!err)
-		err = write_cost(s, now_ns);
-	if (!err)
-		err = watchdog__second(&s->watchdog, s->stream, &s->attachment, &facts);
-	if (!err && ++s->seconds % CLOCK_EVERY == 0)
-		err = stream__clock(s->stream);
-	return err;
+	return write_news(s, now_ns, e);
 }
 
 /* What of the descriptors says that it is over? */
@@ -332,6 +349,41 @@ static int pump(struct attach_session *s, struct error *e)
 	return err;
 }
 
+/* Nobody waits for us: give who reads time (a slow link, a terminal that stands still) until all
+ * is taken, nothing is for long, or somebody wants us gone. */
+static void drain_patiently(struct attach_session *s)
+{
+	struct pollfd hurry[] = { s->fd[FD_SIGNAL], s->fd[FD_BROKER] };
+	struct trace_writer *w = stream__writer(s->stream);
+	uint64_t now_ns = stream__now_ns(), begin_ns = now_ns, moved_ns = now_ns;
+	size_t left = trace_writer__queued(w), before;
+
+	while (now_ns - moved_ns < QUIET_NS && now_ns - begin_ns < PATIENT_NS) {
+		before = left;
+		if (poll(hurry, 2, 0) > 0 || trace_writer__drain(w, SLICE_MS, NULL) != -ETIMEDOUT)
+			return;
+		left = trace_writer__queued(w);
+		now_ns = stream__now_ns();
+		moved_ns = left < before ? now_ns : moved_ns;
+	}
+}
+
+/* What is left of the stream goes out; we were asked to end at @asked_ns. */
+static int drain(struct attach_session *s, uint64_t asked_ns, struct error *e)
+{
+	uint64_t waited_ns;
+
+	if (s->stop == TRACE_STOP_DURATION || s->stop == TRACE_STOP_TARGET_EXIT ||
+	    s->stop == TRACE_STOP_TARGET_EXEC) {
+		drain_patiently(s);
+		asked_ns = stream__now_ns();
+	}
+	waited_ns = stream__now_ns() - asked_ns;
+	return trace_writer__drain(
+		stream__writer(s->stream),
+		waited_ns < HURRIED_NS ? (int)((HURRIED_NS - waited_ns) / 1000000) : 0, e);
+}
+
 /* Detach first, so that the target is free; then say what there is, and END in every case. */
 static int finish(struct attach_session *s, int err, struct error *e)
 {
@@ -353,7 +405,7 @@ static int finish(struct attach_session *s, int err, struct error *e)
 		raw_log__append(s->log, RAW_LOG_STOP, stopped, sizeof(stopped));
 	last = assembly__finish(s->assembly, (enum trace_stop)stopped[1], now_ns, e);
 	if (!last)
-		last = trace_writer__drain(stream__writer(s->stream), DRAIN_MS, e);
+		last = drain(s, asked_ns, e);
 	return err ? err : last;
 }
 

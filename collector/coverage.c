@@ -545,6 +545,25 @@ int coverage__end(struct coverage *c, uint32_t request, uint32_t tokens, coverag
 	return err;
 }
 
+int coverage__drop(struct coverage *c, uint32_t request, uint32_t tokens)
+{
+	struct account *a = find_request(c, request), *to;
+
+	if (!a)
+		return 0;
+	take_tail(c, a, tokens);
+	to = find_account(c, NO_REQUEST, a->key.context);
+	if (to) {
+		to->expected += a->expected;
+		to->cached += a->cached;
+		to->lost += a->lost;
+		to->invalid += a->invalid;
+		to->before += a->before;
+	}
+	close_account(c, a);
+	return to ? 0 : -ENOMEM;
+}
+
 struct coverage *coverage__new(void)
 {
 	return calloc(1, sizeof(struct coverage));

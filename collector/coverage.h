@@ -72,5 +72,8 @@ typedef int (*coverage_emit)(void *ctx, const struct coverage_line *line);
  */
 int coverage__end(struct coverage *c, uint32_t request, uint32_t tokens, coverage_emit emit,
 		  void *ctx);
+/* @request, of which no row was delivered, ended and nobody is told of it: its positions are said
+ * with the rows of no known request. 0, -ENOMEM. */
+int coverage__drop(struct coverage *c, uint32_t request, uint32_t tokens);
 
 #endif

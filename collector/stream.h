@@ -17,7 +17,8 @@ struct trace_writer;
 #define STREAM_PROCESS 1u /* the one process, of an attach */
 
 /* Begin a stream on @fd (borrowed): SOURCE and CLOCK are its first records. A file is written
- * compressed; on pipes and sockets at most @queue_bytes wait for a slow reader. */
+ * compressed; on pipes and sockets steps wait for a slow reader in a queue of @queue_bytes, and
+ * requests in half as much more. */
 int stream__open(struct stream **out, int fd, uint32_t queue_bytes, struct error *e);
 /* Drops what was not flushed. Accepts NULL. */
 void stream__free(struct stream *s);

@@ -8,8 +8,10 @@
 #include "collector/coverage.h"
 #include "collector/loss.h"
 #include "collector/model_record.h"
+#include "collector/step_record.h"
 #include "collector/trace/records.h"
 #include "collector/trace/writer.h"
+#include "collector/waiting_requests.h"
 #include "probe/base/buffer.h"
 #include "probe/base/hash.h"
 #include "probe/engine/sink.h"
@@ -59,6 +61,9 @@ struct stream_sink {
 	struct stream_sink_options o;
 	struct known_context *contexts;
 	struct known_sequence *sequences;
+	struct waiting_request *waiting;
+	size_t begun;          /* requests that were said to begin and not yet to end */
+	uint32_t layers;       /* of the model with most: a request ends with so many COVERAGE */
 	struct buffer columns; /* scratch for one record */
 	uint64_t steps, routes_seen;
 	uint64_t rows, routes, decisions, steps_written;
@@ -113,6 +118,8 @@ static int on_context(void *ctx, const struct engine_context *c)
 	struct stream_sink *s = ctx;
 	int err;
 
+	if (c->layers > s->layers)
+		s->layers = c->layers;
 	err = introduce_context(s, c->context, c->key);
 	if (!err)
 		err = coverage__model(s->o.coverage, c);
@@ -159,10 +166,31 @@ static void forget_sequences(struct stream_sink *s, uint32_t request)
 
 /* --- requests ------------------------------------------------------------------------------- */
 
-static int write_begin(struct stream_sink *s, const struct engine_request *q)
+/* What @q takes at most to begin. */
+static size_t begin_bytes(const struct engine_request *q)
+{
+	size_t tokens =
+		q->tokens && q->prompt != ENGINE_UNKNOWN && q->prompt <= TOKENS_MAX ? q->prompt : 0;
+
+	return sizeof(struct trace_context) + sizeof(struct trace_sequence) +
+	       sizeof(struct trace_request_begin) + strnlen(q->client_id, STRING_MAX) + 8 +
+	       tokens * sizeof(*q->tokens) + 8 + sizeof(struct trace_bind);
+}
+
+/* True if @bytes of the beginnings of @more requests fit, and room is left for their ends, and
+ * those of all that are under way: what was said to begin is said to end. */
+static bool requests_fit(const struct stream_sink *s, size_t bytes, size_t more)
+{
+	size_t end = sizeof(struct trace_request_end) + s->layers * sizeof(struct trace_coverage);
+
+	return trace_writer__fits(s->o.writer, TRACE_SHARE_REQUESTS,
+				  bytes + (s->begun + more) * end);
+}
+
+static int write_begin(struct stream_sink *s, const struct engine_request *q, uint64_t time_ns)
 {
 	struct trace_request_begin r = {
-		.head = head(s, q->time_ns, q->before_attach ? TRACE_REQUEST_BEFORE_ATTACH : 0),
+		.head = head(s, time_ns, q->before_attach ? TRACE_REQUEST_BEFORE_ATTACH : 0),
 		.request = q->request,
 		.context = q->context,
 		.sequence = q->sequence,
@@ -183,18 +211,17 @@ static int write_begin(struct stream_sink *s, const struct engine_request *q)
 	return APPEND(s, TRACE_REQUEST_BEGIN, &r, column, 2);
 }
 
-static int on_request_begin(void *ctx, const struct engine_request *q)
+static int say_begin(struct stream_sink *s, const struct engine_request *q, uint64_t time_ns)
 {
-	struct stream_sink *s = ctx;
 	struct trace_sequence sequence = {
-		.head = head(s, q->time_ns, 0),
+		.head = head(s, time_ns, 0),
 		.sequence = q->sequence,
 		.context = q->context,
 		.slot = q->slot,
 		.epoch = q->epoch,
 	};
 	struct trace_bind bind = {
-		.head = head(s, q->time_ns, 0),
+		.head = head(s, time_ns, 0),
 		.sequence = q->sequence,
 		.request = q->request,
 		.position = q->cached == ENGINE_UNKNOWN || q->before_attach ? 0 : q->cached,
@@ -202,14 +229,34 @@ static int on_request_begin(void *ctx, const struct engine_request *q)
 	};
 	int err;
 
+	s->begun++;
 	err = introduce_context(s, q->context, 0);
-	if (!err)
-		err = coverage__begin(s->o.coverage, q);
 	if (!err)
 		err = introduce_sequence(s, &sequence, q->request);
 	if (!err)
-		err = write_begin(s, q);
+		err = write_begin(s, q, time_ns);
 	return err ? err : APPEND(s, TRACE_BIND, &bind, NULL, 0);
+}
+
+/* Say that @q, which waited, begins. */
+static int say_late(struct stream_sink *s, const struct engine_request *q, uint64_t time_ns)
+{
+	int err = say_begin(s, q, time_ns);
+
+	waiting_requests__remove(&s->waiting, q->request);
+	return err;
+}
+
+static int on_request_begin(void *ctx, const struct engine_request *q)
+{
+	struct stream_sink *s = ctx;
+	int err = coverage__begin(s->o.coverage, q);
+
+	if (err)
+		return err;
+	if (!requests_fit(s, begin_bytes(q), 1))
+		return waiting_requests__add(&s->waiting, q);
+	return say_begin(s, q, q->time_ns);
 }
 
 struct coverage_out {
@@ -232,9 +279,18 @@ static int write_coverage(void *ctx, const struct coverage_line *line)
 	return APPEND(out->sink, TRACE_COVERAGE, &r, NULL, 0);
 }
 
+/* @q ends before there was room to say that it began: no row of it was delivered. */
+static int drop_request(struct stream_sink *s, const struct engine_request_end *q)
+{
+	waiting_requests__remove(&s->waiting, q->request);
+	loss__add(s->o.loss, TRACE_LOSS_REQUESTS, 1, 0);
+	return coverage__drop(s->o.coverage, q->request, q->tokens);
+}
+
 static int on_request_end(void *ctx, const struct engine_request_end *q)
 {
 	struct stream_sink *s = ctx;
+	const struct engine_request *waits = waiting_requests__find(s->waiting, q->request);
 	struct coverage_out out = { s, q->time_ns };
 	struct trace_request_end r = {
 		.head = head(s, q->time_ns, 0),
@@ -243,30 +299,23 @@ static int on_request_end(void *ctx, const struct engine_request_end *q)
 		.rows = coverage__rows(s->o.coverage, q->request),
 		.tokens = q->tokens,
 	};
-	int err;
+	int err = 0;
 
+	if (waits && !requests_fit(s, begin_bytes(waits), 1))
+		return drop_request(s, q);
+	if (waits)
+		err = say_late(s, waits, q->time_ns);
 	if (s->o.refresh && coverage__has_open(s->o.coverage, q->request))
 		s->o.refresh(s->o.ctx);
 	forget_sequences(s, q->request);
-	err = APPEND(s, TRACE_REQUEST_END, &r, NULL, 0);
+	s->begun -= s->begun > 0;
+	if (!err)
+		err = APPEND(s, TRACE_REQUEST_END, &r, NULL, 0);
 	return err ? err
 		   : coverage__end(s->o.coverage, q->request, q->tokens, write_coverage, &out);
 }
 
 /* --- steps ---------------------------------------------------------------------------------- */
-
-/* Bytes that @step and its routes take at most, heads and padding included. */
-static size_t step_bytes(const struct engine_step *step)
-{
-	size_t bytes = sizeof(struct trace_step) + (size_t)step->rows * 18 + 48;
-
-	for (uint32_t i = 0; i < step->routes; i++) {
-		const struct engine_route *r = &step->route[i];
-
-		bytes += sizeof(struct trace_route) + 24 + (size_t)r->rows * (4 + (size_t)r->k * 6);
-	}
-	return bytes;
-}
 
 static int introduce_rows(struct stream_sink *s, const struct engine_step *step)
 {
@@ -290,109 +339,55 @@ static int introduce_rows(struct stream_sink *s, const struct engine_step *step)
 	return err;
 }
 
-/* Room for a column in the scratch: where it begins. An offset, since the buffer moves. */
-static int lay_column(struct buffer *b, size_t bytes, size_t *offset)
+/* The request of row @i of @step, if it waits and is not that of the row before. */
+static const struct engine_request *waits_at(const struct stream_sink *s,
+					     const struct engine_step *step, uint32_t i)
 {
-	*offset = b->size;
-	return buffer__extend(b, (bytes + 7) & ~(size_t)7) ? 0 : -ENOMEM;
+	if (i && step->row[i].request == step->row[i - 1].request)
+		return NULL;
+	return waiting_requests__find(s->waiting, step->row[i].request);
+}
+
+/* A step and the beginnings of its rows' requests, which wait: both or none. */
+static bool step_fits(const struct stream_sink *s, const struct engine_step *step)
+{
+	size_t bytes = step_record__bytes(step), requests = 0;
+
+	for (uint32_t i = 0; s->waiting && i < step->rows; i++) {
+		const struct engine_request *q = waits_at(s, step, i);
+
+		requests += q != NULL;
+		bytes += q ? begin_bytes(q) : 0;
+	}
+	return trace_writer__fits(s->o.writer, TRACE_SHARE_STEPS, bytes) &&
+	       (!requests || requests_fit(s, bytes, requests));
 }
 
 static int write_step(struct stream_sink *s, const struct engine_step *step)
 {
-	static const uint8_t width[6] = { 4, 4, 4, 1, 1, 4 };
-	struct trace_step r = {
-		.head = head(s, step->begin_ns, TRACE_STEP_TOKENS),
-		.step = step->step,
-		.begin_ns = step->begin_ns,
-		.end_ns = step->end_ns,
-		.context = step->context,
-		.rows = step->rows,
-	};
-	struct trace_column column[6];
-	size_t at[6];
-	uint8_t *base;
+	int err = 0;
 
-	s->columns.size = 0;
-	for (int i = 0; i < 6; i++)
-		if (lay_column(&s->columns, (size_t)width[i] * step->rows, &at[i]))
-			return -ENOMEM;
-	base = s->columns.data;
-	for (uint32_t i = 0; i < step->rows; i++) {
-		const struct engine_row *row = &step->row[i];
+	for (uint32_t i = 0; s->waiting && i < step->rows && !err; i++) {
+		const struct engine_request *q = waits_at(s, step, i);
 
-		((uint32_t *)(base + at[0]))[i] = row->sequence;
-		((uint32_t *)(base + at[1]))[i] = row->request;
-		((uint32_t *)(base + at[2]))[i] = row->position;
-		base[at[3] + i] = row->phase;
-		base[at[4] + i] = row->output ? TRACE_ROW_OUTPUT : 0;
-		((int32_t *)(base + at[5]))[i] = row->token;
+		err = q ? say_late(s, q, step->begin_ns) : 0;
 	}
-	for (int i = 0; i < 6; i++)
-		column[i] = (struct trace_column){ base + at[i], (size_t)width[i] * step->rows };
-	return APPEND(s, TRACE_STEP, &r, column, 6);
-}
-
-/* Expert ids as one byte each where they fit. */
-static int lay_ids(struct stream_sink *s, const struct engine_route *route, size_t n,
-		   struct trace_column *column, uint32_t *flags)
-{
-	uint16_t largest = 0;
-	size_t at;
-
-	for (size_t i = 0; i < n; i++)
-		if (route->ids[i] > largest)
-			largest = route->ids[i];
-	if (largest > UINT8_MAX) {
-		*flags |= TRACE_ROUTE_IDS_16;
-		*column = (struct trace_column){ route->ids, n * sizeof(*route->ids) };
-		return 0;
-	}
-	s->columns.size = 0;
-	if (lay_column(&s->columns, n, &at))
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		s->columns.data[at + i] = (uint8_t)route->ids[i];
-	*column = (struct trace_column){ s->columns.data + at, n };
-	return 0;
-}
-
-static int write_route(struct stream_sink *s, const struct engine_step *step,
-		       const struct engine_route *route)
-{
-	size_t n = (size_t)route->rows * route->k;
-	struct trace_route r = {
-		.head = head(s, step->end_ns, 0),
-		.step = step->step,
-		.context = step->context,
-		.layer = route->layer,
-		.rows = route->rows,
-		.k = route->k,
-	};
-	struct trace_column column[3] = {
-		{ route->row, route->row ? route->rows * sizeof(*route->row) : 0 },
-		{ NULL, 0 },
-		{ route->weights, route->weights ? n * sizeof(*route->weights) : 0 },
-	};
-	int err;
-
-	if (!route->row)
-		r.head.flags |= TRACE_ROUTE_ALL_ROWS;
-	if (route->weights)
-		r.head.flags |= TRACE_ROUTE_WEIGHTS;
-	err = lay_ids(s, route, n, &column[1], &r.head.flags);
 	if (!err)
-		err = APPEND(s, TRACE_ROUTE, &r, column, 3);
-	if (err)
-		return err;
-	s->routes++;
-	s->decisions += route->rows;
-	return 0;
+		err = introduce_rows(s, step);
+	if (!err)
+		err = step_record__step(s->o.writer, s->o.source, step, &s->columns);
+	for (uint32_t i = 0; i < step->routes && !err; i++) {
+		err = step_record__route(s->o.writer, s->o.source, step, i, &s->columns);
+		s->routes += !err;
+		s->decisions += err ? 0 : step->route[i].rows;
+	}
+	return err;
 }
 
 static int on_step(void *ctx, const struct engine_step *step)
 {
 	struct stream_sink *s = ctx;
-	bool fits = trace_writer__step_fits(s->o.writer, step_bytes(step));
+	bool fits = step_fits(s, step);
 	int err;
 
 	s->steps++;
@@ -404,11 +399,7 @@ static int on_step(void *ctx, const struct engine_step *step)
 		loss__add(s->o.loss, TRACE_LOSS_QUEUE, 1, step->rows);
 		return 0;
 	}
-	err = introduce_rows(s, step);
-	if (!err)
-		err = write_step(s, step);
-	for (uint32_t i = 0; i < step->routes && !err; i++)
-		err = write_route(s, step, &step->route[i]);
+	err = write_step(s, step);
 	if (err)
 		return err;
 	s->steps_written++;
@@ -494,6 +485,7 @@ void stream_sink__free(struct stream_sink *s)
 		HASH_DEL(s->contexts, context);
 		free(context);
 	}
+	waiting_requests__free(&s->waiting);
 	buffer__free(&s->columns);
 	free(s);
 }
@@ -503,6 +495,7 @@ int stream_sink__preview(struct stream_sink *s, const struct engine_context *c)
 	uint32_t context = c->context ? c->context : FIRST_CONTEXT;
 	int err = introduce_context(s, context, c->key);
 
+	s->layers = c->layers;
 	return err ? err : model_record__model(s->o.writer, head(s, s->now_ns, 0), context, c);
 }
 

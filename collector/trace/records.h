@@ -236,7 +236,8 @@ struct trace_clock {
 	X(3, RING_IDENTITY, "request descriptions lost: ring full") \
 	X(4, CHUNKS, "captures dropped while their chunks were put together") \
 	X(5, QUEUE, "steps dropped: the reader of the stream was too slow") \
-	X(6, NO_STEP, "router results whose step description was lost")
+	X(6, NO_STEP, "router results whose step description was lost") \
+	X(7, REQUESTS, "requests dropped whole: the reader of the stream was too slow")
 
 enum trace_loss_cause {
 #define X(id, name, text) TRACE_LOSS_##name = (id),
@@ -309,7 +310,8 @@ enum trace_missing {
 };
 
 /* expected = seen + sum of missing[], exactly, for one request and layer; said at the request's
- * end. `missing[i]` belongs to cause id i + 1. request 0: rows of no known request. */
+ * end. `missing[i]` belongs to cause id i + 1. request 0: rows of no known request, and of requests
+ * that were dropped whole. */
 struct trace_coverage {
 	struct trace_record head;
 	uint32_t request;

@@ -202,6 +202,18 @@ static int record_seal(struct trace_record *head, enum trace_type type, size_t f
 	return 0;
 }
 
+static size_t share_limit(const struct trace_writer *w, enum trace_share share)
+{
+	switch (share) {
+	case TRACE_SHARE_NEWS:
+		return w->queue_bytes + w->queue_bytes / 64;
+	case TRACE_SHARE_REQUESTS:
+		return w->queue_bytes + w->queue_bytes / 2;
+	default:
+		return w->queue_bytes;
+	}
+}
+
 int trace_writer__append(struct trace_writer *w, enum trace_type type, void *record, size_t fixed,
 			 const struct trace_column *column, size_t columns)
 {
@@ -215,7 +227,8 @@ int trace_writer__append(struct trace_writer *w, enum trace_type type, void *rec
 	err = record_seal(head, type, fixed, column, columns);
 	if (err)
 		return err;
-	if (w->queue_bytes && trace_writer__queued(w) > w->queue_bytes + TRACE_BLOCK_MAX)
+	if (w->queue_bytes &&
+	    trace_writer__queued(w) > share_limit(w, TRACE_SHARE_REQUESTS) + TRACE_BLOCK_MAX)
 		return -ENOBUFS;
 	if (w->block.size + head->size > TRACE_BLOCK_MAX) {
 		err = block_end_and_write(w);
@@ -266,11 +279,11 @@ size_t trace_writer__queued(const struct trace_writer *w)
 	return w->queue.size - w->sent + w->block.size;
 }
 
-bool trace_writer__step_fits(const struct trace_writer *w, size_t bytes)
+bool trace_writer__fits(const struct trace_writer *w, enum trace_share share, size_t bytes)
 {
-	size_t queued = trace_writer__queued(w);
+	size_t queued = trace_writer__queued(w), limit = share_limit(w, share);
 
-	return !w->queue_bytes || (queued <= w->queue_bytes && bytes <= w->queue_bytes - queued);
+	return !w->queue_bytes || (queued <= limit && bytes <= limit - queued);
 }
 
 int trace_writer__flush(struct trace_writer *w, struct error *e)

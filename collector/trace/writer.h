@@ -16,8 +16,10 @@ struct trace_writer_options {
 	enum trace_codec codec;
 	/*
 	 * Bytes that may wait for a slow reader; 0: writes block (files). With a limit the
-	 * descriptor is made non-blocking (until the writer is freed), and what does not fit is
-	 * refused as a whole step (trace_writer__step_fits), never waited for.
+	 * descriptor is made non-blocking (until the writer is freed), and nothing is ever waited
+	 * for: who asks trace_writer__fits before each record keeps the queue below 3/2 of it. In
+	 * memory, with what is sent and not yet forgotten and with room to grow, that is 5 times
+	 * the limit at most.
 	 */
 	size_t queue_bytes;
 };
@@ -31,8 +33,8 @@ int trace_writer__open(struct trace_writer **out, int fd, const char *name,
  * set by the caller; type, fixed and size are filled in here), then @columns byte runs, each
  * padded to 8 bytes. A record belongs to the current block whole. 0, -EINVAL (columns are not those
  * that the fixed part announces: nobody could read it), -E2BIG, -ENOMEM, -ENOBUFS (the reader is
- * behind by the queue's limit and TRACE_BLOCK_MAX more, though steps were refused), or the error of
- * an earlier write, which trace_writer__flush names.
+ * behind by 3/2 of the queue's limit and TRACE_BLOCK_MAX more: somebody does not ask), or the error
+ * of an earlier write, which trace_writer__flush names.
  */
 struct trace_column {
 	const void *bytes;
@@ -41,8 +43,16 @@ struct trace_column {
 int trace_writer__append(struct trace_writer *w, enum trace_type type, void *record, size_t fixed,
 			 const struct trace_column *column, size_t columns);
 
-/* True if @bytes more of a step would stay below the queue's limit. */
-bool trace_writer__step_fits(const struct trace_writer *w, size_t bytes);
+/* Who may fill the queue how far. A slow reader that takes a little now and then finds steps there;
+ * what is said beside them must not wait behind them for ever. */
+enum trace_share {
+	TRACE_SHARE_STEPS,   /* steps: to the limit */
+	TRACE_SHARE_NEWS,    /* what can wait and add up (loss, cost): 1/64 more */
+	TRACE_SHARE_REQUESTS /* begin and end of requests: 1/2 more */
+};
+
+/* True if @bytes more stay within @share. Always, where writes block. */
+bool trace_writer__fits(const struct trace_writer *w, enum trace_share share, size_t bytes);
 
 /* End the current block and write what the descriptor takes. Call on a timer. -EPIPE: the reader
  * is gone (the program ignores SIGPIPE); -ENOSPC and others: named in the error. 0 does not mean

@@ -89,7 +89,7 @@ static void test_slow_reader(void **state)
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	w = writer_open(fds[1], TRACE_CODEC_NONE, QUEUE);
 	assert_true(fcntl(fds[1], F_GETFL) & O_NONBLOCK);
-	while (trace_writer__step_fits(w, step)) {
+	while (trace_writer__fits(w, TRACE_SHARE_STEPS, step)) {
 		assert_int_equal(append_tokens(w, written++, 1000), 0);
 		assert_true(trace_writer__queued(w) <= QUEUE);
 	}
@@ -110,9 +110,9 @@ static void test_slow_reader(void **state)
 		assert_int_equal(trace_writer__flush(w, &e), 0);
 	} while (read_so_far < written);
 	assert_int_equal(trace_writer__queued(w), 0);
-	assert_true(trace_writer__step_fits(w, QUEUE));
-	assert_false(trace_writer__step_fits(w, QUEUE + 1));
-	assert_false(trace_writer__step_fits(w, SIZE_MAX));
+	assert_true(trace_writer__fits(w, TRACE_SHARE_STEPS, QUEUE));
+	assert_false(trace_writer__fits(w, TRACE_SHARE_STEPS, QUEUE + 1));
+	assert_false(trace_writer__fits(w, TRACE_SHARE_STEPS, SIZE_MAX));
 	assert_int_equal(trace_writer__drain(w, 0, &e), 0);
 	assert_int_equal(trace_reader__bytes(r), trace_writer__bytes(w));
 	trace_writer__free(w);
@@ -124,7 +124,36 @@ static void test_slow_reader(void **state)
 	close(fds[0]);
 }
 
-/* What is not a step is taken beyond the limit, but not for ever. */
+/* Each share ends where the header says; where writes block there is none. */
+static void test_shares(void **state)
+{
+	static const size_t limit[] = { QUEUE, QUEUE / 64 * 65, QUEUE / 2 * 3 };
+	struct trace_writer *w;
+	int fds[2], fd;
+
+	for (enum trace_share s = TRACE_SHARE_STEPS; s <= TRACE_SHARE_REQUESTS; s++) {
+		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		w = writer_open(fds[1], TRACE_CODEC_NONE, QUEUE);
+		assert_true(trace_writer__fits(w, s, limit[s]));
+		assert_false(trace_writer__fits(w, s, limit[s] + 1));
+		while (trace_writer__fits(w, s, 72 + 400))
+			assert_int_equal(append_tokens(w, 0, 100), 0);
+		assert_true(trace_writer__queued(w) <= limit[s]);
+		assert_true(trace_writer__queued(w) > limit[s] - 72 - 400);
+		for (enum trace_share less = TRACE_SHARE_STEPS; less < s; less++)
+			assert_false(trace_writer__fits(w, less, 0));
+		trace_writer__free(w);
+		close(fds[0]);
+		close(fds[1]);
+	}
+	fd = memfd_create("trace", MFD_CLOEXEC);
+	w = writer_open(fd, TRACE_CODEC_NONE, 0);
+	assert_true(trace_writer__fits(w, TRACE_SHARE_STEPS, SIZE_MAX));
+	trace_writer__free(w);
+	close(fd);
+}
+
+/* Who does not ask is taken beyond the limits, but not for ever. */
 static void test_stopped_reader(void **state)
 {
 	struct trace_writer *w;
@@ -136,8 +165,8 @@ static void test_stopped_reader(void **state)
 	while (!(err = append_tokens(w, n, 60000)))
 		assert_true(++n < 1000);
 	assert_int_equal(err, -ENOBUFS);
-	assert_true(trace_writer__queued(w) > QUEUE + TRACE_BLOCK_MAX);
-	assert_true(trace_writer__queued(w) < QUEUE + TRACE_BLOCK_MAX + (1u << 20));
+	assert_true(trace_writer__queued(w) > QUEUE / 2 * 3 + TRACE_BLOCK_MAX);
+	assert_true(trace_writer__queued(w) < QUEUE / 2 * 3 + TRACE_BLOCK_MAX + (1u << 20));
 	trace_writer__free(w);
 	close(fds[0]);
 	close(fds[1]);
@@ -315,10 +344,11 @@ static void test_largest(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slow_reader),   cmocka_unit_test(test_stopped_reader),
-		cmocka_unit_test(test_drain_waits),   cmocka_unit_test(test_reader_gone),
-		cmocka_unit_test(test_disk_full),     cmocka_unit_test(test_closed_descriptor),
-		cmocka_unit_test(test_wrong_records), cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_slow_reader),       cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_stopped_reader),    cmocka_unit_test(test_drain_waits),
+		cmocka_unit_test(test_reader_gone),       cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_closed_descriptor), cmocka_unit_test(test_wrong_records),
+		cmocka_unit_test(test_largest),
 	};
 
 	return cmocka_run_group_tests_name("trace_writer", tests, fill_noise, NULL);
