@@ -56,12 +56,13 @@ def flood_requests(server: Server) -> list[Answer]:
     """As many as fit into the room of requests, and some more: each takes about 900 bytes."""
     source = random.Random(3)
     return ask_all(server, [Ask(NATIVE, f"{n} {text_of(source, 4)}", 1,
-                                seed=10000 + n, cache=False) for n in range(6500)], 4)
+                                seed=10000 + n, cache=False) for n in range(7000)], 4)
 
 
 def check_sums(recorded: Recording) -> Picture:
     """END is right, nothing names what is not there, requests that begin end with coverage."""
     picture, end = Picture(recorded), recorded.one("end").fields
+    layers = len(picture.layers)
     assert recorded.complete
     assert end["lost"] == recorded.lost
     assert end["steps"] == len(recorded.of("step"))
@@ -71,7 +72,7 @@ def check_sums(recorded: Recording) -> Picture:
     assert end["records"] == len(recorded.records) - 1
     for request in picture.requests.values():
         assert request.end is not None and request.end.fields["rows"] == request.rows
-        assert len(request.coverage) == len(picture.layers)
+        assert len(request.coverage) == layers
     for record in recorded.of("coverage"):
         fields = record.fields
         assert fields["expected"] == fields["seen"] + sum(fields[name] for name in MISSING)
