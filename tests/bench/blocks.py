@@ -20,10 +20,11 @@ CLAIMS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # percent
 
 @dataclass(frozen=True)
 class Block:
-    """Seconds a token, by the clock and by the server's threads."""
+    """Seconds a token, by the clock, by all of the server's threads, and by the one that computes."""
 
     wall: float
     cpu: float
+    computing: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def measure(load: Load, seconds: float) -> Block:
     tokens = end.tokens - begin.tokens
     if tokens < 5:
         raise RuntimeError("the server hardly generates")
-    return Block((end.time - begin.time) / tokens, (end.cpu - begin.cpu) / 1e9 / tokens)
+    ran = [(end.cpu[thread] - begin.cpu.get(thread, 0)) / 1e9 / tokens for thread in end.cpu]
+    return Block((end.time - begin.time) / tokens, sum(ran), max(ran))
 
 
 def alternate(load: Load, observer: Observer, pairs: int, seconds: float,
@@ -98,5 +100,6 @@ def cpu(pairs: list[tuple[Block, Block]]) -> Interval:
 
 
 def extra_us(pairs: list[tuple[Block, Block]]) -> Interval:
-    """Microseconds that the server's threads run longer for a token."""
-    return interval([1e6 * (attached.cpu - detached.cpu) for detached, attached in pairs])
+    """Microseconds that the thread that computes runs longer for a token."""
+    return interval([1e6 * (attached.computing - detached.computing)
+                     for detached, attached in pairs])

@@ -20,7 +20,7 @@ class Mark:
 
     time: float  # time.monotonic()
     tokens: int  # that had arrived
-    cpu: int  # nanoseconds that all threads of the server had run
+    cpu: dict[str, int]  # nanoseconds that each thread of the server had run
 
 
 class Load:
@@ -76,10 +76,10 @@ class Load:
             connection.close()
 
 
-def thread_times(pid: int) -> int:
-    """Nanoseconds that all threads of the process have run."""
-    total = 0
+def thread_times(pid: int) -> dict[str, int]:
+    """Nanoseconds that each thread of the process has run."""
+    times = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):
-            total += int((task / "schedstat").read_text().split()[0])
-    return total
+            times[task.name] = int((task / "schedstat").read_text().split()[0])
+    return times

@@ -2,6 +2,7 @@
 """What is attached and detached: moeprobe, and a bpftrace script that delivers the same ids."""
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.moeprobe import Capture, recording, wait_until
+from lib.moeprobe import Capture, children_of, recording, wait_until
 from lib.server import Server
 from lib.sites import engine_library
 
@@ -49,6 +50,21 @@ def moeprobe_observer(server: Server, directory: Path) -> Iterator[Capture]:
         done = capture.stop()
         if done.code:
             raise RuntimeError(done.err)
+
+
+@contextmanager
+def hits_alone(server: Server, directory: Path) -> Iterator[None]:
+    """The probes and nothing else: who reads what they deliver stands still (for about a second; then
+    the ring is full)."""
+    with moeprobe_observer(server, directory) as capture:
+        family = children_of(capture.process.pid)
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in family:
+                os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
