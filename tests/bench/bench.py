@@ -159,7 +159,7 @@ def main() -> int:
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: attaching to a process needs root: sudo make bench")
-    pairs, few, seconds = (6, 3, 0.5) if options.quick else (40, 10, 1.0)
+    pairs, few, seconds = (6, 3, 0.5) if options.quick else (50, 12, 1.0)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         library = directory / "library"

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.moeprobe import Capture, children_of, recording, wait_until
+from lib.moeprobe import Capture, children_of, recording, running_pids, wait_until
 from lib.server import Server
 from lib.sites import engine_library
+
+PROCESSES = 3  # moeprobe, broker, reader
 
 # Where the router's tensors are in this engine release: dst, its operands, name, data.
 SCRIPT = """
@@ -46,6 +48,9 @@ def moeprobe_observer(server: Server, directory: Path) -> Iterator[Capture]:
                    "moeprobe is not attached")
         if capture.process.poll() is not None:
             raise RuntimeError(capture.said)
+        # What attaching itself takes is over: programs are loaded, a hit was measured.
+        wait_until(lambda: len(running_pids(children_of(capture.process.pid))) == PROCESSES,
+                   "a hit is still measured", 60)
         yield capture
         done = capture.stop()
         if done.code:
@@ -57,7 +62,7 @@ def hits_alone(server: Server, directory: Path) -> Iterator[None]:
     """The probes and nothing else: who reads what they deliver stands still (for about a second; then
     the ring is full)."""
     with moeprobe_observer(server, directory) as capture:
-        family = children_of(capture.process.pid)
+        family = running_pids(children_of(capture.process.pid))
         for pid in family:
             os.kill(pid, signal.SIGSTOP)
         try:
