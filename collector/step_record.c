@@ -19,7 +19,8 @@ size_t step_record__bytes(const struct engine_step *step)
 	for (uint32_t i = 0; i < step->routes; i++) {
 		const struct engine_route *r = &step->route[i];
 
-		bytes += sizeof(struct trace_route) + 24 + (size_t)r->rows * (4 + (size_t)r->k * 6);
+		bytes += sizeof(struct trace_route) + 24 +
+			 (size_t)r->rows * ((r->row ? 4 : 0) + (size_t)r->k * (r->weights ? 6 : 2));
 	}
 	return bytes;
 }

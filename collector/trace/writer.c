@@ -23,6 +23,7 @@
 
 #define BLOCK_TARGET (64u << 10) /* bytes of records at which a block is ended */
 #define COMPRESSION_LEVEL 1
+#define STEP_MAX (128u << 20) /* more than one step ever takes */
 
 struct trace_writer {
 	int fd;
@@ -228,7 +229,7 @@ int trace_writer__append(struct trace_writer *w, enum trace_type type, void *rec
 	if (err)
 		return err;
 	if (w->queue_bytes &&
-	    trace_writer__queued(w) > share_limit(w, TRACE_SHARE_REQUESTS) + TRACE_BLOCK_MAX)
+	    trace_writer__queued(w) > share_limit(w, TRACE_SHARE_REQUESTS) + STEP_MAX)
 		return -ENOBUFS;
 	if (w->block.size + head->size > TRACE_BLOCK_MAX) {
 		err = block_end_and_write(w);
@@ -283,7 +284,11 @@ bool trace_writer__fits(const struct trace_writer *w, enum trace_share share, si
 {
 	size_t queued = trace_writer__queued(w), limit = share_limit(w, share);
 
-	return !w->queue_bytes || (queued <= limit && bytes <= limit - queued);
+	/* A step of a large model and batch is larger than the queue: no reader could be quick
+	 * enough for it. */
+	if (!w->queue_bytes || queued <= w->queue_bytes / 2)
+		return true;
+	return queued <= limit && bytes <= limit - queued;
 }
 
 int trace_writer__flush(struct trace_writer *w, struct error *e)

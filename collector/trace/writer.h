@@ -17,9 +17,10 @@ struct trace_writer_options {
 	/*
 	 * Bytes that may wait for a slow reader; 0: writes block (files). With a limit the
 	 * descriptor is made non-blocking (until the writer is freed), and nothing is ever waited
-	 * for: who asks trace_writer__fits before each record keeps the queue below 3/2 of it. In
-	 * memory, with what is sent and not yet forgotten and with room to grow, that is 5 times
-	 * the limit at most.
+	 * for: who asks trace_writer__fits before each record keeps the queue below 3/2 of it, or
+	 * below 1/2 of it and a single step, which may be larger than all of it. In memory, with
+	 * what is sent and not yet forgotten and with room to grow, that is 5 times as much at
+	 * most.
 	 */
 	size_t queue_bytes;
 };
@@ -33,7 +34,7 @@ int trace_writer__open(struct trace_writer **out, int fd, const char *name,
  * set by the caller; type, fixed and size are filled in here), then @columns byte runs, each
  * padded to 8 bytes. A record belongs to the current block whole. 0, -EINVAL (columns are not those
  * that the fixed part announces: nobody could read it), -E2BIG, -ENOMEM, -ENOBUFS (the reader is
- * behind by 3/2 of the queue's limit and TRACE_BLOCK_MAX more: somebody does not ask), or the error
+ * behind by far more than trace_writer__fits allows: somebody does not ask), or the error
  * of an earlier write, which trace_writer__flush names.
  */
 struct trace_column {
@@ -51,7 +52,8 @@ enum trace_share {
 	TRACE_SHARE_REQUESTS /* begin and end of requests: 1/2 more */
 };
 
-/* True if @bytes more stay within @share. Always, where writes block. */
+/* True if @bytes more stay within @share, or if half of the limit is free: then the reader keeps
+ * up. Always, where writes block. */
 bool trace_writer__fits(const struct trace_writer *w, enum trace_share share, size_t bytes);
 
 /* End the current block and write what the descriptor takes. Call on a timer. -EPIPE: the reader

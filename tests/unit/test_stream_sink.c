@@ -379,11 +379,71 @@ static void test_kernel_losses(void **state)
 	assert_int_equal(l.total, 11);
 }
 
+#define LARGE_LAYERS 94
+#define LARGE_ROWS 4096
+#define LARGE_K 8
+
+/* A step of a large model and batch takes more than the queue: it is delivered to whoever keeps up,
+ * and refused only while much waits. */
+static void test_step_larger_than_the_queue(void **state)
+{
+	static struct engine_row row[LARGE_ROWS];
+	static struct engine_route route[LARGE_LAYERS];
+	static uint16_t ids[LARGE_ROWS * LARGE_K], layers[LARGE_LAYERS];
+	static float weights[LARGE_ROWS * LARGE_K];
+	static char drained[1 << 20];
+	struct engine_context large = model;
+	struct engine_step step = {
+		.context = 1,
+		.begin_ns = 1000,
+		.end_ns = 2000,
+		.rows = LARGE_ROWS,
+		.row = row,
+		.routes = LARGE_LAYERS,
+		.route = route,
+	};
+	struct bench b;
+	int ends[2];
+
+	for (uint16_t i = 0; i < LARGE_LAYERS; i++) {
+		layers[i] = i;
+		route[i] = (struct engine_route){
+			.layer = i, .rows = LARGE_ROWS, .k = LARGE_K, .ids = ids, .weights = weights
+		};
+	}
+	for (uint32_t i = 0; i < LARGE_ROWS; i++)
+		row[i] = (struct engine_row){ 1, ENGINE_UNKNOWN, i, 1, ENGINE_PREFILL, 1 };
+	large.layers = LARGE_LAYERS;
+	large.layer_ids = layers;
+	large.blocks = LARGE_LAYERS;
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	begin(&b, ends[1], 8u << 20);
+	assert_int_equal(b.say.context(b.say.ctx, &large), 0);
+	for (step.step = 1; step.step <= 3; step.step++) {
+		assert_int_equal(b.say.step(b.say.ctx, &step), 0);
+		assert_int_equal(b.loss.count[TRACE_LOSS_QUEUE], step.step > 1);
+		if (step.step == 1)
+			continue;
+		while (trace_writer__queued(b.writer)) {
+			assert_int_equal(trace_writer__flush(b.writer, NULL), 0);
+			while (read(ends[0], drained, sizeof(drained)) > 0)
+				;
+		}
+	}
+	assert_int_equal(stream_sink__steps(b.sink), 3);
+	assert_int_equal(stream_sink__end(b.sink, TRACE_STOP_ASKED, 3000), 0);
+	end(&b);
+	close(ends[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_records),       cmocka_unit_test(test_introductions),
-		cmocka_unit_test(test_refresh),       cmocka_unit_test(test_slow_reader),
+		cmocka_unit_test(test_step_larger_than_the_queue),
+		cmocka_unit_test(test_records),
+		cmocka_unit_test(test_introductions),
+		cmocka_unit_test(test_refresh),
+		cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_kernel_losses),
 	};
 
