@@ -297,7 +297,11 @@ static int second(struct attach_session *s, uint64_t now_ns, struct error *e)
 	if (!target__is_same(s->attachment.target) && !s->stop) {
 		struct pollfd gone = s->fd[FD_TARGET];
 
-		s->stop = poll(&gone, 1, 0) > 0 ? TRACE_STOP_TARGET_EXIT : TRACE_STOP_TARGET_EXEC;
+		if (poll(&gone, 1, 0) > 0)
+			s->stop = TRACE_STOP_TARGET_EXIT;
+		else if (target__has_memory(s->attachment.target))
+			s->stop = TRACE_STOP_TARGET_EXEC;
+		/* else it is ending: its descriptor will say so */
 	}
 	return write_news(s, now_ns, e);
 }
@@ -398,7 +402,7 @@ static int finish(struct attach_session *s, int err, struct error *e)
 	if (!err)
 		err = assembly__report(s->assembly, now_ns, e);
 	if (!err)
-		err = write_cost(s, now_ns);
+		err = write_cost(s, asked_ns); /* while they were there */
 	stopped[0] = now_ns;
 	stopped[1] = err ? TRACE_STOP_FAILED : s->stop;
 	if (s->log)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -358,6 +359,21 @@ static int calibrate(struct broker *b, const struct broker_request *r)
 	return calibrator__start(&b->calibrator, &o);
 }
 
+/* Processor time of the broker and of the children that it has waited for. */
+static uint64_t cpu_ns(void)
+{
+	struct rusage children = { 0 };
+	struct timespec own = { 0 };
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
+	getrusage(RUSAGE_CHILDREN, &children);
+	return ((uint64_t)own.tv_sec + (uint64_t)children.ru_utime.tv_sec +
+		(uint64_t)children.ru_stime.tv_sec) *
+		       1000000000u +
+	       (uint64_t)own.tv_nsec +
+	       ((uint64_t)children.ru_utime.tv_usec + (uint64_t)children.ru_stime.tv_usec) * 1000u;
+}
+
 /* --- the conversation ----------------------------------------------------------------------- */
 
 /* A descriptor that the reader gets, or the errno it gets instead. */
@@ -392,12 +408,9 @@ static unsigned give_maps(const struct broker *b, struct broker_response *respon
 unsigned broker__answer(struct broker *b, const struct broker_request *request,
 			struct broker_response *response, int *fds)
 {
-	struct timespec cpu;
-
 	memset(response, 0, sizeof(*response));
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-	response->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
 	calibrator__poll(&b->calibrator);
+	response->cpu_ns = cpu_ns();
 	response->costs = b->calibrator.costs;
 	switch (request->operation) {
 	case BROKER_OPEN_PROC:

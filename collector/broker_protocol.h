@@ -66,7 +66,7 @@ struct broker_request {
 struct broker_response {
 	int32_t result;              /* 0 or -errno */
 	uint32_t link;               /* LINK: id */
-	uint64_t cpu_ns;             /* processor time of the broker so far */
+	uint64_t cpu_ns;             /* processor time of the broker and its children so far */
 	struct hit_costs costs;      /* after CALIBRATE, once they are known */
 	char text[BROKER_TEXT_SIZE]; /* READ_FD_LINK */
 	struct error error;          /* LOAD, LINK: why not */

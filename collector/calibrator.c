@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "probe/attach/link.h"
 
 #define END_TRIES 20 /* a millisecond each */
+#define NICEST 19
 
 /* Programs and maps of its own: what is captured here must not take room from the target's. */
 #define RING_BYTES (1u << 20)
@@ -88,11 +90,13 @@ static int drop_event(void *ctx, void *data, size_t size)
 	return 0;
 }
 
-static void drain(void *ctx)
+/* A capture is a single event here: the largest fits one record. */
+static size_t drain(void *ctx)
 {
 	struct probing *p = ctx;
+	int events = ring_buffer__consume(p->ring);
 
-	ring_buffer__consume(p->ring);
+	return events < 0 ? 0 : (size_t)events;
 }
 
 static void unlink_child(void *ctx)
@@ -161,6 +165,9 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGALRM, SIG_DFL);
+	/* The target comes first: what we take is what it leaves. */
+	if (setpriority(PRIO_PROCESS, 0, NICEST))
+		_exit(1);
 	if (p.file < 0 || load(&p) || keep_probing_rights(o->multi))
 		_exit(1);
 	calibrate__run(&costs, o->threads, &ops, NULL);

@@ -285,16 +285,17 @@ static enum coverage_cause explain(struct coverage *c, const struct engine_step 
 {
 	if (s->begin_ns < c->attached_ns)
 		return COVERAGE_BEFORE_ATTACH;
-	if (c->detached && later)
-		return COVERAGE_AFTER_DETACH;
 	if (c->invalid_captures) {
 		c->invalid_captures--;
 		return COVERAGE_INVALID;
 	}
+	/* Before the next: the step under way at the end may have lost results too. */
 	if (c->lost_rows >= rows) {
 		c->lost_rows -= rows;
 		return COVERAGE_LOST;
 	}
+	if (c->detached && later)
+		return COVERAGE_AFTER_DETACH;
 	return COVERAGE_NOT_ROUTED;
 }
 

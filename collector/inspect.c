@@ -20,7 +20,7 @@
 #include "probe/target/target.h"
 
 #define PORTS_MAX 8
-#define CALIBRATE_TRIES 40
+#define CALIBRATE_TRIES 100
 #define CALIBRATE_WAIT_NS 50000000
 
 /* One process as far as we got with it. */
@@ -74,7 +74,8 @@ static int write_process(struct look *l)
 				      NULL, "%s", p.info->command);
 	if (!err)
 		err = stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "engine",
-				      NULL, "%s%s%s", p.engine, *p.version ? " " : "", p.version);
+				      NULL, "%s, %s", p.engine,
+				      *p.version ? p.version : "build unknown");
 	return err;
 }
 

@@ -85,8 +85,8 @@ struct run {
 	double without[SITE_CLASSES];
 };
 
-/* The fastest of some rounds, in ns a call. */
-static int measure(const struct run *r, enum calibrate_call call, double *fastest)
+/* The fastest of some rounds, in ns a call; @captures: how many the program delivered, if asked. */
+static int measure(const struct run *r, enum calibrate_call call, double *fastest, size_t *captures)
 {
 	double ns;
 	int err = 0, i;
@@ -96,15 +96,15 @@ static int measure(const struct run *r, enum calibrate_call call, double *fastes
 		err = calibrate_child__round(&r->child, call, r->threads, &ns);
 		if (!err && (*fastest < 0 || ns < *fastest))
 			*fastest = ns;
-		if (r->ops->drain)
-			r->ops->drain(r->ops->ctx);
+		if (captures)
+			*captures += r->ops->drain(r->ops->ctx);
 	}
 	return err;
 }
 
 static uint64_t whole(double ns)
 {
-	return ns < 1 ? 1 : (uint64_t)(ns + 0.5);
+	return (uint64_t)(ns + 0.5);
 }
 
 static int measure_hits(const struct run *r, struct hit_costs *out, struct error *e)
@@ -113,7 +113,7 @@ static int measure_hits(const struct run *r, struct hit_costs *out, struct error
 	int err;
 
 	for (int i = 0; i < SITE_CLASSES; i++) {
-		err = measure(r, (enum calibrate_call)i, &with);
+		err = measure(r, (enum calibrate_call)i, &with, NULL);
 		if (err)
 			return err;
 		if (with - r->without[i] < HIT_NS_MIN)
@@ -128,8 +128,10 @@ static int measure_hits(const struct run *r, struct hit_costs *out, struct error
 /* What a capture takes on top of a hit. That it cannot be measured is no error. */
 static int measure_captures(const struct run *r, struct hit_costs *out)
 {
+	const size_t calls = ROUNDS * CALIBRATE_ROUND_CALLS;
 	struct calibrate_target target;
 	struct mp_route_site site;
+	size_t captures = 0, captures_of_all = 0;
 	double one, all, hit;
 	struct place p;
 	int err;
@@ -140,14 +142,18 @@ static int measure_captures(const struct run *r, struct hit_costs *out)
 	calibrate_child__describe(&site);
 	if (r->ops->link_router(r->ops->ctx, &target, &site))
 		return 0;
-	err = measure(r, CALIBRATE_ROUTER, &one);
+	err = measure(r, CALIBRATE_ROUTER, &one, &captures);
 	if (!err)
-		err = measure(r, CALIBRATE_ROUTER_ROWS, &all);
+		err = measure(r, CALIBRATE_ROUTER_ROWS, &all, &captures_of_all);
 	if (err)
 		return err;
 	hit = (double)out->hit[SITE_EMULATED] + r->without[SITE_EMULATED];
+	/* What did not happen, or drowned in noise, is not known: it is not free. */
+	if (captures != calls || one - hit < HIT_NS_MIN)
+		return 0;
 	out->capture = whole(one - hit);
-	out->row = whole((all - one) / (CALIBRATE_ROWS - 1));
+	if (captures_of_all == calls && all - one >= CALIBRATE_ROWS)
+		out->row = whole((all - one) / (CALIBRATE_ROWS - 1));
 	return 0;
 }
 
@@ -163,7 +169,7 @@ static int run_with_child(struct hit_costs *out, struct run *r, struct error *e)
 		err = find_place(&p, (enum calibrate_call)i);
 		offsets[i] = p.offset;
 		if (!err)
-			err = measure(r, (enum calibrate_call)i, &r->without[i]);
+			err = measure(r, (enum calibrate_call)i, &r->without[i], NULL);
 	}
 	target = target_of(&r->child, &p, offsets, SITE_CLASSES);
 	if (!err)

@@ -42,8 +42,9 @@ struct calibrate_ops {
 	 * then capture and row are not measured. Called once, after link(); may be NULL. */
 	int (*link_router)(void *ctx, const struct calibrate_target *t,
 			   const struct mp_route_site *site);
-	/* Empty what the program has delivered into; called between rounds. */
-	void (*drain)(void *ctx);
+	/* Empty what the program has delivered into, between rounds: how many captures there were.
+	 * NULL where link_router is. */
+	size_t (*drain)(void *ctx);
 	/* Take all of it away. Called after a successful link(). */
 	void (*unlink)(void *ctx);
 	void *ctx;

@@ -17,9 +17,12 @@
 #include "probe/abi/site.h"
 #include "probe/attach/arch.h"
 
-#define CALLS 40 /* a round */
+#define CALLS CALIBRATE_ROUND_CALLS
 /* Walked through between calls: about a core's second-level cache. */
 #define WALK_BYTES (1u << 20)
+/* What the caller works on, most of a first-level cache: a trap drives part of it out, and the
+ * caller pays for that afterwards. */
+#define NEAR_BYTES (24u << 10)
 #define CACHE_LINE 64u
 
 #define TYPE_WEIGHTS 0u
@@ -54,7 +57,7 @@ struct worker {
 };
 
 /* Filled before the fork, so that they are at the same addresses in parent and child. */
-static uint8_t walked[WALK_BYTES];
+static uint8_t walked[WALK_BYTES], near[NEAR_BYTES];
 static uint32_t ids[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static float weights[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static struct sample_graph graphs[2]; /* of one row, of all */
@@ -130,6 +133,12 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void read_all(const uint8_t *memory, size_t bytes)
+{
+	for (size_t at = 0; at < bytes; at += CACHE_LINE)
+		(void)*(const volatile uint8_t *)&memory[at];
+}
+
 /* The median, since whoever is interrupted in a call does not know it. */
 static void *work(void *arg)
 {
@@ -138,17 +147,16 @@ static void *work(void *arg)
 		(void (*)(const uint32_t *, const void *))(void *)w->function;
 	double ns[CALLS];
 	struct timespec a;
-	unsigned sum = 0;
 
 	pthread_barrier_wait(w->together);
 	for (unsigned i = 0; i < CALLS; i++) {
-		for (size_t at = 0; at < WALK_BYTES; at += CACHE_LINE)
-			sum += *(const volatile uint8_t *)&walked[at];
+		read_all(walked, sizeof(walked));
+		read_all(near, sizeof(near));
 		clock_gettime(CLOCK_MONOTONIC, &a);
 		function(&w->thread, &w->graph->result);
+		read_all(near, sizeof(near));
 		ns[i] = ns_since(&a);
 	}
-	(void)sum;
 	qsort(ns, CALLS, sizeof(ns[0]), by_value);
 	w->median_ns = ns[CALLS / 2];
 	return NULL;
@@ -209,6 +217,7 @@ int calibrate_child__start(struct calibrate_child *c)
 	*c = (struct calibrate_child){ .pid = -1, .fd = -1 };
 	/* Touched, or it is not there when a program reads it. */
 	memset(walked, 1, sizeof(walked));
+	memset(near, 1, sizeof(near));
 	memset(ids, 1, sizeof(ids));
 	memset(weights, 1, sizeof(weights));
 	graph__fill(&graphs[0], 1);

@@ -2,7 +2,8 @@
 /*
  * The process that a calibration probes: a fork that does nothing but call small functions and
  * time each call. Between two calls it walks through memory, as a server does that reads its
- * weights: a hit on code and data that fell out of the near caches costs twice a warm one.
+ * weights: a hit on code and data that fell out of the near caches costs twice a warm one. What a
+ * trap drives out of the caller's nearest cache is part of the time.
  */
 #ifndef MP_ATTACH_CALIBRATE_CHILD_H
 #define MP_ATTACH_CALIBRATE_CHILD_H
@@ -30,7 +31,8 @@ enum calibrate_call {
 #define CALIBRATE_EXPERTS 64u /* ids lie as far apart as that: no two rows are read at once */
 #define CALIBRATE_K 8u
 #define CALIBRATE_ROW_BYTES (CALIBRATE_K * 8) /* ids and weights */
-#define CALIBRATE_THREADS_MAX 64
+#define CALIBRATE_THREADS_MAX 4 /* more do not cost more, and take more from the target */
+#define CALIBRATE_ROUND_CALLS 40
 
 struct calibrate_child {
 	pid_t pid;
@@ -42,9 +44,9 @@ int calibrate_child__start(struct calibrate_child *c);
 void calibrate_child__end(struct calibrate_child *c);
 
 /*
- * Have it call @call some dozen times in each of @threads threads at the same time: the median time
- * of a call in ns, the mean over the threads; with ROUTER*, that of the first thread, which is the
- * one that the guard lets pass. 0 or -errno.
+ * Have it call @call CALIBRATE_ROUND_CALLS times in each of @threads threads at the same time: the
+ * median time of a call in ns, the mean over the threads; with ROUTER*, that of the first thread,
+ * which is the one that the guard lets pass. 0 or -errno.
  */
 int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call call,
 			   unsigned threads, double *ns);

@@ -334,6 +334,19 @@ bool target__is_same(const struct target *t)
 	return !err && device == t->exe_device && inode == t->exe_inode;
 }
 
+bool target__has_memory(const struct target *t)
+{
+	int fd = t->opener->open_proc(t->opener->ctx, t->info.pid, PROC_MAPS);
+	char byte;
+	bool any;
+
+	if (fd < 0)
+		return false;
+	any = pread(fd, &byte, 1, 0) > 0;
+	close(fd);
+	return any;
+}
+
 const struct mapping *target__next_library(const struct target *t, size_t *at)
 {
 	return *at < t->library_count ? t->libraries[(*at)++].mapping : NULL;

@@ -51,6 +51,9 @@ const struct mapping *target__mappings(const struct target *t, size_t *count);
 /* True while (pid, start_ticks) is still the process that was opened and its executable has not
  * changed (no exec since). */
 bool target__is_same(const struct target *t);
+/* False while it is ending: its memory goes first, which takes a while for a large model, and only
+ * then the process. One that is no longer the same and has memory is another program. */
+bool target__has_memory(const struct target *t);
 /* Arguments of the command line: NUL-separated bytes, borrowed; may be empty. */
 const char *target__cmdline(const struct target *t, size_t *size);
 

@@ -262,13 +262,44 @@ static void silent_probe(void **state)
 	no_child_left();
 }
 
+static int link_nothing(void *ctx, const struct calibrate_target *t,
+			const struct mp_route_site *site)
+{
+	return 0;
+}
+
+static size_t drain_nothing(void *ctx)
+{
+	return 0;
+}
+
+/* A capture that did not happen is not known, not free; what a hit costs is known all the same. */
+static void silent_capture(void **state)
+{
+	struct holder h = { 0 };
+	struct calibrate_ops ops = {
+		.link = do_link,
+		.link_router = link_nothing,
+		.drain = drain_nothing,
+		.unlink = do_unlink,
+		.ctx = &h,
+	};
+	struct hit_costs c;
+	struct error e = { 0 };
+
+	need_rights();
+	assert_int_equal(calibrate__run(&c, 1, &ops, &e), 0);
+	assert_true(c.hit[SITE_EMULATED] > 50);
+	assert_int_equal(c.capture, 0);
+	assert_int_equal(c.row, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(classes_differ),
-		cmocka_unit_test(prediction_holds),
-		cmocka_unit_test(refused_link),
-		cmocka_unit_test(silent_probe),
+		cmocka_unit_test(classes_differ), cmocka_unit_test(prediction_holds),
+		cmocka_unit_test(refused_link),   cmocka_unit_test(silent_probe),
+		cmocka_unit_test(silent_capture),
 	};
 
 	ability__probe_all(abilities);

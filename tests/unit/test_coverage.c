@@ -420,6 +420,22 @@ static void test_under_way_at_detach(void **state)
 	check_with_after(&s.line[2], 3, (struct want){ 4, 1, 0, 2, 0, 0, 0, 0 }, 1);
 }
 
+/* It may also have lost results: these were lost, the rest is after us. */
+static void test_loss_at_detach(void **state)
+{
+	struct coverage *c = *state;
+	struct said s;
+
+	begin(c, 1, 0, false);
+	coverage__lost_routes(c, 2);
+	coverage__detached(c);
+	step(c, 1, 0, 2, 1);
+	s = end(c, 1, U);
+	check(&s.line[0], 1, (struct want){ 2, 2, 0, 0, 0, 0, 0, 0 });
+	check(&s.line[1], 2, (struct want){ 2, 0, 0, 0, 2, 0, 0, 0 });
+	check_with_after(&s.line[2], 3, (struct want){ 2, 0, 0, 1, 0, 0, 0, 0 }, 1);
+}
+
 /* What was lost with a whole step explains nothing that is missing later. */
 static void test_loss_is_spent(void **state)
 {
@@ -499,6 +515,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_rows, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_and_mixed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_under_way_at_detach, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_loss_at_detach, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_is_spent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_late_layer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absurd, setup, teardown),

@@ -267,6 +267,7 @@ static void notices_exit(void **state)
 	kill(pid, SIGKILL);
 	waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT);
 	assert_false(target__is_same(t)); /* a zombie still has its pid */
+	assert_false(target__has_memory(t));
 	end(pid);
 	assert_false(target__is_same(t));
 	assert_int_equal(target__elf(t, target__next_library(t, &at), &f, &e), -ENOENT);
@@ -296,6 +297,7 @@ static void notices_exec(void **state)
 	assert_int_equal(write(to[1], "x", 1), 1);
 	assert_int_equal(read(from[0], &byte, 1), 1); /* it has executed itself again */
 	assert_false(target__is_same(t));
+	assert_true(target__has_memory(t)); /* which tells it from one that ends */
 	target__free(t);
 	t = open_target(pid);
 	assert_true(target__is_same(t));
