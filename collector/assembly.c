@@ -111,6 +111,11 @@ void assembly__counters(struct assembly *a, const struct mp_counters *now)
 	coverage__invalid_routes(a->coverage, news.invalid_captures);
 }
 
+void assembly__missed(struct assembly *a, uint64_t events)
+{
+	loss__add(&a->loss, TRACE_LOSS_CHUNKS, events, 0);
+}
+
 int assembly__tick(struct assembly *a, uint64_t now_ns, struct error *e)
 {
 	stream_sink__set_time(a->sink, now_ns);

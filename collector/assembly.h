@@ -40,6 +40,8 @@ void assembly__free(struct assembly *a);
 int assembly__event(struct assembly *a, const void *event, size_t size, struct error *e);
 /* What the kernel has counted until now, one entry a site. */
 void assembly__counters(struct assembly *a, const struct mp_counters *now);
+/* @events were delivered into the ring and could not be taken out. */
+void assembly__missed(struct assembly *a, uint64_t events);
 /* Time goes on: flush what has waited. */
 int assembly__tick(struct assembly *a, uint64_t now_ns, struct error *e);
 /* LOSS and INVALID of the last interval: about once a second. */

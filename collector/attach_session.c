@@ -11,6 +11,7 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "collector/assembly.h"
@@ -40,6 +41,9 @@
 #define PATIENT_NS (3600 * SECOND_NS)    /* and in all */
 #define SLICE_MS 100
 
+#define LATE_TRIES 10
+#define LATE_WAIT_NS 10000000
+
 enum { FD_TIMER, FD_SIGNAL, FD_TARGET, FD_BROKER, FD_OUT, FD_COUNT };
 
 struct attach_session {
@@ -55,6 +59,7 @@ struct attach_session {
 	struct cost cost;
 	struct watchdog watchdog;
 	uint64_t next_second_ns;
+	uint64_t events;      /* taken from the ring */
 	unsigned seconds;     /* since the last CLOCK */
 	enum trace_stop stop; /* TRACE_STOP_UNKNOWN while it goes on */
 	struct error *error;
@@ -95,6 +100,7 @@ static int on_event(void *ctx, void *data, size_t size)
 {
 	struct attach_session *s = ctx;
 
+	s->events++;
 	if (s->log && raw_log__append(s->log, RAW_LOG_EVENT, data, size))
 		return error__set(s->error, EXIT_FAILED, EIO, "free space there",
 				  "collector: failed to write the raw log");
@@ -388,6 +394,29 @@ static int drain(struct attach_session *s, uint64_t asked_ns, struct error *e)
 		waited_ns < HURRIED_NS ? (int)((HURRIED_NS - waited_ns) / 1000000) : 0, e);
 }
 
+/* A program that was interrupted may deliver a moment after its probe is gone; the ring hands out
+ * nothing behind what it has reserved. What does not come is lost, and counted. */
+static int drain_last(struct attach_session *s, uint64_t now_ns, struct error *e)
+{
+	const struct timespec wait = { .tv_nsec = LATE_WAIT_NS };
+	uint64_t delivered;
+	int err;
+
+	for (int i = 0;; i++) {
+		delivered = 0;
+		err = drain_ring(s, now_ns, e);
+		refresh(s);
+		for (size_t j = 0; j < s->attachment.plan.sites; j++)
+			delivered += s->now[j].events;
+		if (err || delivered <= s->events || i == LATE_TRIES)
+			break;
+		nanosleep(&wait, NULL);
+	}
+	if (!err && delivered > s->events)
+		assembly__missed(s->assembly, delivered - s->events);
+	return err;
+}
+
 /* Detach first, so that the target is free; then say what there is, and END in every case. */
 static int finish(struct attach_session *s, int err, struct error *e)
 {
@@ -398,7 +427,7 @@ static int finish(struct attach_session *s, int err, struct error *e)
 	now_ns = stream__now_ns();
 	log_info("detached in %.1f ms", (double)(now_ns - asked_ns) / 1e6);
 	if (!err)
-		err = drain_ring(s, now_ns, e);
+		err = drain_last(s, now_ns, e);
 	if (!err)
 		err = assembly__report(s->assembly, now_ns, e);
 	if (!err)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -207,12 +208,19 @@ static int split(struct collector *c, struct broker **b, struct error *e)
 /* What is opened with the rights of whoever typed the command line. */
 static int open_files(struct collector *c, int *replay, struct error *e)
 {
+	struct stat st;
 	int fd;
 
 	*replay = -1;
 	if (isatty(STDOUT_FILENO))
 		return error__set(e, EXIT_USAGE, EINVAL, "moeprobe attach PID",
 				  "collector: failed to start: the stream is not for terminals");
+	/* It holds prompts. A pipe's reader decides what it keeps. */
+	if (!fstat(STDOUT_FILENO, &st) && S_ISREG(st.st_mode) && fchmod(STDOUT_FILENO, 0600))
+		return error__set(e, EXIT_FAILED, errno, "write to a file of your own",
+				  "collector: failed to make the file that the stream goes to "
+				  "private: %s",
+				  strerror(errno));
 	if (c->o->raw_log) {
 		fd = sandbox__create(&c->user, c->o->raw_log, e);
 		if (fd < 0)

@@ -188,7 +188,9 @@ static const struct argp parser = {
 	.args_doc = "PID",
 	.doc = "Read the routing of a running inference server and write it to standard output as "
 	       "a "
-	       "stream, for moeprobe.\v"
+	       "stream, for moeprobe. The stream holds everything, also the tokens of prompts: a "
+	       "file "
+	       "that it goes to is made private (mode 0600); moeprobe record keeps less.\v"
 	       "Examples:\n"
 	       "  moeprobe-collector 1234 | moeprobe top -\n"
 	       "  ssh host sudo moeprobe-collector 1234 | moeprobe top -\n"

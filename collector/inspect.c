@@ -263,9 +263,12 @@ static int write_abilities(struct look *l)
 
 static int write_site(struct look *l, const struct engine_site *site)
 {
-	uint64_t ns = capture_ns(l, site->place.class);
 	bool each_step =
 		site->row.program == MP_PROGRAM_ROUTE || site->row.program == MP_PROGRAM_ROWS;
+	/* Most log lines are none that is looked for. */
+	uint64_t ns = site->row.program == MP_PROGRAM_LINE
+			      ? l->o->broker->costs.hit[site->place.class]
+			      : capture_ns(l, site->place.class);
 	bool slow = site->place.class != SITE_EMULATED;
 	const char *remedy = !slow ? NULL
 			     : each_step

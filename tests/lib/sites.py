@@ -12,6 +12,7 @@ from lib.library import address_of
 from lib.moeprobe import moeprobe
 
 ROUTER = "ggml_compute_forward_mul"
+ROWS = "_ZN16llm_graph_result10set_inputsEPK12llama_ubatch"
 VALUE = re.compile(r"(?P<symbol>\S+)\+(?P<offset>\d+): (?P<instruction>.*) "
                    r"\((?P<kind>[^,()]+), (?P<microseconds>[0-9.]+) us a hit\)$")
 
