@@ -20,7 +20,9 @@ static const struct options_spec spec = {
 		"  moeprobe report a.moe --json | jq '.layers[] | {layer, max_over_mean}'\n"
 		"  moeprobe report a.moe --max-loss 1 || echo lossy\n\n"
 		"Sums a recording (or a stream on standard input, if FILE is -) up: the model, how "
-		"evenly its experts are used, every request, and what is missing and why.\n",
+		"evenly its experts are used, every request, and what is missing and why. "
+		"Coverage is what was seen of what was computed while requests ran: seen / "
+		"(expected - cached - not computed), in rows x layers of ended requests.\n",
 	.operand = OPERAND_FILE,
 	.operand_required = true,
 	.keys = (const int[]){ OPTION_JSON, OPTION_MAX_LOSS, OPTION_USER, 0 },

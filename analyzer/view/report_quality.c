@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "analyzer/metric/coverage.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
 #include "analyzer/view/table.h"
@@ -27,26 +28,28 @@ int report__coverage(struct table **out, const struct state *s, const char *sour
 	static const struct table_column column[CAUSE_COLUMNS] = {
 		[CAUSE] = { "part", "rows x layers", TABLE_TEXT, 0, TABLE_CELL },
 		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0, TABLE_CELL },
-		[CAUSE_MORE] = { "share", "share", TABLE_SHARE, 0, TABLE_CELL },
+		[CAUSE_MORE] = { "share", "of expected", TABLE_SHARE, 0, TABLE_CELL },
 	};
 	const struct state_coverage *c = &state__summary(s)->coverage;
-	double expected = (double)c->expected;
+	char share[FORMAT_SIZE];
 
 	if (table__new(out, "coverage", "Coverage of ended requests", TABLE_ROWS, column,
 		       CAUSE_COLUMNS))
 		return -1;
 	if (!state__summary(s)->has_coverage)
 		return 0;
+	table__total(*out, "%s", format__share(share, sizeof(share), coverage__share(c)));
 	add_cause(*out, "expected", c->expected);
 	add_cause(*out, "seen", c->seen);
-	if (c->expected)
-		table__real(*out, CAUSE_MORE, (double)c->seen / expected);
+	table__real(*out, CAUSE_MORE, coverage__seen_share(c));
 #define X(id, name, text) \
 	add_cause(*out, text, c->missing[(id)-1]); \
-	if (c->expected) \
-		table__real(*out, CAUSE_MORE, (double)c->missing[(id)-1] / expected);
+	table__real(*out, CAUSE_MORE, coverage__missing_share(c, (id)-1));
 	TRACE_MISSING(X)
 #undef X
+	table__note(*out,
+		    "coverage, here and everywhere: seen / (expected - cached - not computed), "
+		    "in rows x layers of ended requests.");
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzer/metric/coverage.h"
 #include "analyzer/metric/utilisation.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
@@ -60,6 +61,7 @@ enum {
 	CAPTURE_DECODE,
 	CAPTURE_OTHER,
 	CAPTURE_DECISIONS,
+	CAPTURE_COVERAGE,
 	CAPTURE_LOST,
 	CAPTURE_INVALID,
 	CAPTURE_FINISHED,
@@ -83,6 +85,7 @@ static const struct table_column capture_column[CAPTURE_COLUMNS] = {
 	[CAPTURE_OTHER] = { "rows_unknown", "rows, phase unknown", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_DECISIONS] = { "decisions", "decisions (rows x layers)", TABLE_COUNT, 0,
 				TABLE_CELL },
+	[CAPTURE_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0, TABLE_CELL },
 	[CAPTURE_LOST] = { "lost", "lost", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_INVALID] = { "invalid", "invalid", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_FINISHED] = { "requests_finished", "requests, finished", TABLE_COUNT, 0,
@@ -132,6 +135,7 @@ int report__capture(struct table **out, const struct state *s, const char *sourc
 	table__count(*out, CAPTURE_DECODE, m->rows[STATE_DECODE]);
 	table__count(*out, CAPTURE_OTHER, m->rows[STATE_OTHER]);
 	table__count(*out, CAPTURE_DECISIONS, m->decisions);
+	table__real(*out, CAPTURE_COVERAGE, coverage__share(&m->coverage));
 	table__count(*out, CAPTURE_LOST, m->lost);
 	table__count(*out, CAPTURE_INVALID, m->invalid);
 	table__count(*out, CAPTURE_FINISHED, request_table__finished(requests));
@@ -259,7 +263,6 @@ static void add_layer(struct table *t, const struct state_context *c, uint32_t l
 		utilisation__of(c->grid, STATE_WINDOW_WHOLE, STATE_PREFILL, layer);
 	struct utilisation decode =
 		utilisation__of(c->grid, STATE_WINDOW_WHOLE, STATE_DECODE, layer);
-	const struct state_coverage *coverage = &c->coverage[layer];
 	char next[64] = "";
 	size_t used = 0;
 
@@ -267,8 +270,7 @@ static void add_layer(struct table *t, const struct state_context *c, uint32_t l
 	table__count(t, LAYER_CONTEXT, c->context);
 	table__count(t, LAYER_LAYER, c->layer_ids[layer]);
 	table__count(t, LAYER_CHOICES, u.total);
-	if (coverage->expected)
-		table__real(t, LAYER_COVERAGE, (double)coverage->seen / (double)coverage->expected);
+	table__real(t, LAYER_COVERAGE, coverage__share(&c->coverage[layer]));
 	if (!u.total)
 		return;
 	table__count(t, LAYER_BUSIEST, u.busiest[0].expert);
@@ -330,7 +332,7 @@ static const struct table_column request_column[REQUEST_COLUMNS] = {
 	[REQUEST_PREFILL] = { "rows_prefill", "prefill", TABLE_COUNT, 0, TABLE_CELL },
 	[REQUEST_DECODE] = { "rows_decode", "decode", TABLE_COUNT, 0, TABLE_CELL },
 	[REQUEST_SECONDS] = { "seconds", "seconds", TABLE_REAL, 2, TABLE_CELL },
-	[REQUEST_COVERAGE] = { "coverage", "seen", TABLE_SHARE, 0, TABLE_CELL },
+	[REQUEST_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0, TABLE_CELL },
 	[REQUEST_JOINED] = { "joined", "joined", TABLE_TEXT, 0, TABLE_CELL },
 	[REQUEST_ENDING] = { "ending", "ending", TABLE_TEXT, 0, TABLE_CELL },
 	[REQUEST_CLIENT] = { "client_id", "client's id", TABLE_TEXT, 0, TABLE_CELL },
@@ -352,9 +354,7 @@ static void add_request(struct table *t, const struct state_request *r)
 	table__count(t, REQUEST_DECODE, r->rows[STATE_DECODE]);
 	if (begin != UINT64_MAX && end != UINT64_MAX && end >= begin && !r->before_attach)
 		table__real(t, REQUEST_SECONDS, (double)(end - begin) / 1e9);
-	if (r->coverage.expected)
-		table__real(t, REQUEST_COVERAGE,
-			    (double)r->coverage.seen / (double)r->coverage.expected);
+	table__real(t, REQUEST_COVERAGE, coverage__share(&r->coverage));
 	table__text(t, REQUEST_JOINED,
 		    r->before_attach ? "began before us"
 		    : r->inferred    ? "inferred"

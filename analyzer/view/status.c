@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "analyzer/metric/coverage.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/format.h"
 #include "analyzer/view/lines.h"
@@ -27,18 +28,6 @@ const char *missing__short_name(unsigned cause_index)
 	return cause_index < TRACE_MISSING_COUNT && name[cause_index] ? name[cause_index] : "other";
 }
 
-double status__coverage(const struct state *s)
-{
-	const struct state_coverage *c = &state__summary(s)->coverage;
-
-	uint64_t never =
-		c->missing[TRACE_MISSING_CACHED - 1] + c->missing[TRACE_MISSING_NOT_COMPUTED - 1];
-
-	if (c->expected <= never)
-		return -1;
-	return (double)c->seen / (double)(c->expected - never);
-}
-
 /* The share, and every cause with its part of what was expected. */
 static void describe_coverage(struct status *out, const struct state *s)
 {
@@ -46,11 +35,12 @@ static void describe_coverage(struct status *out, const struct state *s)
 	char part[FORMAT_SIZE];
 	size_t used = 0;
 
-	format__share(out->coverage, sizeof(out->coverage), status__coverage(s));
+	format__share(out->coverage, sizeof(out->coverage),
+		      coverage__share(&state__summary(s)->coverage));
 	for (unsigned i = 0; i < TRACE_MISSING_COUNT && c->expected; i++) {
 		if (!c->missing[i] || used >= sizeof(out->missing))
 			continue;
-		format__share(part, sizeof(part), (double)c->missing[i] / (double)c->expected);
+		format__share(part, sizeof(part), coverage__missing_share(c, i));
 		used += (size_t)snprintf(out->missing + used, sizeof(out->missing) - used,
 					 "%s%s %s", used ? ", " : "", missing__short_name(i), part);
 	}
@@ -167,8 +157,8 @@ void status__print_summary(const struct state *s, FILE *out)
 	lines__print(out, 2, "%s: %s decisions in %s steps; requests: %s finished, %s not",
 		     duration, decisions, m->has_routes ? steps : "-", finished, live);
 	lines__print(out, 2, "coverage %s%s%s%s, loss %s, invalid %s", status.coverage,
-		     *status.missing ? " (" : "", status.missing, *status.missing ? ")" : "",
-		     status.loss, status.invalid);
+		     *status.missing ? " (not seen, of all rows: " : "", status.missing,
+		     *status.missing ? ")" : "", status.loss, status.invalid);
 	if (status.loss_cause)
 		fprintf(out, "most of the loss: %s\n", status.loss_cause);
 	format__share(steps, sizeof(steps),
@@ -232,8 +222,9 @@ void status__print_line(const struct state *s, FILE *out)
 	lines__print(out, 2,
 		     "  coverage=%s loss=%" PRIu64 "%s invalid=%" PRIu64
 		     "%s slowdown=%s collector_cpu=%s",
-		     share_text(coverage, sizeof(coverage), status__coverage(s)), m->lost, cause,
-		     m->invalid, damaged,
+		     share_text(coverage, sizeof(coverage),
+				coverage__share(&state__summary(s)->coverage)),
+		     m->lost, cause, m->invalid, damaged,
 		     share_text(slowdown, sizeof(slowdown), ppm_share(m->cost.slowdown_ppm)),
 		     share_text(cpu, sizeof(cpu), ppm_share(m->cost.collector_ppm)));
 }

@@ -11,8 +11,8 @@ struct state;
 
 /* As text for people; "-" where it is not known. */
 struct status {
-	char coverage[32]; /* "98.2 %": seen of computed rows x layers of ended requests */
-	char missing[240]; /* "cached 1.2 %, lost 0.3 %": every cause, of expected; "" if none */
+	char coverage[32]; /* "98.2 %", as metric/coverage.h defines it */
+	char missing[240]; /* "cached 1.2 %, lost 0.3 %": every cause, of all rows; "" if none */
 	char loss[80];     /* "0" or "12 (0.3 %)" */
 	const char *loss_cause;  /* in words, of most of it; NULL if nothing was lost */
 	const char *loss_remedy; /* what to do about that; NULL likewise */
@@ -35,10 +35,6 @@ void status__print_summary(const struct state *s, FILE *out);
 /* key=value, for programs that read the plain text view: a line that begins with t=, and lines that
  * go on with it and begin with two spaces. */
 void status__print_line(const struct state *s, FILE *out);
-
-/* Share of the computed rows x layers (expected, but for cached and never computed ones) that was
- * seen, 0 .. 1; negative: no request ended yet. */
-double status__coverage(const struct state *s);
 
 /* "cached prefix", "lost", ...: short names of the causes of enum trace_missing. */
 const char *missing__short_name(unsigned cause_index);

@@ -230,7 +230,7 @@ static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 	/* The causes have the line above for themselves, however narrow the screen is. */
 	snprintf(causes, sizeof(causes), "%s%s%s%s%s", s.loss_cause ? "most of the loss: " : "",
 		 s.loss_cause ? s.loss_cause : "", s.loss_cause && *s.missing ? "   " : "",
-		 *s.missing ? "not seen: " : "", s.missing);
+		 *s.missing ? "not seen, of all rows: " : "", s.missing);
 	if (unread->damaged_blocks)
 		screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_WARNING, "%s",
 			    unread__damaged(causes, unread));

@@ -9,8 +9,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <json-c/json.h>
 
 #include "analyzer/state/state.h"
+#include "analyzer/view/report.h"
 #include "analyzer/view/status.h"
 #include "analyzer/view/unread.h"
 #include "collector/trace/reader.h"
@@ -135,12 +137,76 @@ static void test_damage_is_named(void **unused)
 	state__free(s);
 }
 
+static struct json_object *report_of(const struct state *s, char **text)
+{
+	struct json_object *json;
+	struct report *report;
+	char *in_json = NULL;
+	size_t size;
+	FILE *out;
+
+	assert_int_equal(report__build(&report, s, "test"), 0);
+	out = open_memstream(&in_json, &size);
+	assert_int_equal(report__print_json(report, out), 0);
+	fclose(out);
+	json = json_tokener_parse(in_json);
+	assert_non_null(json);
+	free(in_json);
+	out = open_memstream(text, &size);
+	report__print(report, out);
+	fclose(out);
+	report__free(report);
+	return json;
+}
+
+static double coverage_in(struct json_object *o)
+{
+	return json_object_get_double(json_object_object_get(o, "coverage"));
+}
+
+/* Of 100 rows 40 came from a cache and 10 were never computed: 45 of 50 is 90 %, everywhere. */
+static void test_coverage_is_of_what_was_computed(void **unused)
+{
+	struct trace_request_begin begin = { .head.time_ns = 1, .request = 1, .context = 1 };
+	struct trace_coverage coverage = { .head.time_ns = 1,
+					   .request = 1,
+					   .expected = 100,
+					   .seen = 45,
+					   .missing = { 40, 10, 5 } };
+	struct trace_item item = { .type = TRACE_REQUEST_BEGIN, .request_begin = &begin };
+	struct json_object *json;
+	struct status status;
+	struct state *s;
+	char *text;
+
+	assert_int_equal(state__new(&s), 0);
+	status__of(&status, s);
+	assert_string_equal(status.coverage, "-");
+	assert_int_equal(state__apply(s, &item), 0);
+	item = (struct trace_item){ .type = TRACE_COVERAGE, .coverage = &coverage };
+	assert_int_equal(state__apply(s, &item), 0);
+	status__of(&status, s);
+	assert_string_equal(status.coverage, "90.0 %");
+	assert_string_equal(status.missing, "cached 40.0 %, not computed 10.0 %, lost 5.0 %");
+	json = report_of(s, &text);
+	assert_float_equal(coverage_in(json_object_object_get(json, "capture")), 0.9, 1e-9);
+	assert_float_equal(
+		coverage_in(json_object_array_get_idx(json_object_object_get(json, "requests"), 0)),
+		0.9, 1e-9);
+	assert_non_null(strstr(text, "Coverage of ended requests: 90.0 %"));
+	assert_non_null(strstr(text, "seen / (expected - cached - not computed)"));
+	free(text);
+	json_object_put(json);
+	state__free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_largest_cause_is_named),
 		cmocka_unit_test(test_advice_fits_the_cause),
 		cmocka_unit_test(test_damage_is_named),
+		cmocka_unit_test(test_coverage_is_of_what_was_computed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
