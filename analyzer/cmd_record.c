@@ -52,19 +52,21 @@ static bool is_standard_output(const struct options *o)
 	return !strcmp(o->output, "-");
 }
 
-/* What is only known once the capture is over: how much there is, and how to look at it. */
+/* What is only known once the capture is over: how much there is, and how to look at it. By what
+ * was written: a limit that was exceeded takes nothing from the file. */
 static void say_result(const struct options *o, const char *where,
-		       const struct trace_writer *writer, const struct reducer *reducer, bool whole,
-		       FILE *out)
+		       const struct trace_writer *writer, const struct reducer *reducer, FILE *out)
 {
+	const enum reducer_outcome outcome = reducer__outcome(reducer);
 	char size[FORMAT_SIZE];
 
 	format__bytes(size, sizeof(size), trace_writer__bytes(writer));
-	if (whole)
+	if (outcome != REDUCER_NOT_WRITTEN)
 		fprintf(out, "recorded %s to ", size);
 	else
 		fprintf(out, "not all was written to ");
-	fprintf(out, "%s (detail %s)", is_standard_output(o) ? "standard output" : where,
+	fprintf(out, "%s%s (detail %s)", is_standard_output(o) ? "standard output" : where,
+		outcome == REDUCER_BROKEN_OFF ? " until the stream broke off" : "",
 		detail_name(o->detail));
 	if (!is_standard_output(o))
 		fprintf(out, "; to view it: moeprobe report %s", where);
@@ -84,7 +86,6 @@ static int record(const struct options *o, const struct launch *l, struct error 
 	char source[64];
 	int code = EXIT_FAILED;
 	const char *where;
-	bool whole;
 
 	snprintf(source, sizeof(source), "process %d", (int)o->pid);
 	w.source = source;
@@ -99,10 +100,9 @@ static int record(const struct options *o, const struct launch *l, struct error 
 	w.writer = writer;
 	w.output = l->output;
 	code = watch__run(&w, e);
-	whole = !error__is_set(e);
 	where = output_file__published(l->output) ? output_file__where(l->output, e) : NULL;
 	if (where && trace_writer__records(writer) > 1 && e->errnum != EPIPE)
-		say_result(o, where, writer, reducer, whole, out);
+		say_result(o, where, writer, reducer, out);
 out:
 	reducer__free(reducer);
 	trace_writer__free(writer);

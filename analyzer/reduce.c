@@ -62,6 +62,8 @@ struct reducer {
 	uint64_t cells;
 	uint64_t dropped;
 	bool ended;
+	bool whole;        /* the stream's own END was taken over */
+	bool write_failed; /* something of it did not get there */
 	uint64_t last_ns;
 	uint32_t source;
 	struct trace_end totals; /* of what came in, for a stream without an END */
@@ -88,6 +90,7 @@ int detail__parse(enum detail *out, const char *text)
 /* The writer keeps its first error; flushing hands it out by name. */
 static int write_error(struct reducer *r, int err, struct error *e)
 {
+	r->write_failed = true;
 	trace_writer__flush(r->writer, e);
 	return error__set(e, EXIT_FAILED, -err, NULL, "reduce: failed to write a record: %s",
 			  strerror(-err));
@@ -410,18 +413,24 @@ static void count_totals(struct reducer *r, const struct trace_item *item)
 int reducer__apply(struct reducer *r, const struct trace_item *item, struct error *e)
 {
 	union record record = { 0 };
+	int err = -EINVAL;
 
 	memcpy(&record, item->fixed, trace_layout__find(item->type)->size);
 	count_totals(r, item);
 	switch (r->detail) {
 	case DETAIL_REQUESTS:
-		return apply_requests(r, item, &record, e);
+		err = apply_requests(r, item, &record, e);
+		break;
 	case DETAIL_ROUTES:
-		return apply_routes(r, item, &record, e);
+		err = apply_routes(r, item, &record, e);
+		break;
 	case DETAIL_TOKENS:
+		err = copy_record(r, item, &record, -1, e);
 		break;
 	}
-	return copy_record(r, item, &record, -1, e);
+	if (!err && item->type == TRACE_END)
+		r->whole = true;
+	return err;
 }
 
 static int write_end(struct reducer *r, enum trace_stop stop, struct error *e)
@@ -451,6 +460,7 @@ int reducer__abandon(struct reducer *r, struct error *e)
 	struct block *b, *next;
 	int err;
 
+	r->write_failed = true;
 	HASH_ITER(hh, r->blocks, b, next)
 	drop_block(r, b);
 	err = write_end(r, TRACE_STOP_OUTPUT, e);
@@ -465,6 +475,13 @@ int reducer__new(struct reducer **out, enum detail detail, struct trace_writer *
 	(*out)->detail = detail;
 	(*out)->writer = w;
 	return 0;
+}
+
+enum reducer_outcome reducer__outcome(const struct reducer *r)
+{
+	if (r->write_failed || trace_writer__flush(r->writer, NULL))
+		return REDUCER_NOT_WRITTEN;
+	return r->whole ? REDUCER_WHOLE : REDUCER_BROKEN_OFF;
 }
 
 uint64_t reducer__dropped(const struct reducer *r)

@@ -38,6 +38,13 @@ int reducer__finish(struct reducer *r, struct error *e);
 /* The output could not be written: forget what waits, and write an END that says so. To be called
  * after trace_writer__cut_back(). Flushes the writer. */
 int reducer__abandon(struct reducer *r, struct error *e);
+/* What became of the stream in the file, whatever else went wrong. */
+enum reducer_outcome {
+	REDUCER_WHOLE,       /* all of it is there, its END included */
+	REDUCER_BROKEN_OFF,  /* all that came is there, but no END came */
+	REDUCER_NOT_WRITTEN, /* some of what came is not there */
+};
+enum reducer_outcome reducer__outcome(const struct reducer *r);
 /* Rows or choices that fitted no model, and were left out. */
 uint64_t reducer__dropped(const struct reducer *r);
 /* Accepts NULL. */

@@ -56,6 +56,8 @@ static int reduce_item(void *ctx, const struct trace_item *item)
 }
 
 /* The stream of @from at @detail, ready to be read; closes @from. */
+static enum reducer_outcome outcome; /* of the last one that was reduced */
+
 static int reduce(int from, enum detail detail, uint64_t *dropped)
 {
 	struct trace_writer_options options = { .codec = TRACE_CODEC_ZSTD };
@@ -68,6 +70,7 @@ static int reduce(int from, enum detail detail, uint64_t *dropped)
 	assert_true(synthetic__read(from, reduce_item, &r) > 0);
 	assert_int_equal(reducer__finish(r.reducer, &r.error), 0);
 	assert_false(error__is_set(&r.error));
+	outcome = reducer__outcome(r.reducer);
 	if (dropped)
 		*dropped = reducer__dropped(r.reducer);
 	reducer__free(r.reducer);
@@ -149,6 +152,7 @@ static void test_tokens_keeps_everything(void **unused)
 	assert_int_equal(seen.of_type[TRACE_ROUTE], 144);
 	assert_int_equal(seen.of_type[TRACE_COUNTS], 0);
 	assert_int_equal(seen.stop, TRACE_STOP_ASKED);
+	assert_int_equal(outcome, REDUCER_WHOLE);
 }
 
 static void test_routes_has_no_tokens(void **unused)
@@ -265,6 +269,7 @@ static void test_stream_without_end(void **unused)
 	assert_int_equal(synthetic__done(&s), 0);
 	seen = look_at(reduce(s.fd, DETAIL_REQUESTS, NULL));
 	assert_int_equal(seen.stop, TRACE_STOP_FAILED);
+	assert_int_equal(outcome, REDUCER_BROKEN_OFF);
 	assert_int_equal(seen.counts_rows[0][TRACE_PREFILL], 3);
 }
 
@@ -328,6 +333,7 @@ static void test_full_disk_is_named(void **unused)
 	assert_int_equal(err, -EPIPE);
 	assert_int_equal(r.error.exit, EXIT_FAILED);
 	assert_non_null(strstr(r.error.what, "'the pipe'"));
+	assert_int_equal(reducer__outcome(r.reducer), REDUCER_NOT_WRITTEN);
 	reducer__free(r.reducer);
 	trace_writer__free(w);
 	close(fds[1]);
@@ -359,6 +365,7 @@ static void test_full_file_stays_readable(void **unused)
 	assert_int_equal(err, -EFBIG);
 	assert_int_equal(trace_writer__cut_back(w), 0);
 	assert_int_equal(reducer__abandon(r.reducer, NULL), 0);
+	assert_int_equal(reducer__outcome(r.reducer), REDUCER_NOT_WRITTEN);
 	setrlimit(RLIMIT_FSIZE, &before);
 	lseek(fd, 0, SEEK_SET);
 	seen = look_at(fd);
