@@ -291,6 +291,15 @@ const struct request_table *state__requests(const struct state *s)
 	return s->requests;
 }
 
+uint64_t state__steps(const struct state *s)
+{
+	const struct state_summary *m = &s->summary;
+
+	if (m->has_routes)
+		return m->steps;
+	return m->ended ? m->end.steps : UINT64_MAX;
+}
+
 static double per_second(const struct state *s, uint64_t n)
 {
 	uint64_t span = window__span_ns(&s->rate, s->summary.last_ns);

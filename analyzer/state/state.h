@@ -86,6 +86,9 @@ const struct state_context *state__context(const struct state *s, uint32_t index
 /* NULL if unknown. */
 const struct state_process *state__process(const struct state *s, uint32_t process);
 const struct request_table *state__requests(const struct state *s);
+/* Steps of the whole stream: counted, or where only counts are kept by the word of its END;
+ * UINT64_MAX: not known. */
+uint64_t state__steps(const struct state *s);
 /* Per second of stream time, over the last 10 s; negative if that is not known. */
 double state__steps_per_second(const struct state *s);
 double state__rows_per_second(const struct state *s, enum state_phase p);

@@ -127,10 +127,8 @@ int report__capture(struct table **out, const struct state *s, const char *sourc
 	table__text(*out, CAPTURE_ENDED,
 		    m->ended ? stop_text(m->end.stop) : "cut off: the end is missing");
 	table__text(*out, CAPTURE_DETAIL, detail_text(m));
-	if (m->has_routes)
-		table__count(*out, CAPTURE_STEPS, m->steps);
-	else if (m->ended)
-		table__count(*out, CAPTURE_STEPS, m->end.steps);
+	if (state__steps(s) != UINT64_MAX)
+		table__count(*out, CAPTURE_STEPS, state__steps(s));
 	table__count(*out, CAPTURE_PREFILL, m->rows[STATE_PREFILL]);
 	table__count(*out, CAPTURE_DECODE, m->rows[STATE_DECODE]);
 	table__count(*out, CAPTURE_OTHER, m->rows[STATE_OTHER]);

@@ -148,14 +148,17 @@ void status__print_summary(const struct state *s, FILE *out)
 
 	status__of(&status, s);
 	format__duration(duration, sizeof(duration), m->last_ns - m->first_ns);
-	format__count(steps, sizeof(steps), m->steps);
+	if (state__steps(s) == UINT64_MAX)
+		snprintf(steps, sizeof(steps), "-");
+	else
+		format__count(steps, sizeof(steps), state__steps(s));
 	format__count(decisions, sizeof(decisions), m->decisions);
 	format__count(finished, sizeof(finished), request_table__finished(state__requests(s)));
 	format__count(live, sizeof(live),
 		      request_table__live(state__requests(s)) +
 			      request_table__cut_off(state__requests(s)));
 	lines__print(out, 2, "%s: %s decisions in %s steps; requests: %s finished, %s not",
-		     duration, decisions, m->has_routes ? steps : "-", finished, live);
+		     duration, decisions, steps, finished, live);
 	lines__print(out, 2, "coverage %s%s%s%s, loss %s, invalid %s", status.coverage,
 		     *status.missing ? " (not seen, of all rows: " : "", status.missing,
 		     *status.missing ? ")" : "", status.loss, status.invalid);
@@ -191,8 +194,8 @@ static void print_progress(const struct state *s, FILE *out)
 
 	for (int p = 0; p < STATE_BOTH; p++)
 		rows += m->rows[p];
-	if (m->has_routes)
-		snprintf(steps, sizeof(steps), "%" PRIu64, m->steps);
+	if (state__steps(s) != UINT64_MAX)
+		snprintf(steps, sizeof(steps), "%" PRIu64, state__steps(s));
 	if (rate >= 0)
 		snprintf(per_second, sizeof(per_second), "%.1f", rate);
 	lines__print(out, 2,

@@ -251,6 +251,8 @@ static void test_same_picture(void **unused)
 	assert_int_equal(request_table__older(state__requests(b), NULL)->position, 169);
 	assert_true(state__summary(b)->has_counts);
 	assert_false(state__summary(b)->has_routes);
+	assert_int_equal(state__steps(a), 72);
+	assert_int_equal(state__steps(b), 72);
 	state__free(a);
 	state__free(b);
 }
