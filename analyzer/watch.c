@@ -88,8 +88,6 @@ static void summarise(const struct watch *w, const struct state *s, const struct
 			m->end.stop == TRACE_STOP_TARGET_EXIT ? "exited" : "became another program";
 
 		fprintf(w->summary, "%s %s\n", w->source, how);
-		if (w->summary != stderr && !w->replay)
-			fprintf(stderr, "%s %s\n", w->source, how);
 	}
 	status__print_summary(s, w->summary);
 	if (m->no_model + m->out_of_range)
