@@ -21,6 +21,9 @@
 #define LINES_BETWEEN 3
 #define LINES_BELOW 3
 #define LINES_PER_ROW_MAX 3
+#define CAUSE_LINES_MAX 3
+#define CAUSES_SIZE 400
+#define IDLE "idle: " /* the collector's finding begins so */
 
 bool live_terminal__available(void)
 {
@@ -180,6 +183,9 @@ static void draw_title(struct terminal *t, const struct live_frame *f,
 		x += screen__put(t->screen, 0, x, end - x, SCREEN_TITLE, "%s%s%s%s", dot, p->engine,
 				 *p->version && width >= 100 ? " " : "",
 				 width >= 100 ? p->version : "");
+	if (state__contexts(f->state) > 1)
+		x += screen__put(t->screen, 0, x, end - x, SCREEN_TITLE, "%smodel %u of %u", dot,
+				 t->model + 1, state__contexts(f->state));
 	if (c)
 		screen__put(t->screen, 0, x, end - x, SCREEN_TITLE, "%s%s %s %s experts, k %s%s%s",
 			    dot, format__known(layers, sizeof(layers), c->layers),
@@ -219,24 +225,55 @@ static void draw_rates(struct terminal *t, const struct live_frame *f)
 			  t->paused ? SCREEN_WARNING : SCREEN_PLAIN, chosen);
 }
 
+/* Why something is missing: the lines above the status, as many as it needs (at least one). */
+struct causes {
+	char text[CAUSES_SIZE];
+	bool is_damage;
+	int lines;
+};
+
+static struct causes causes_of(const struct terminal *t, const struct state *s)
+{
+	const struct trace_unread *unread = &state__summary(s)->unread;
+	size_t width = (size_t)screen__width(t->screen) - 2;
+	struct causes c = { .is_damage = unread->damaged_blocks };
+	struct status of;
+
+	status__of(&of, s);
+	if (c.is_damage)
+		unread__damaged(c.text, unread);
+	else
+		snprintf(c.text, sizeof(c.text), "%s%s%s%s%s",
+			 of.loss_cause ? "most of the loss: " : "",
+			 of.loss_cause ? of.loss_cause : "",
+			 of.loss_cause && *of.missing ? "   " : "",
+			 *of.missing ? "not seen, of all rows: " : "", of.missing);
+	for (const char *rest = c.text; *rest && c.lines < CAUSE_LINES_MAX; c.lines++)
+		rest = lines__rest(rest, lines__fit(rest, width));
+	if (!c.lines)
+		c.lines = 1;
+	return c;
+}
+
+static void draw_causes(struct terminal *t, const struct causes *c, int y)
+{
+	enum screen_style style = c->is_damage ? SCREEN_WARNING : SCREEN_LABEL;
+	size_t width = (size_t)screen__width(t->screen) - 2, fits;
+	const char *rest = c->text;
+
+	for (int i = 0; i < c->lines; i++) {
+		fits = i + 1 < c->lines ? lines__fit(rest, width) : strlen(rest);
+		screen__put(t->screen, y + i, 1, (int)width, style, "%.*s", (int)fits, rest);
+		rest = lines__rest(rest, fits);
+	}
+}
+
 static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 {
-	const struct trace_unread *unread = &state__summary(f->state)->unread;
-	char causes[400];
 	struct status s;
 	int x = 1;
 
 	status__of(&s, f->state);
-	/* The causes have the line above for themselves, however narrow the screen is. */
-	snprintf(causes, sizeof(causes), "%s%s%s%s%s", s.loss_cause ? "most of the loss: " : "",
-		 s.loss_cause ? s.loss_cause : "", s.loss_cause && *s.missing ? "   " : "",
-		 *s.missing ? "not seen, of all rows: " : "", s.missing);
-	if (unread->damaged_blocks)
-		screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_WARNING, "%s",
-			    unread__damaged(causes, unread));
-	else
-		screen__put(t->screen, y - 1, 1, screen__width(t->screen) - 1, SCREEN_LABEL, "%s",
-			    causes);
 	x = put_pair(t, y, x, "coverage", s.coverage, SCREEN_STRONG);
 	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
 	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);
@@ -251,14 +288,21 @@ static void draw_keys(struct terminal *t, const struct live_frame *f, int y)
 			    "PAUSED: p goes on with what is then, q quits; capture goes on");
 		return;
 	}
+	if (t->message_idle && state__summary(f->state)->decisions)
+		t->message_draws = 0;
 	if (t->messages && t->message_draws > 0) {
 		t->message_draws--;
 		screen__put(t->screen, y, 1, 400, SCREEN_WARNING, "%s",
 			    t->message[t->messages - 1]);
 		return;
 	}
-	screen__put(t->screen, y, 1, 400, SCREEN_LABEL,
-		    "q quit   p pause   w window   tab phase   z zoom   arrows scroll   ? help");
+	screen__put(
+		t->screen, y, 1, 400, SCREEN_LABEL, "%s",
+		state__contexts(f->state) > 1
+			? "q quit  p pause  m model  w window  tab phase  z zoom  arrows scroll  "
+			  "? help"
+			: "q quit   p pause   w window   tab phase   z zoom   arrows scroll   "
+			  "? help");
 }
 
 static const struct state_context *shown_context(struct terminal *t, const struct state *s)
@@ -285,6 +329,7 @@ static void terminal_message(void *ctx, const char *line)
 	if (t->message[t->messages])
 		t->messages++;
 	t->message_draws = MESSAGE_DRAWS;
+	t->message_idle = false;
 }
 
 static void take_warnings(struct terminal *t, const struct state *s)
@@ -295,9 +340,11 @@ static void take_warnings(struct terminal *t, const struct state *s)
 	if (m->warnings - t->warnings > STATE_WARNINGS_MAX)
 		t->warnings = m->warnings - STATE_WARNINGS_MAX;
 	for (; t->warnings < m->warnings; t->warnings++) {
-		snprintf(line, sizeof(line), "warning: %s",
-			 m->warning[t->warnings % STATE_WARNINGS_MAX]);
+		const char *warning = m->warning[t->warnings % STATE_WARNINGS_MAX];
+
+		snprintf(line, sizeof(line), "warning: %s", warning);
 		terminal_message(t, line);
+		t->message_idle = !strncmp(warning, IDLE, strlen(IDLE));
 	}
 }
 
@@ -307,6 +354,7 @@ static int terminal_draw(void *ctx, const struct live_frame *f)
 	int width = screen__width(t->screen), height = screen__height(t->screen);
 	const struct state_context *c = shown_context(t, f->state);
 	const struct request_table *requests = state__requests(f->state);
+	struct causes causes;
 	struct page page;
 
 	/* A replay stands still itself: its picture may be looked at from all sides. */
@@ -320,7 +368,8 @@ static int terminal_draw(void *ctx, const struct live_frame *f)
 		screen__show(t->screen);
 		return 0;
 	}
-	page = page__divide(height, c && c->grid ? grid__layers(c->grid) : 0,
+	causes = causes_of(t, f->state);
+	page = page__divide(height - causes.lines + 1, c && c->grid ? grid__layers(c->grid) : 0,
 			    request_table__live(requests) + 3, screen__has_colours(t->screen));
 	draw_title(t, f, c);
 	draw_rates(t, f);
@@ -330,6 +379,7 @@ static int terminal_draw(void *ctx, const struct live_frame *f)
 		terminal__draw_heat(t, f, c, &page);
 		terminal__draw_requests(t, f, page.requests);
 	}
+	draw_causes(t, &causes, height - 2 - causes.lines);
 	draw_status(t, f, height - 2);
 	draw_keys(t, f, height - 1);
 	screen__show(t->screen);

@@ -23,6 +23,7 @@ struct terminal {
 	char *message[MESSAGES_MAX];
 	int messages;
 	int message_draws; /* for which the last one still shows */
+	bool message_idle; /* it says that nothing arrives: gone once something does */
 	uint32_t warnings; /* of the state, taken over as messages */
 };
 
