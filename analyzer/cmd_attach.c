@@ -8,7 +8,8 @@
 #include "analyzer/launch.h"
 #include "analyzer/command_line.h"
 #include "analyzer/feed.h"
-#include "analyzer/view/findings.h"
+#include "analyzer/view/lines.h"
+#include "analyzer/view/servers.h"
 #include "analyzer/view/table.h"
 #include "analyzer/watch.h"
 #include "probe/base/error.h"
@@ -17,7 +18,7 @@ static const struct options_spec spec = {
 	.program = "moeprobe attach",
 	.usage = "[PID]",
 	.help = "Examples:\n"
-		"  moeprobe attach                  list the servers that can be attached to\n"
+		"  moeprobe attach                  list the servers that run here\n"
 		"  sudo moeprobe attach 1234        watch process 1234\n"
 		"  sudo moeprobe attach --port 8080 watch the server on port 8080\n"
 		"  sudo moeprobe attach 1234 --no-tui -d 10 | grep decisions=\n\n"
@@ -30,53 +31,61 @@ static const struct options_spec spec = {
 };
 
 /* The exit code: an empty list is an answer, unless we had no right to look. */
-static int print_candidates(struct findings *f, struct error *e)
+static int print_servers(const struct servers *s, struct error *e)
 {
 	const char *what = NULL, *remedy = NULL;
-	int code = EXIT_OK;
+	size_t refused = servers__refused(s);
 	struct table *table;
 
-	if (findings__candidate_table(&table, f)) {
+	if (servers__table(&table, s)) {
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		return EXIT_FAILED;
 	}
-	findings__obstacle(f, &what, &remedy);
-	if (table__rows(table)) {
-		table__note(table,
-			    "choose one: sudo moeprobe attach PID (or --name NAME, --port PORT)");
-		if (what)
-			table__note(table, "%s; for the whole list: %s", what, remedy);
-		table__print(table, stdout);
-	} else if (what) {
+	servers__obstacle(s, &what, &remedy);
+	if (!table__rows(table) && !refused && what) {
+		table__free(table);
 		error__set(e, EXIT_PERMISSION, EACCES, remedy,
 			   "attach: failed to find a server: %s", what);
-		code = EXIT_PERMISSION;
+		return EXIT_PERMISSION;
+	}
+	if (table__rows(table)) {
+		table__note(table, "cost: what probes take of a decode step, in each thread that "
+				   "computes it");
+		table__note(table,
+			    "choose one: sudo moeprobe attach PID (or --name NAME, --port PORT)");
+		table__print(table, stdout);
 	} else {
 		puts("no server that can be attached to was found");
 	}
 	table__free(table);
-	return code;
+	if (refused) {
+		puts("\nServers that cannot be attached to");
+		servers__print_refused(s, stdout);
+	}
+	if (what)
+		lines__print(stdout, 2, "%s; for the whole list: %s", what, remedy);
+	return EXIT_OK;
 }
 
 static int list(struct options *o, struct error *e)
 {
-	struct feed_sink sink = { .take = findings__take };
-	struct findings *findings = NULL;
+	struct feed_sink sink = { .take = servers__take };
+	struct servers *servers = NULL;
 	struct launch l;
 	int code = EXIT_FAILED;
 
 	if (launch__collector(&l, COLLECTOR_LIST, o, e))
 		return code;
-	if (findings__new(&findings)) {
+	if (servers__new(&servers)) {
 		error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
 		goto out;
 	}
-	sink.ctx = findings;
+	sink.ctx = servers;
 	code = feed__read_all(l.collector, -1, "the list of servers", &sink, NULL, e);
 	if (code == EXIT_OK)
-		code = print_candidates(findings, e);
+		code = print_servers(servers, e);
 out:
-	findings__free(findings);
+	servers__free(servers);
 	launch__free(&l);
 	return code;
 }

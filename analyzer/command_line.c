@@ -10,7 +10,7 @@
 static const struct argp_option all_options[] = {
 	{ "pid", OPTION_PID, "PID", 0, "The server's process", 1 },
 	{ "name", OPTION_NAME, "NAME", 0,
-	  "The server whose command, engine or model has NAME in it", 1 },
+	  "The server whose command or model (name, architecture) has NAME in it", 1 },
 	{ "port", OPTION_PORT, "PORT", 0, "The server that listens on PORT", 1 },
 	{ "duration", OPTION_DURATION, "SEC", 0, "End after SEC seconds (also 2m, 1h)", 2 },
 	{ "output", OPTION_OUTPUT, "FILE", 0, "Write here (mode 0600); - is standard output", 2 },

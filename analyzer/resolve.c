@@ -12,7 +12,7 @@
 #include "analyzer/privilege.h"
 #include "analyzer/feed.h"
 #include "analyzer/spawn.h"
-#include "analyzer/view/findings.h"
+#include "analyzer/view/servers.h"
 #include "probe/base/error.h"
 
 #define PIDS_SHOWN 8
@@ -29,9 +29,9 @@ struct answer {
 /* In the child. */
 static void find(struct answer *a, const struct identity *id, const struct options *o)
 {
-	struct feed_sink sink = { .take = findings__take };
+	struct feed_sink sink = { .take = servers__take };
 	struct collector *collector = NULL;
-	struct findings *findings = NULL;
+	struct servers *servers = NULL;
 	struct error *e = &a->error;
 	const char *what, *remedy;
 	int err;
@@ -41,17 +41,17 @@ static void find(struct answer *a, const struct identity *id, const struct optio
 	if (!err)
 		err = identity__become(id, e);
 	if (!err)
-		err = findings__new(&findings);
-	sink.ctx = findings;
+		err = servers__new(&servers);
+	sink.ctx = servers;
 	if (!err) {
 		a->code = feed__read_all(collector, -1, "the list of servers", &sink, NULL, e);
-		a->found = findings__match(findings, o->name, o->port, a->pid, PIDS_SHOWN);
-		if (findings__obstacle(findings, &what, &remedy)) {
+		a->found = servers__match(servers, o->name, o->port, a->pid, PIDS_SHOWN);
+		if (servers__obstacle(servers, &what, &remedy)) {
 			snprintf(a->obstacle, sizeof(a->obstacle), "%s", what);
 			snprintf(a->remedy, sizeof(a->remedy), "%s", remedy);
 		}
 	}
-	findings__free(findings);
+	servers__free(servers);
 	collector__free(collector);
 }
 
