@@ -12,7 +12,8 @@ static const struct argp_option all_options[] = {
 	{ "name", OPTION_NAME, "NAME", 0,
 	  "The server whose command or model (name, architecture) has NAME in it", 1 },
 	{ "port", OPTION_PORT, "PORT", 0, "The server that listens on PORT", 1 },
-	{ "duration", OPTION_DURATION, "SEC", 0, "End after SEC seconds (also 2m, 1h)", 2 },
+	{ "duration", OPTION_DURATION, "SEC", 0,
+	  "End after SEC seconds (0.001 at least; also 2m, 1h)", 2 },
 	{ "output", OPTION_OUTPUT, "FILE", 0, "Write here (mode 0600); - is standard output", 2 },
 	{ "detail", OPTION_DETAIL, "DETAIL", 0,
 	  "What reaches the file: requests (expert counts a request; the default), routes (expert "
@@ -23,7 +24,8 @@ static const struct argp_option all_options[] = {
 	{ "json", OPTION_JSON, NULL, 0, "Write JSON", 3 },
 	{ "no-tui", OPTION_NO_TUI, NULL, 0, "Plain text once a second, also on a terminal", 3 },
 	{ "max-loss", OPTION_MAX_LOSS, "PERCENT", 0, "Exit with 6 if more was lost", 4 },
-	{ "ring", OPTION_RING, "BYTES", 0, "Size of the kernel's ring (default 16M)", 4 },
+	{ "ring", OPTION_RING, "BYTES", 0,
+	  "Size of the kernel's ring: a power of two from 64K to 16M (default 8M)", 4 },
 	{ "user", OPTION_USER, "NAME", 0,
 	  "As root, become NAME (default: the user of sudo, else nobody)", 4 },
 	{ "help", OPTION_HELP, NULL, 0, "Show this help", -1 },
@@ -94,13 +96,16 @@ int parse__duration(const char *text, double *seconds)
 	const char *suffix;
 	double value;
 
-	if (parse_number(text, &value, &suffix) || value <= 0 || value > 1e9)
+	if (parse_number(text, &value, &suffix))
 		return -EINVAL;
 	for (size_t i = 0; i < sizeof(unit) / sizeof(*unit); i++) {
-		if (!strcmp(suffix, unit[i].suffix)) {
-			*seconds = value * unit[i].factor;
-			return 0;
-		}
+		if (strcmp(suffix, unit[i].suffix) != 0)
+			continue;
+		value *= unit[i].factor;
+		if (value < DURATION_MIN_S || value > DURATION_MAX_S)
+			return -EINVAL;
+		*seconds = value;
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -133,6 +138,17 @@ int parse__bytes(const char *text, uint64_t *out)
 		shift = 10 * (unsigned)(letter - letters + 1);
 	}
 	*out = value << shift;
+	return 0;
+}
+
+int parse__ring(const char *text, uint64_t *out)
+{
+	uint64_t bytes;
+
+	if (parse__bytes(text, &bytes) || bytes < RING_MIN || bytes > RING_MAX ||
+	    bytes & (bytes - 1))
+		return -EINVAL;
+	*out = bytes;
 	return 0;
 }
 
@@ -169,7 +185,7 @@ static error_t parse_speed(struct argp_state *state, const char *arg, double *ou
 	const char *suffix;
 
 	if (parse_number(arg, out, &suffix) || (*suffix && strcmp(suffix, "x") != 0))
-		return bad_value(state, "--speed", arg, "a number");
+		return bad_value(state, "--speed", arg, "a number from 0 (0: at once)");
 	return 0;
 }
 
@@ -228,10 +244,13 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 		o->name = arg;
 		return *arg ? 0 : bad_value(state, "--name", arg, "a name");
 	case OPTION_PORT:
-		return parse__port(arg, &o->port) ? bad_value(state, "--port", arg, "a port") : 0;
+		return parse__port(arg, &o->port)
+			       ? bad_value(state, "--port", arg, "a port from 1 to 65535")
+			       : 0;
 	case OPTION_DURATION:
 		return parse__duration(arg, &o->duration_s)
-			       ? bad_value(state, "-d", arg, "a time in seconds")
+			       ? bad_value(state, "-d", arg,
+					   "a time from 0.001 to 1e9 seconds (90, 1.5, 2m, 1h)")
 			       : 0;
 	case OPTION_OUTPUT:
 		o->output = arg;
@@ -251,11 +270,12 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPTION_MAX_LOSS:
 		return parse__percent(arg, &o->max_loss_percent)
-			       ? bad_value(state, "--max-loss", arg, "a percentage")
+			       ? bad_value(state, "--max-loss", arg, "a percentage from 0 to 100")
 			       : 0;
 	case OPTION_RING:
-		return parse__bytes(arg, &o->ring_bytes)
-			       ? bad_value(state, "--ring", arg, "a size in bytes")
+		return parse__ring(arg, &o->ring_bytes)
+			       ? bad_value(state, "--ring", arg,
+					   "a power of two from 64K to 16M bytes")
 			       : 0;
 	case OPTION_HELP:
 		if (!o->help)

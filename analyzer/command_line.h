@@ -63,14 +63,22 @@ struct options_spec {
 int command_line__parse(const struct options_spec *spec, int argc, char **argv,
 			struct options *out);
 
+/* What the collector takes: a bad value is refused here, in the user's own words. */
+#define DURATION_MIN_S 0.001
+#define DURATION_MAX_S 1e9
+#define RING_MIN (64u << 10)
+#define RING_MAX (16u << 20)
+
 /* The parsers of values: 0 or -EINVAL, @out unchanged on error. */
 int parse__pid(const char *text, pid_t *out);
 int parse__port(const char *text, uint16_t *out);
-/* "10", "1.5", "90s", "2m", "1h"; more than 0 */
+/* "10", "1.5", "90s", "2m", "1h"; DURATION_MIN_S to DURATION_MAX_S */
 int parse__duration(const char *text, double *seconds);
 /* 0 .. 100, an ending "%" is accepted */
 int parse__percent(const char *text, double *out);
 /* "65536", "64K", "16M" */
 int parse__bytes(const char *text, uint64_t *out);
+/* The same, a power of two from RING_MIN to RING_MAX */
+int parse__ring(const char *text, uint64_t *out);
 
 #endif

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "analyzer/command_line.h"
+#include "collector/broker_protocol.h"
 
 static const struct options_spec spec = {
 	.program = "moeprobe test",
@@ -80,6 +81,11 @@ static void test_values(void **unused)
 	assert_int_equal(parse__duration("0x10", &value), -EINVAL);
 	assert_int_equal(parse__duration("1e99", &value), -EINVAL);
 	assert_int_equal(parse__duration("3d", &value), -EINVAL);
+	assert_int_equal(parse__duration("0.0001", &value), -EINVAL);
+	assert_int_equal(parse__duration("1e9h", &value), -EINVAL);
+	assert_float_equal(value, 120, 0);
+	assert_int_equal(parse__duration("0.001", &value), 0);
+	assert_int_equal(parse__duration("1e9s", &value), 0);
 	assert_int_equal(parse__percent("2.5%", &value), 0);
 	assert_float_equal(value, 2.5, 0);
 	assert_int_equal(parse__percent("101", &value), -EINVAL);
@@ -88,6 +94,15 @@ static void test_values(void **unused)
 	assert_int_equal(parse__bytes("16M", &bytes), 0);
 	assert_int_equal(bytes, 16u << 20);
 	assert_int_equal(parse__bytes("16MB", &bytes), -EINVAL);
+	assert_int_equal(parse__ring("12M", &bytes), -EINVAL);
+	assert_int_equal(parse__ring("32K", &bytes), -EINVAL);
+	assert_int_equal(parse__ring("32M", &bytes), -EINVAL);
+	assert_int_equal(bytes, 16u << 20);
+	assert_int_equal(parse__ring("64K", &bytes), 0);
+	assert_int_equal(parse__ring("16M", &bytes), 0);
+	/* The collector says the same. */
+	assert_int_equal(RING_MIN, BROKER_RING_MIN);
+	assert_int_equal(RING_MAX, BROKER_RING_MAX);
 	assert_int_equal(parse__bytes("99999999999999999999", &bytes), -EINVAL);
 }
 
