@@ -8,6 +8,7 @@
 #include "analyzer/launch.h"
 #include "analyzer/command_line.h"
 #include "analyzer/feed.h"
+#include "analyzer/standard_output.h"
 #include "analyzer/view/lines.h"
 #include "analyzer/view/servers.h"
 #include "analyzer/view/table.h"
@@ -64,7 +65,7 @@ static int print_servers(const struct servers *s, struct error *e)
 	}
 	if (what)
 		lines__print(stdout, 2, "%s; for the whole list: %s", what, remedy);
-	return EXIT_OK;
+	return standard_output__flush("attach", e) ? EXIT_FAILED : EXIT_OK;
 }
 
 static int list(struct options *o, struct error *e)

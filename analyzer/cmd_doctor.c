@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "analyzer/command.h"
 #include "analyzer/interrupt.h"
 #include "analyzer/launch.h"
 #include "analyzer/command_line.h"
 #include "analyzer/feed.h"
+#include "analyzer/standard_output.h"
 #include "analyzer/view/findings.h"
 #include "analyzer/view/table.h"
 #include "probe/base/error.h"
@@ -29,22 +29,16 @@ static const struct options_spec spec = {
 	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_JSON, OPTION_USER, 0 },
 };
 
-static int failed(struct error *e, int err)
-{
-	return error__set(e, EXIT_FAILED, -err, NULL, "doctor: failed to print: %s",
-			  strerror(-err));
-}
-
 static int print_text(const struct findings *f, struct error *e)
 {
 	struct table *table;
 	int err = findings__doctor_table(&table, f);
 
 	if (err)
-		return failed(e, err);
+		return error__set(e, EXIT_FAILED, -err, NULL, "out of memory");
 	table__print(table, stdout);
 	table__free(table);
-	return fflush(stdout) ? failed(e, -errno) : 0;
+	return standard_output__flush("doctor", e);
 }
 
 static int print_json(const struct findings *f, int code, struct error *e)
@@ -62,7 +56,8 @@ static int print_json(const struct findings *f, int code, struct error *e)
 		table__free(table);
 	}
 	json_object_put(o);
-	return err ? failed(e, err) : 0;
+	return err ? error__set(e, EXIT_FAILED, -err, NULL, "out of memory")
+		   : standard_output__flush("doctor", e);
 }
 
 /* What was found comes before the collector's last word, which is what stands in the way; JSON

@@ -2,12 +2,12 @@
 /* moeprobe dump: every record of a recording, a line each. */
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "analyzer/command.h"
 #include "analyzer/launch.h"
 #include "analyzer/command_line.h"
 #include "analyzer/feed.h"
+#include "analyzer/standard_output.h"
 #include "analyzer/view/json.h"
 #include "analyzer/view/unread.h"
 #include "collector/trace/reader.h"
@@ -44,8 +44,7 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 		return 0;
 	if (err == -EIO && errno)
 		err = -errno;
-	return error__set(e, EXIT_FAILED, -err, NULL, "dump: failed to write 'standard output': %s",
-			  strerror(-err));
+	return standard_output__failed("dump", err, e);
 }
 
 static int dump(const struct options *o, const struct launch *l, struct error *e)

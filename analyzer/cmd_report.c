@@ -7,6 +7,7 @@
 #include "analyzer/launch.h"
 #include "analyzer/command_line.h"
 #include "analyzer/feed.h"
+#include "analyzer/standard_output.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/report.h"
 #include "analyzer/view/status.h"
@@ -45,9 +46,10 @@ static int print(const struct state *s, const struct options *o, struct error *e
 	else if (!err)
 		report__print(report, stdout);
 	report__free(report);
-	if (!err && fflush(stdout))
-		err = -errno;
-	return err ? error__set(e, EXIT_FAILED, -err, NULL, "report: failed to print") : 0;
+	if (err == -ENOMEM)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "out of memory");
+	return err ? standard_output__failed("report", err, e)
+		   : standard_output__flush("report", e);
 }
 
 /* What precedes a damage is good data: it is reported, then the damage is. */

@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <stdint.h>
-#include <string.h>
 #include <time.h>
 
 #include "analyzer/interrupt.h"
 #include "analyzer/feed.h"
 #include "analyzer/spawn.h"
+#include "analyzer/standard_output.h"
 #include "analyzer/state/state.h"
 #include "analyzer/view/live_view.h"
 #include "probe/base/error.h"
@@ -45,9 +45,7 @@ static int draw(struct live *l, struct error *e)
 	int err;
 
 	err = l->o->view->draw(l->view, &f);
-	return err ? error__set(e, EXIT_FAILED, -err, NULL,
-				"view: failed to write 'standard output': %s", strerror(-err))
-		   : 0;
+	return err ? standard_output__failed("view", err, e) : 0;
 }
 
 static bool is_paced(const struct live *l)

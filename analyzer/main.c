@@ -6,6 +6,7 @@
 
 #include "analyzer/command.h"
 #include "analyzer/command_line.h"
+#include "analyzer/standard_output.h"
 #include "probe/base/error.h"
 
 static const char examples[] =
@@ -70,13 +71,10 @@ int main(int argc, char **argv)
 
 	setlocale(LC_CTYPE, "");
 	code = run(argc, argv, &e);
-	if (error__is_set(&e)) {
-		error__print(&e, "moeprobe", stderr);
-		code = e.exit;
-	}
-	if (fflush(stdout) && code == EXIT_OK) {
-		fprintf(stderr, "moeprobe: failed to write standard output\n");
-		code = EXIT_FAILED;
-	}
-	return code;
+	if (code == EXIT_OK && !error__is_set(&e))
+		standard_output__flush("output", &e);
+	if (!error__is_set(&e))
+		return code;
+	error__print(&e, "moeprobe", stderr);
+	return e.exit;
 }

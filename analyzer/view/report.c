@@ -58,8 +58,9 @@ int report__print_json(const struct report *r, FILE *out)
 		json_object_object_add(o, table__name(r->table[i]), table__json(r->table[i]));
 	text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
 							 JSON_C_TO_STRING_NOSLASHESCAPE);
+	errno = 0;
 	if (text)
-		err = fprintf(out, "%s\n", text) < 0 ? -EIO : 0;
+		err = fprintf(out, "%s\n", text) >= 0 ? 0 : errno ? -errno : -EIO;
 	json_object_put(o);
 	return err;
 }
