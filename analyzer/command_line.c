@@ -189,6 +189,13 @@ static error_t parse_speed(struct argp_state *state, const char *arg, double *ou
 	return 0;
 }
 
+static error_t parse_ring(struct argp_state *state, const char *arg, uint64_t *out)
+{
+	if (!parse__ring(arg, out))
+		return 0;
+	return bad_value(state, "--ring", arg, "a power of two from 64K to 16M bytes");
+}
+
 static error_t parse_operand(struct argp_state *state, char *arg)
 {
 	struct parse *p = state->input;
@@ -273,10 +280,7 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 			       ? bad_value(state, "--max-loss", arg, "a percentage from 0 to 100")
 			       : 0;
 	case OPTION_RING:
-		return parse__ring(arg, &o->ring_bytes)
-			       ? bad_value(state, "--ring", arg,
-					   "a power of two from 64K to 16M bytes")
-			       : 0;
+		return parse_ring(state, arg, &o->ring_bytes);
 	case OPTION_HELP:
 		if (!o->help)
 			argp_state_help(state, stdout,
