@@ -158,6 +158,17 @@ def test_flipped_bits(tmp_path: Path, good: Path) -> None:
         one_line(done)
 
 
+@pytest.mark.parametrize("arguments", [("report",), ("report", "--json"), ("dump",),
+                                       ("top", "--no-tui"), ("report", "--help")])
+def test_full_output(good: Path, arguments: tuple[str, ...]) -> None:
+    """Standard output that cannot be written is named, with the reason, everywhere."""
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([str(MOEPROBE), *arguments, str(good)], check=False, stdout=full,
+                              stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "failed to write 'standard output': No space left on device" in done.stderr
+
+
 def test_pipe_reader_goes(good: Path) -> None:
     """`moeprobe dump | head -1` ends without a word."""
     done = subprocess.run(["bash", "-c", f"{MOEPROBE} dump {good} | head -1"],

@@ -96,4 +96,5 @@ def test_max_loss_ends_with_6(olmoe_server: Server, tmp_path: Path) -> None:
     assert done.code == 6, done.err
     assert "--max-loss (mostly " in done.err and "ring full" in done.err, done.err
     assert "larger --ring" in done.err, done.err
+    assert "recorded " in done.out and "not all" not in done.out, done.out
     assert olmoe_server.still_serves()

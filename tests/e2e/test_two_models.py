@@ -47,7 +47,7 @@ def test_two_models_in_one_process(tmp_path: Path, capsys: pytest.CaptureFixture
                 server.wait_idle()
             assert record.stop().code == 0
         listed = moeprobe("attach")
-        assert str(one.pid) in listed.out
+        assert "Servers found" in listed.out and f"  {one.pid} " in listed.out, listed.out
     whole = read(file)
     assert whole.complete
     check_totals(Picture(whole))
