@@ -96,5 +96,5 @@ def test_max_loss_ends_with_6(olmoe_server: Server, tmp_path: Path) -> None:
     assert done.code == 6, done.err
     assert "--max-loss (mostly " in done.err and "ring full" in done.err, done.err
     assert "larger --ring" in done.err, done.err
-    assert "recorded " in done.out and "not all" not in done.out, done.out
+    assert "recorded " in done.err and "not all" not in done.err, done.err
     assert olmoe_server.still_serves()
