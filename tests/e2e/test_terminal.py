@@ -115,6 +115,17 @@ def test_keys(shared_server: Server) -> None:
         assert "EXIT=0" in one.shows("EXIT=")
 
 
+def test_idle_warning_goes_away(shared_server: Server) -> None:
+    """It takes the line of the keys until routes arrive, and no longer."""
+    with terminal(100, 30, "attach", shared_server.pid) as one:
+        one.shows("warning: idle: no router result yet")
+        perform(shared_server, Ask(TEXT, "no longer idle", 8, seed=1))
+        screen = one.shows(r"(done|decode) +\d")
+        assert "q quit" in screen and "warning: idle" not in screen, screen
+        one.press("q")
+        one.shows("EXIT=0")
+
+
 def test_pause_stands_still(shared_server: Server) -> None:
     """Whatever comes and whatever is pressed: the picture changes when the pause ends."""
     with terminal(100, 30, "attach", shared_server.pid) as one:
