@@ -90,6 +90,9 @@ def test_no_known_engine(sleeper: int, tmp_path: Path) -> None:
 
 def test_dense_model(dense_server: Server, tmp_path: Path) -> None:
     refused(record(dense_server.pid, tmp_path / "r"), 5, "expert")
+    servers, apart = moeprobe("attach").out.split("cannot be attached to\n")
+    assert f"  {dense_server.pid} " not in servers, servers
+    assert f"  {dense_server.pid}, " in apart and "expert" in apart, apart
     assert dense_server.still_serves()
 
 
@@ -280,6 +283,7 @@ def test_whoever_is_killed_takes_the_probes_along(olmoe_server: Server, tmp_path
         wait_until(lambda: not existing(held), "kernel objects are left", KERNEL_SECONDS)
         if victim != "moeprobe":
             assert one.process.returncode == 1, one.said
+            assert (victim == "reader") == ("until the stream broke off" in one.said), one.said
             assert len([line for line in one.said.splitlines()
                         if line.startswith("moeprobe")]) >= 1, one.said
     assert read(tmp_path / "r.moeprobe").records
