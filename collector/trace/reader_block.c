@@ -8,9 +8,12 @@
 #include <unistd.h>
 #include <zlib.h>
 
-/* Headers that look right and lead nowhere: more of them than chance makes, and their announced
- * bytes are not summed any more. Bounds what a hostile file costs. */
-#define FALSE_STARTS_MAX 64
+/*
+ * Bytes summed in vain, for blocks whose announced size leads nowhere: more than damage makes.
+ * From then on only what has a block or the end of the file behind it is summed, and if that fails
+ * it is lost whole: each byte is summed twice at most, whatever a hostile file announces.
+ */
+#define VAIN_BYTES_MAX (256u << 20)
 
 static ssize_t source_read(struct trace_reader *r, uint8_t *to, size_t n)
 {
@@ -153,6 +156,24 @@ static bool checksum_holds(const struct trace_reader *r, size_t at,
 	return crc32(crc, bytes + h->size, h->stored_bytes) == h->crc;
 }
 
+/* 1: the stream ends just at @at in the input, or a block seems to begin there; 0: neither. */
+static int fits_end_or_block(struct trace_reader *r, size_t at)
+{
+	struct trace_block_header h;
+	int got = trace_reader__fill(r, at + sizeof(h));
+
+	if (got <= 0)
+		return got ? got : r->input.size == at;
+	memcpy(&h, r->input.data + at, sizeof(h));
+	return h.magic == TRACE_BLOCK_MAGIC && has_possible_size(&h);
+}
+
+/* 1: to sum the block that ends at @end in the input is worth it; 0; or the error. */
+static int is_worth_summing(struct trace_reader *r, size_t end)
+{
+	return r->vain_bytes <= VAIN_BYTES_MAX ? 1 : fits_end_or_block(r, end);
+}
+
 /*
  * Take in the next block. 1; 0: the stream ends here; -EAGAIN; or the error. What a damaged or
  * cut one announces is its size in *@announced, @intact if that can be trusted; 0: nothing is.
@@ -177,7 +198,10 @@ static int read_block(struct trace_reader *r, size_t *announced, bool *intact)
 	got = trace_reader__fill(r, *announced);
 	if (got <= 0)
 		return got ? got : trace_reader__cut_off(r, "a block");
-	*intact = checksum_holds(r, 0, &h);
+	got = is_worth_summing(r, *announced);
+	if (got < 0)
+		return got;
+	*intact = got && checksum_holds(r, 0, &h);
 	if (!*intact)
 		return damaged(r, r->at, "block fails its checksum");
 	got = block_decode(r, &h, r->input.data + h.size);
@@ -203,45 +227,38 @@ static void lose(struct trace_reader *r, size_t n)
 	r->unread.damaged_bytes += n;
 }
 
-/* 1: the stream ends just at @at in the input, or a block seems to begin there; 0: neither. */
-static int fits_end_or_block(struct trace_reader *r, size_t at)
-{
-	struct trace_block_header h;
-	int got = trace_reader__fill(r, at + sizeof(h));
-
-	if (got <= 0)
-		return got ? got : r->input.size == at;
-	memcpy(&h, r->input.data + at, sizeof(h));
-	return h.magic == TRACE_BLOCK_MAGIC && has_possible_size(&h);
-}
-
-/* 1: a whole block whose checksum holds begins at @at in the input, where its magic is. */
+/* 1: a whole block whose checksum holds begins at @at in the input, where its magic is, or one that
+ * can be lost whole if it does not. */
 static int is_block(struct trace_reader *r, size_t at)
 {
 	struct trace_block_header h;
 	int got = trace_reader__fill(r, at + sizeof(h));
+	size_t size;
 
 	if (got <= 0)
 		return got;
 	memcpy(&h, r->input.data + at, sizeof(h));
 	if (!has_possible_size(&h))
 		return 0;
-	got = trace_reader__fill(r, at + h.size + h.stored_bytes);
+	size = (size_t)h.size + h.stored_bytes;
+	got = trace_reader__fill(r, at + size);
 	if (got <= 0)
 		return got;
+	if (r->vain_bytes > VAIN_BYTES_MAX)
+		return fits_end_or_block(r, at + size);
 	if (checksum_holds(r, at, &h))
 		return 1;
-	r->false_starts++;
+	r->vain_bytes += size;
 	return 0;
 }
 
-/* Lose all before the next whole block. 1; 0: none follows, and all is lost; or the error. */
+/* Lose all before the next block. 1; 0: none follows, and all is lost; or the error. */
 static int search_block(struct trace_reader *r)
 {
 	static const uint32_t magic = TRACE_BLOCK_MAGIC;
 	const size_t ahead = 64u << 10, most = 1u << 20;
 	const uint8_t *found;
-	size_t at = 1;
+	size_t at = 1, look;
 	int more, got;
 
 	for (;;) {
@@ -250,10 +267,10 @@ static int search_block(struct trace_reader *r)
 			more = trace_reader__fill(r, at + ahead);
 		if (more < 0)
 			return more;
-		found = NULL;
-		if (r->false_starts < FALSE_STARTS_MAX && r->input.size > at)
-			found = memmem(r->input.data + at, r->input.size - at, &magic,
-				       sizeof(magic));
+		look = r->input.size > at ? r->input.size - at : 0;
+		if (look > ahead)
+			look = ahead;
+		found = look ? memmem(r->input.data + at, look, &magic, sizeof(magic)) : NULL;
 		if (found) {
 			at = (size_t)(found - r->input.data);
 			got = is_block(r, at);
@@ -263,7 +280,7 @@ static int search_block(struct trace_reader *r)
 				return got;
 			at++;
 		} else if (more) {
-			at = r->input.size - sizeof(magic) + 1; /* its end may cut a magic */
+			at += look - sizeof(magic) + 1; /* its end may cut a magic */
 		} else {
 			lose(r, r->input.size);
 			return 0;
@@ -290,7 +307,7 @@ static int pass_over(struct trace_reader *r, size_t announced, bool intact)
 	error__clear(&r->error);
 	if (!got && announced && first.errnum != ENODATA) {
 		got = fits_end_or_block(r, announced);
-		r->false_starts += !got;
+		r->vain_bytes += got ? 0 : announced;
 	}
 	if (got > 0)
 		lose(r, announced);

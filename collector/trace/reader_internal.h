@@ -41,7 +41,7 @@ struct trace_reader {
 	 * up to 16 MiB, ever come, and its writer is broken or no writer of ours.
 	 */
 	bool can_search;
-	unsigned false_starts;
+	uint64_t vain_bytes; /* summed for blocks that were none */
 	struct error damage; /* the first: said when all else was read */
 
 	bool complete;

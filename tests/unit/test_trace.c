@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -419,12 +420,125 @@ static void test_non_blocking(void **state)
 	free(bytes);
 }
 
+/* --- large files ---------------------------------------------------------------------------- */
+
+#define UNKNOWN_TYPE 20
+
+/* A file of @blocks blocks that take @size bytes each, one record of a later version in each. */
+static uint8_t *blocks_make(size_t blocks, uint32_t size, size_t *total)
+{
+	struct trace_block_header h = {
+		.magic = TRACE_BLOCK_MAGIC,
+		.size = sizeof(h),
+		.stored_bytes = size - sizeof(h),
+		.decoded_bytes = size - sizeof(h),
+		.records = 1,
+	};
+	struct trace_record record = {
+		.type = UNKNOWN_TYPE,
+		.fixed = sizeof(record),
+		.size = h.decoded_bytes,
+	};
+	uint8_t *bytes = stream_bytes(TRACE_CODEC_NONE, 1, total), *at;
+
+	*total = sizeof(struct trace_file_header) + blocks * size;
+	bytes = realloc(bytes, *total);
+	assert_non_null(bytes);
+	at = bytes + sizeof(struct trace_file_header);
+	memset(at, 0, size);
+	memcpy(at, &h, sizeof(h));
+	memcpy(at + sizeof(h), &record, sizeof(record));
+	h.crc = (uint32_t)crc32(0, at, size);
+	memcpy(at, &h, sizeof(h));
+	for (size_t i = 1; i < blocks; i++)
+		memcpy(at + i * size, at, size);
+	return bytes;
+}
+
+/* How many records were read, all of a later version. */
+static uint64_t count_unknown(const uint8_t *bytes, size_t size, uint64_t *damaged)
+{
+	struct trace_item item;
+	struct trace_reader *r;
+	struct error e = { 0 };
+	uint64_t n;
+
+	assert_int_equal(trace_reader__open_memory(&r, bytes, size, "FILE", &e), 0);
+	assert_int_equal(trace_reader__next(r, &item, &e), -EBADMSG);
+	n = trace_reader__unread(r)->records;
+	*damaged = trace_reader__unread(r)->damaged_blocks;
+	trace_reader__free(r);
+	return n;
+}
+
+/* However many blocks are damaged, and whatever was summed in vain for them, all others are read.
+ */
+static void test_many_damaged(void **state)
+{
+	static const struct {
+		uint32_t size, flipped; /* of a block; in its stored_bytes */
+	} cases[] = { { 4104, 1u << 16 }, { 65544, 1u << 23 } };
+	const size_t blocks = 1000, every = 5,
+		     stored = offsetof(struct trace_block_header, stored_bytes);
+	uint64_t damaged;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		size_t total;
+		uint8_t *bytes = blocks_make(blocks, cases[i].size, &total);
+
+		for (size_t n = 2; n < blocks; n += every) {
+			uint8_t *at = bytes + sizeof(struct trace_file_header) + n * cases[i].size;
+			uint32_t value;
+
+			memcpy(&value, at + stored, sizeof(value));
+			value ^= cases[i].flipped;
+			memcpy(at + stored, &value, sizeof(value));
+		}
+		assert_int_equal(count_unknown(bytes, total, &damaged), blocks - blocks / every);
+		assert_int_equal(damaged, blocks / every);
+		free(bytes);
+	}
+}
+
+/* 60 MB of headers, each of which announces nearly 16 MiB that end at another header or beside. */
+static void test_nothing_but_headers(void **state)
+{
+	const size_t header = 16; /* as far as it is looked at: the next may begin there */
+	const clock_t most =
+		30 * CLOCKS_PER_SEC; /* with sanitizers; hours if it were not bounded */
+	uint64_t damaged;
+	size_t total;
+
+	for (uint32_t beside = 0; beside < 2; beside++) {
+		struct trace_block_header h = {
+			.magic = TRACE_BLOCK_MAGIC,
+			.size = sizeof(h),
+			.stored_bytes = (15u << 20) + 8 + beside * 4,
+			.decoded_bytes = 8,
+		};
+		uint8_t *bytes = blocks_make(1, 60u << 20, &total);
+		clock_t begin = clock();
+
+		for (size_t at = sizeof(struct trace_file_header); at + header <= total;
+		     at += header)
+			memcpy(bytes + at, &h, header);
+		assert_int_equal(count_unknown(bytes, total, &damaged), 0);
+		assert_true(damaged > 0);
+		assert_true(clock() - begin < most);
+		free(bytes);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_types),
-		cmocka_unit_test(test_every_truncation), cmocka_unit_test(test_every_flipped_bit),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_types),
+		cmocka_unit_test(test_every_truncation),
+		cmocka_unit_test(test_every_flipped_bit),
 		cmocka_unit_test(test_non_blocking),
+		cmocka_unit_test(test_many_damaged),
+		cmocka_unit_test(test_nothing_but_headers),
 	};
 
 	return cmocka_run_group_tests_name("trace", tests, samples_make, NULL);
