@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/bpf.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
@@ -47,10 +48,14 @@ struct rule {
 			__VA_ARGS__ \
 		} \
 	}
-/* Argument @number is @value; or its bits of @mask are. */
+/* Argument @number is @value; is not above it; or its bits of @mask are. */
 #define IS(number, value) \
 	{ \
 		.arg = number, .op = SCMP_CMP_EQ, .datum_a = value \
+	}
+#define AT_MOST(number, value) \
+	{ \
+		.arg = number, .op = SCMP_CMP_LE, .datum_a = value \
 	}
 #define BITS(number, mask, value) \
 	{ \
@@ -67,7 +72,12 @@ static const struct rule allowed[] = {
 	CALL(close),
 	CALL(dup),
 	CALL(fstat),
-	CALL_IF(newfstatat, BITS(3, AT_EMPTY_PATH, AT_EMPTY_PATH)), /* how libc does fstat() */
+	/*
+	 * How libc does fstat(). The path cannot be seen from here, and AT_EMPTY_PATH permits an
+	 * empty one, but does not demand it: what an absolute path names can be looked at, not
+	 * opened, with nobody's rights. Not what lies below the working directory.
+	 */
+	CALL_IF(newfstatat, IS(3, AT_EMPTY_PATH), AT_MOST(0, INT_MAX)),
 	CALL(getdents64),
 	CALL_IF(fcntl, IS(1, F_GETFD)),
 	CALL_IF(fcntl, IS(1, F_SETFD)),
