@@ -47,6 +47,9 @@ struct loss_news loss__take(struct loss *l, const struct mp_counters *now,
 		loss__add(l, cause_of(site[i].program), dropped, rows);
 		loss__add_invalid(l, TRACE_INVALID_FAULT, fault);
 		loss__add_invalid(l, TRACE_INVALID_SHAPE, shape);
+		/* No news: it may be any multiplication, and then coverage misses nothing. */
+		loss__add_invalid(l, TRACE_INVALID_UNREADABLE,
+				  now[i].unreadable - before->unreadable);
 		if (site[i].program == MP_PROGRAM_ROUTE) {
 			news.route_rows += rows;
 			news.invalid_captures += fault + shape;

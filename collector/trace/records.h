@@ -265,7 +265,8 @@ struct trace_loss {
 	X(6, ROW, "row with an impossible position, sequence or flag") \
 	X(7, ROW_COUNT, "layer with another number of rows than its step") \
 	X(8, IDENTITY, "request description failed its check") \
-	X(9, WARM_UP, "rows of a warm-up or of no request, dropped")
+	X(9, WARM_UP, "rows of a warm-up or of no request, dropped") \
+	X(10, UNREADABLE, "what may have been a router's result could not be read")
 
 enum trace_invalid_cause {
 #define X(id, name, text) TRACE_INVALID_##name = (id),

@@ -53,7 +53,7 @@ class Outcome:
     refused: int = 0      # results whose rows the kernel program could not read
     known: bool = True    # the request keeps its task
     doubted: bool = False # nothing else from the first capture on: the layout is refused
-    unseen: bool = False    # nothing shows that there was a result
+    unseen: bool = False    # nothing shows that it was a result
     plausible: bool = False # alone it is absurd only against what was there before
 
 
@@ -86,7 +86,7 @@ OUTCOMES = {
     "stride-huge": router("shape"),
     "data-unmapped": router("fault"),
     "weights-unmapped": router("fault"),
-    "tensor-unmapped": Outcome(unseen=True), # it may be any multiplication
+    "tensor-unmapped": Outcome("unreadable", LAYERS, unseen=True), # or any multiplication
     "tensor-kernel": router("fault"),
     "name-unterminated": router("shape", doubted=True),
     "layer-huge": router("shape", doubted=True),

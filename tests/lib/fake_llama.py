@@ -32,7 +32,7 @@ DECISIONS = ROWS * (LAYERS - 1) + 1  # of a step: in the last layer only rows wi
 HITS = LAYERS * THREADS + 4  # of a step: layers x threads, rows, two lines, a queued task
 MUL = LAYERS * THREADS
 INVALIDS = ("unknown", "fault", "shape", "expert_range", "expert_repeated", "weight", "row",
-            "row_count", "identity", "warm_up")
+            "row_count", "identity", "warm_up", "unreadable")
 
 
 def scenarios() -> list[str]:

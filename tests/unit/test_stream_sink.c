@@ -349,7 +349,7 @@ static void test_kernel_losses(void **state)
 				   { .program = MP_PROGRAM_ROWS },
 				   { .program = MP_PROGRAM_LINE } };
 	struct mp_counters now[3] = {
-		{ .dropped = 2, .dropped_rows = 9, .fault = 1 },
+		{ .dropped = 2, .dropped_rows = 9, .fault = 1, .unreadable = 3 },
 		{ .dropped = 1, .dropped_rows = 4, .shape = 5 },
 		{ .dropped = 7 },
 	};
@@ -361,9 +361,12 @@ static void test_kernel_losses(void **state)
 	assert_int_equal(news.invalid_captures, 1);
 	now[0].dropped_rows = 12;
 	now[0].dropped = 3;
+	now[0].unreadable = 4;
 	news = loss__take(&l, now, site, 3);
 	assert_int_equal(news.route_rows, 3);
 	assert_int_equal(news.steps, 0);
+	assert_int_equal(news.invalid_captures, 0);
+	assert_int_equal(l.invalid[TRACE_INVALID_UNREADABLE], 4);
 	assert_int_equal(l.count[TRACE_LOSS_RING_ROUTES], 3);
 	assert_int_equal(l.rows[TRACE_LOSS_RING_ROUTES], 12);
 	assert_int_equal(l.count[TRACE_LOSS_RING_ROWS], 1);
@@ -372,7 +375,7 @@ static void test_kernel_losses(void **state)
 	assert_int_equal(l.invalid[TRACE_INVALID_FAULT], 1);
 	assert_int_equal(l.invalid[TRACE_INVALID_SHAPE], 5);
 	assert_int_equal(l.total, 11);
-	assert_int_equal(l.total_invalid, 6);
+	assert_int_equal(l.total_invalid, 10);
 	loss__add(&l, 0, 1, 1);
 	loss__add(&l, 99, 1, 1);
 	loss__add_invalid(&l, 99, 1);
