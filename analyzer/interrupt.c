@@ -6,8 +6,7 @@
 #include <stddef.h>
 #include <time.h>
 
-static const int caught[] = { SIGINT, SIGTERM, SIGHUP };
-#define CAUGHT (sizeof(caught) / sizeof(*caught))
+static sigset_t caught;
 
 static volatile sig_atomic_t count;
 static volatile sig_atomic_t seen; /* by the last poll */
@@ -19,12 +18,18 @@ static void on_signal(int number)
 
 void interrupt__catch(void)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	static const int wanted[] = { SIGINT, SIGTERM, SIGHUP };
+	const struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction now;
 
-	for (size_t i = 0; i < CAUGHT; i++)
-		sigaction(caught[i], &action, NULL);
-	action.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &action, NULL);
+	sigemptyset(&caught);
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) {
+		if (sigaction(wanted[i], NULL, &now) || now.sa_handler == SIG_IGN)
+			continue;
+		sigaction(wanted[i], &action, NULL);
+		sigaddset(&caught, wanted[i]);
+	}
+	signal(SIGPIPE, SIG_IGN);
 }
 
 int interrupt__count(void)
@@ -35,14 +40,11 @@ int interrupt__count(void)
 int interrupt__poll(struct pollfd *p, nfds_t n, int timeout_ms)
 {
 	struct timespec t = { timeout_ms / 1000, (timeout_ms % 1000) * 1000000L };
-	sigset_t block, before;
+	sigset_t before;
 	int got = -1;
 
 	/* Signals are let in only while we wait, so none can slip in between check and wait. */
-	sigemptyset(&block);
-	for (size_t i = 0; i < CAUGHT; i++)
-		sigaddset(&block, caught[i]);
-	sigprocmask(SIG_BLOCK, &block, &before);
+	sigprocmask(SIG_BLOCK, &caught, &before);
 	if (seen == count)
 		got = ppoll(p, n, timeout_ms < 0 ? NULL : &t, &before);
 	seen = count;

@@ -5,7 +5,8 @@
 
 #include <poll.h>
 
-/* Count SIGINT, SIGTERM and SIGHUP from now on; ignore SIGPIPE (writes fail by name instead). */
+/* Count SIGINT, SIGTERM and SIGHUP from now on, but for those that whoever started us had ignored
+ * (nohup; a shell's background job); ignore SIGPIPE (writes fail by name instead). */
 void interrupt__catch(void);
 /* How many came. */
 int interrupt__count(void);

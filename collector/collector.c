@@ -109,14 +109,31 @@ static void on_stop(int number)
 	alarm(GRACE_SECONDS);
 }
 
-static void catch_stops(void (*handler)(int))
+static const int stop_signals[] = { SIGINT, SIGTERM, SIGHUP };
+#define STOP_SIGNALS (sizeof(stop_signals) / sizeof(*stop_signals))
+
+/* What whoever started us had ignored (nohup) stays ignored, but for what ends the reader. */
+static sigset_t choose_stops(void)
+{
+	struct sigaction now;
+	sigset_t stops;
+
+	sigemptyset(&stops);
+	for (size_t i = 0; i < STOP_SIGNALS; i++)
+		if (stop_signals[i] == SIGTERM || sigaction(stop_signals[i], NULL, &now) ||
+		    now.sa_handler != SIG_IGN)
+			sigaddset(&stops, stop_signals[i]);
+	return stops;
+}
+
+static void catch_stops(const sigset_t *stops, void (*handler)(int))
 {
 	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
 
 	sigemptyset(&action.sa_mask);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	for (size_t i = 0; i < STOP_SIGNALS; i++)
+		if (sigismember(stops, stop_signals[i]))
+			sigaction(stop_signals[i], &action, NULL);
 	action.sa_handler = on_grace_over;
 	sigaction(SIGALRM, &action, NULL);
 }
@@ -163,7 +180,8 @@ static int wait_for_reader(struct error *e)
 
 static int split(struct collector *c, struct broker **b, struct error *e)
 {
-	sigset_t stops, before;
+	const sigset_t stops = choose_stops();
+	sigset_t before;
 	int ends[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
@@ -173,10 +191,6 @@ static int split(struct collector *c, struct broker **b, struct error *e)
 	}
 	/* Blocked across the fork: the reader takes them from a descriptor, the broker passes them
 	 * on once it knows to whom. */
-	sigemptyset(&stops);
-	sigaddset(&stops, SIGINT);
-	sigaddset(&stops, SIGTERM);
-	sigaddset(&stops, SIGHUP);
 	sigprocmask(SIG_BLOCK, &stops, &before);
 	reader_pid = fork();
 	if (reader_pid < 0) {
@@ -196,7 +210,7 @@ static int split(struct collector *c, struct broker **b, struct error *e)
 	}
 	close(ends[1]);
 	leave_stream(c);
-	catch_stops(on_stop);
+	catch_stops(&stops, on_stop);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (!c->o->list)
 		broker__expect(*b, c->o->ring_bytes);

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from lib.moeprobe import MOEPROBE, moeprobe, wait_until
+from lib.moeprobe import MOEPROBE, children_of, moeprobe, wait_until
+from lib.recording import STOPS, read
 from lib.server import Server
 
 pytestmark = pytest.mark.root
@@ -22,6 +24,20 @@ def test_new_file_is_the_users(shared_server: Server, tmp_path: Path) -> None:
     assert (status.st_uid, status.st_mode & 0o777) == (65534, 0o600)
     assert file.read_bytes()[:8] == b"moeprobe"
     assert os.listdir(tmp_path) == ["a.moe"]
+
+
+def test_recording_survives_a_logout(shared_server: Server, tmp_path: Path) -> None:
+    """Under nohup, what a terminal's end sends to all of us ends nothing: it runs for its time."""
+    file = tmp_path / "a.moe"
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(
+            ["nohup", str(MOEPROBE), "record", str(shared_server.pid), "-o", str(file), "-d", "2"],
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) as one:
+        wait_until(file.exists, "nothing recorded", poke=shared_server.still_serves)
+        for pid in children_of(one.pid):
+            os.kill(pid, signal.SIGHUP)
+        assert one.wait(30) == 0
+    end = read(file).one("end")
+    assert STOPS[end.fields["stop"]] == "duration"
 
 
 def test_recording_survives_a_wrong_pid(tmp_path: Path) -> None:

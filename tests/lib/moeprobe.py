@@ -21,6 +21,9 @@ ATTACH_SECONDS = 20.0
 # took more than ten seconds on a machine with five times as much to do as it has processors.
 KERNEL_SECONDS = 60.0
 
+# A shell starts its background jobs with SIGINT ignored, and what we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @dataclass
 class Finished:
