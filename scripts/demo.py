@@ -1,8 +1,10 @@
 """The second half of `make demo`: a real server under a little load, and moeprobe on it."""
 from __future__ import annotations
 
+import http.client
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from tests.models.make_model import Shape, make_model  # noqa: E402
 
 SECONDS_WITHOUT_TERMINAL = 20
 CLIENTS = 3
+INTERRUPTED = 128 + signal.SIGINT  # before there was a picture
 PROMPTS = [
     "Write a function that sorts a list of numbers.",
     "What is the capital of France, and why?",
@@ -36,7 +39,7 @@ def ask(server: Server, stop: threading.Event, first: int) -> None:
             server.ask("/v1/chat/completions", {
                 "messages": [{"role": "user", "content": prompt}],
                 "max_tokens": 96, "ignore_eos": True})
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
             if not stop.is_set():
                 print(f"demo: request failed: {error}", file=sys.stderr)
         stop.wait(0.2)
@@ -71,19 +74,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="moeprobe-demo-") as folder:
         model = Path(folder) / "demo-olmoe.gguf"
         make_model(model, Shape(arch="olmoe", layers=6, experts=16, k=2))
+        # Ctrl-C reaches the whole terminal: moeprobe leaves in order, then the server is stopped.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits it
         with running(model, Path(folder) / "server.log", Options(slots=CLIENTS, threads=1)) as server:
             print(f"demo: llama.cpp server, pid {server.pid}, port {server.port}, model {model.name}")
             stop = threading.Event()
+            signal.signal(signal.SIGINT, lambda *_: stop.set())
             clients = [threading.Thread(target=ask, args=(server, stop, i), daemon=True)
                        for i in range(CLIENTS)]
             for client in clients:
                 client.start()
-            time.sleep(1)
             try:
-                return show(server.pid)
+                return INTERRUPTED if stop.wait(1) else show(server.pid)
             finally:
                 stop.set()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

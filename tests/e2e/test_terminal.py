@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 
 from lib.client import TEXT, Ask, perform
 from lib.exact import await_attached
-from lib.moeprobe import MOEPROBE, moeprobe, recording, running_pids, wait_until
+from lib.moeprobe import MOEPROBE, ROOT, moeprobe, recording, running_pids, wait_until
 from lib.server import Server
 
 pytestmark = [
@@ -247,6 +248,21 @@ def test_replay_shows_the_same(shared_server: Server, tmp_path: Path) -> None:
         assert " end" in one.shows("end · ").split("\n")[0]
         one.press("q")
         one.shows("EXIT=0")
+
+
+def test_demo_ends_quietly() -> None:
+    """Ctrl-C is how one leaves it: no traceback, no complaint, and no server stays."""
+    one = Terminal(100, 30, shlex.join([sys.executable, str(ROOT / "scripts" / "demo.py")]))
+    try:
+        pid = int(re.search(r"server, pid (\d+)", one.shows(r"server, pid \d+,"))[1])
+        one.shows("max/mean")
+        one.press("C-c")
+        last = one.shows(r"EXIT=\d+")
+        assert "EXIT=0" in last and "decisions in" in last, last
+        assert "Traceback" not in last and "failed" not in last, last
+        assert not Path(f"/proc/{pid}").exists()
+    finally:
+        one.end()
 
 
 def test_second_interrupt_ends_at_once(shared_server: Server) -> None:
