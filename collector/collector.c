@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -257,6 +258,37 @@ static int run_replay(struct collector *c, int fd, struct error *e)
 	return err ? err : replay__run_file(fd, STDOUT_FILENO, e);
 }
 
+/* pidfd_open() does not say that @pid is a thread: of which process? @pid itself, or 0: unknown. */
+static int process_of(pid_t pid)
+{
+	char path[64], line[128];
+	int process = 0;
+	FILE *in;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	in = fopen(path, "re");
+	while (in && !process && fgets(line, sizeof(line), in))
+		sscanf(line, "Tgid: %d", &process);
+	if (in)
+		fclose(in);
+	return process;
+}
+
+static int open_broker(struct broker **b, const struct broker_options *o, struct error *e)
+{
+	int err = broker__new(b, o, e);
+	int process = err && e->exit == EXIT_NO_TARGET ? process_of(o->pid) : 0;
+	char remedy[64];
+
+	if (!process || process == o->pid)
+		return err;
+	snprintf(remedy, sizeof(remedy), "name the process: %d", process);
+	error__clear(e);
+	return error__set(e, EXIT_NO_TARGET, -err, remedy,
+			  "collector: failed to open process %d: it is a thread of process %d",
+			  (int)o->pid, process);
+}
+
 static int run_split(struct collector *c, struct error *e)
 {
 	struct broker_options options = {
@@ -267,7 +299,7 @@ static int run_split(struct collector *c, struct error *e)
 	struct broker *b;
 	int err, code;
 
-	err = broker__new(&b, &options, e);
+	err = open_broker(&b, &options, e);
 	if (err && c->o->doctor && e->exit == EXIT_NO_TARGET) {
 		c->no_process = *e; /* the machine can be looked at all the same */
 		error__clear(e);

@@ -127,6 +127,17 @@ def test_doctor_without_rights(shared_server: Server) -> None:
     assert moeprobe("doctor", shared_server.pid).code == 0
 
 
+def test_thread_instead_of_process(shared_server: Server) -> None:
+    """As top shows it with threads on: the process that it belongs to is named."""
+    pid = shared_server.pid
+    thread = next(int(one) for one in os.listdir(f"/proc/{pid}/task") if int(one) != pid)
+    for command in ("attach", "doctor"):
+        done = moeprobe(command, thread)
+        refused(done, 4, f"process {thread}: it is a thread of process {pid}",
+                f"  try: name the process: {pid}")
+    assert moeprobe("attach", thread, "-d", "1").code == 4
+
+
 def test_doctor_of_no_process() -> None:
     """What can be said of the machine is said all the same, before the error."""
     pid = unused_pid()
