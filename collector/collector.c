@@ -171,6 +171,15 @@ static int wait_for_reader(struct error *e)
 					  strerror(errno));
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
+	if (WTERMSIG(status) == SIGSYS) {
+		error__set(e, EXIT_FAILED, EINTR,
+			   "find out why before you attach again, and report it",
+			   "collector: failed to go on: the reader process was ended for a system "
+			   "call that it must not make (%s): an attack through the target, or a "
+			   "fault of moeprobe",
+			   strsignal(SIGSYS));
+		return EXIT_FAILED;
+	}
 	error__set(e, EXIT_FAILED, EINTR, "start it again",
 		   "collector: failed to go on: the reader process was ended by signal %d (%s)",
 		   WTERMSIG(status), strsignal(WTERMSIG(status)));

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Taking probes away without waiting for the kernel. Whoever drops the last reference of a link
- * first takes the breakpoints out of the target, at once, and is then held until no program of that
- * link can still run: some 50 ms on a quiet machine, ten seconds were seen on a busy one. That wait
- * is of no use to anybody, so a child of ours drops the last references.
+ * first takes its breakpoints out of the target, and is then held until no program of that link can
+ * still run: some 50 ms on a quiet machine, ten seconds were seen on a busy one. That wait is of no
+ * use to anybody, so a child of ours drops the last references. A multi-uprobe link holds all
+ * places of its program, which are free at once; single links, one a place, are taken away one
+ * after another, and the last places keep their breakpoints until it is their turn.
  */
 #ifndef MP_COLLECTOR_UNLINKER_H
 #define MP_COLLECTOR_UNLINKER_H

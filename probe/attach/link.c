@@ -6,7 +6,7 @@
  *
  * Cost of taking away: the kernel waits for running handlers (an RCU grace period or several) a
  * link, not a place. Twelve single links took 1.65 s one after another and 1.1 s in twelve
- * threads, so threads are not worth their trouble; one multi-uprobe link took 32 ms.
+ * threads (collector/unlinker.c has a thread a link); one multi-uprobe link took 32 ms.
  */
 #include "probe/attach/link.h"
 
