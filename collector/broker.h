@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The broker: the process that keeps the rights. It opens files of the target read-only, loads
- * our kernel programs, places probes, and passes descriptors to the reader. It parses nothing
- * that comes from the target, and refuses what is outside broker_protocol.h's bounds.
+ * our kernel programs, places probes, and passes descriptors to the reader. Of what comes from the
+ * target it parses two lines that the kernel writes (/proc/PID/stat, status) and the first bytes of
+ * a model file; it refuses what is outside broker_protocol.h's bounds.
  */
 #ifndef MP_COLLECTOR_BROKER_H
 #define MP_COLLECTOR_BROKER_H

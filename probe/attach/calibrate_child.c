@@ -57,7 +57,8 @@ struct worker {
 };
 
 /* Filled before the fork, so that they are at the same addresses in parent and child. */
-static uint8_t walked[WALK_BYTES], near[NEAR_BYTES];
+static uint8_t *walked; /* [WALK_BYTES] */
+static uint8_t near[NEAR_BYTES];
 static uint32_t ids[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static float weights[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static struct sample_graph graphs[2]; /* of one row, of all */
@@ -150,7 +151,7 @@ static void *work(void *arg)
 
 	pthread_barrier_wait(w->together);
 	for (unsigned i = 0; i < CALLS; i++) {
-		read_all(walked, sizeof(walked));
+		read_all(walked, WALK_BYTES);
 		read_all(near, sizeof(near));
 		clock_gettime(CLOCK_MONOTONIC, &a);
 		function(&w->thread, &w->graph->result);
@@ -215,8 +216,11 @@ int calibrate_child__start(struct calibrate_child *c)
 	int pair[2], err = 0;
 
 	*c = (struct calibrate_child){ .pid = -1, .fd = -1 };
+	walked = malloc(WALK_BYTES);
+	if (!walked)
+		return -ENOMEM;
 	/* Touched, or it is not there when a program reads it. */
-	memset(walked, 1, sizeof(walked));
+	memset(walked, 1, WALK_BYTES);
 	memset(near, 1, sizeof(near));
 	memset(ids, 1, sizeof(ids));
 	memset(weights, 1, sizeof(weights));
@@ -245,6 +249,8 @@ void calibrate_child__end(struct calibrate_child *c)
 		while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
+	free(walked);
+	walked = NULL;
 }
 
 int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call call,
