@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,7 +18,6 @@
 #include "probe/attach/link.h"
 
 #define END_TRIES 20 /* a millisecond each */
-#define NICEST 19
 
 /* Programs and maps of its own: what is captured here must not take room from the target's. */
 #define RING_BYTES (1u << 20)
@@ -144,6 +142,16 @@ static int keep_probing_rights(bool multi)
 	return err;
 }
 
+/* The kernel may hold us longer than whoever reads our outputs to their end wants to wait. */
+static void leave_outputs(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (null < 0 || dup2(null, fd) < 0)
+			close(fd);
+}
+
 /* In the child. */
 static void measure(const struct calibrator_options *o, pid_t parent, int to)
 {
@@ -160,14 +168,12 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1); /* it died before we could say so */
+	leave_outputs();
 	o->let_go(o->ctx);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGALRM, SIG_DFL);
-	/* The target comes first: what we take is what it leaves. */
-	if (setpriority(PRIO_PROCESS, 0, NICEST))
-		_exit(1);
 	if (p.file < 0 || load(&p) || keep_probing_rights(o->multi))
 		_exit(1);
 	calibrate__run(&costs, o->threads, &ops, NULL);

@@ -78,6 +78,7 @@ static const char *loss_remedy(unsigned cause)
 	case TRACE_LOSS_RING_IDENTITY:
 		return "record again with a larger --ring, or free a CPU for the collector";
 	case TRACE_LOSS_QUEUE:
+	case TRACE_LOSS_REQUESTS:
 		return "let the stream's reader keep up: a faster disk or network, or a lower "
 		       "--detail";
 	case TRACE_LOSS_CHUNKS:

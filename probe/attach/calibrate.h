@@ -3,7 +3,7 @@
  * What one hit of a probe costs on this machine, measured: a child process of our own calls small
  * functions with and without a probe, in as many threads as the target will hit with; first with a
  * program that does nothing, then with the one that captures a router's result, on tensors of our
- * own. Takes about 0.1 s of processor time a thread.
+ * own. Takes about a second, of which it computes 0.1 s a thread.
  */
 #ifndef MP_ATTACH_CALIBRATE_H
 #define MP_ATTACH_CALIBRATE_H

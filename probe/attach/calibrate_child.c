@@ -18,6 +18,7 @@
 #include "probe/attach/arch.h"
 
 #define CALLS CALIBRATE_ROUND_CALLS
+#define PERIOD_NS 1000000 /* from call to call: most of it is a pause */
 /* Walked through between calls: about a core's second-level cache. */
 #define WALK_BYTES (1u << 20)
 /* What the caller works on, most of a first-level cache: a trap drives part of it out, and the
@@ -140,6 +141,20 @@ static void read_all(const uint8_t *memory, size_t bytes)
 		(void)*(const volatile uint8_t *)&memory[at];
 }
 
+/* The time of call @i: pauses leave the processor to the target, and all threads call together. A
+ * low priority would not do: who has it may be stopped where the kernel holds what others wait for.
+ */
+static void wait_for(const struct timespec *begin, unsigned i)
+{
+	struct timespec at = *begin;
+
+	at.tv_nsec += (long)i * PERIOD_NS;
+	at.tv_sec += at.tv_nsec / 1000000000;
+	at.tv_nsec %= 1000000000;
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
+}
+
 /* The median, since whoever is interrupted in a call does not know it. */
 static void *work(void *arg)
 {
@@ -147,10 +162,12 @@ static void *work(void *arg)
 	void (*function)(const uint32_t *, const void *) =
 		(void (*)(const uint32_t *, const void *))(void *)w->function;
 	double ns[CALLS];
-	struct timespec a;
+	struct timespec a, begin;
 
 	pthread_barrier_wait(w->together);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (unsigned i = 0; i < CALLS; i++) {
+		wait_for(&begin, i);
 		read_all(walked, WALK_BYTES);
 		read_all(near, sizeof(near));
 		clock_gettime(CLOCK_MONOTONIC, &a);
