@@ -142,6 +142,20 @@ static int keep_probing_rights(bool multi)
 	return err;
 }
 
+static void end_now(int number)
+{
+	_exit(0);
+}
+
+static void unblock(int number)
+{
+	sigset_t one;
+
+	sigemptyset(&one);
+	sigaddset(&one, number);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
+}
+
 /* The kernel may hold us longer than whoever reads our outputs to their end wants to wait. */
 static void leave_outputs(void)
 {
@@ -165,13 +179,16 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 	};
 	struct hit_costs costs = { 0 };
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Never killed: with a fatal signal pending the kernel cannot take a probe out of a process
+	 * ("failed to unregister, leaking uprobe"). This waits until a link is made. */
+	signal(SIGTERM, end_now);
+	unblock(SIGTERM);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(1); /* it died before we could say so */
 	leave_outputs();
 	o->let_go(o->ctx);
 	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGALRM, SIG_DFL);
 	if (p.file < 0 || load(&p) || keep_probing_rights(o->multi))
@@ -184,6 +201,7 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 
 int calibrator__start(struct calibrator *c, const struct calibrator_options *o)
 {
+	sigset_t term, before;
 	pid_t parent;
 	int ends[2], err;
 
@@ -192,12 +210,17 @@ int calibrator__start(struct calibrator *c, const struct calibrator_options *o)
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return -errno;
 	parent = getpid();
+	/* Until the child has its own handler: ours would be wrong there. */
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &before);
 	c->pid = fork();
 	if (!c->pid) {
 		close(ends[0]);
 		measure(o, parent, ends[1]);
 	}
 	err = c->pid < 0 ? -errno : 0;
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(ends[1]);
 	if (err) {
 		c->pid = 0;
@@ -224,7 +247,7 @@ void calibrator__stop(struct calibrator *c)
 
 	if (!c->pid)
 		return;
-	kill(c->pid, SIGKILL);
+	kill(c->pid, SIGTERM);
 	for (int i = 0; i < END_TRIES && !reap(c); i++)
 		nanosleep(&pause, NULL);
 	if (c->from >= 0)
@@ -245,7 +268,6 @@ void calibrator__poll(struct calibrator *c)
 			return;
 		if (n == (ssize_t)sizeof(costs))
 			c->costs = costs;
-		kill(c->pid, SIGKILL);
 		close(c->from);
 		c->from = -1;
 	}

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -315,6 +316,29 @@ def test_end_leaves_nothing(olmoe_server: Server, tmp_path: Path) -> None:
         assert one.stop().code == 0
     assert code_at(olmoe_server.pid, places) == before
     wait_until(lambda: not existing(held), "kernel objects are left", KERNEL_SECONDS)
+
+
+def leaks() -> int:
+    """How often the kernel said that it could not take a probe away."""
+    log = subprocess.run(["dmesg"], capture_output=True, text=True, errors="replace",
+                         check=False)
+    if log.returncode:
+        pytest.skip(f"the kernel's log cannot be read: {log.stderr.strip()}")
+    return log.stdout.count("leaking uprobe")
+
+
+def test_ends_while_a_hit_is_measured(olmoe_server: Server, tmp_path: Path) -> None:
+    """Whoever measures is asked to end and not killed: with a fatal signal pending the kernel leaves
+    probes behind, and says so in its log."""
+    before, places = leaks(), places_of(olmoe_server.pid)
+    code = code_at(olmoe_server.pid, places)
+    for number in range(6):
+        with recording(olmoe_server.pid, tmp_path / "r.moeprobe") as one:
+            await_attached(olmoe_server, one)
+            time.sleep(0.05 * number)
+            assert one.stop().code == 0
+        assert code_at(olmoe_server.pid, places) == code
+    assert leaks() == before
 
 
 def test_reader_has_no_rights(olmoe_server: Server, tmp_path: Path) -> None:
