@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/child.h"
 #include "collector/programs.h"
 #include "probe/abi/site.h"
 #include "probe/attach/calibrate.h"
@@ -156,16 +157,6 @@ static void unblock(int number)
 	sigprocmask(SIG_UNBLOCK, &one, NULL);
 }
 
-/* The kernel may hold us longer than whoever reads our outputs to their end wants to wait. */
-static void leave_outputs(void)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (null < 0 || dup2(null, fd) < 0)
-			close(fd);
-}
-
 /* In the child. */
 static void measure(const struct calibrator_options *o, pid_t parent, int to)
 {
@@ -186,10 +177,8 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(1); /* it died before we could say so */
-	leave_outputs();
+	child__leave();
 	o->let_go(o->ctx);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
 	signal(SIGALRM, SIG_DFL);
 	if (p.file < 0 || load(&p) || keep_probing_rights(o->multi))
 		_exit(1);

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "collector/child.h"
 #include "probe/attach/link.h"
 
 static void *close_links(void *links)
@@ -41,16 +42,10 @@ static void close_all(struct uprobe_links **link, size_t count)
 /* In the child: what it inherited besides the links would tell others that we still live. */
 static void let_go(const struct unlinker_options *o)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
 	prctl(PR_SET_NAME, "moeprobe-unlink");
-	signal(SIGINT, SIG_IGN);
+	child__leave();
 	signal(SIGTERM, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
 	signal(SIGALRM, SIG_IGN);
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (null < 0 || dup2(null, fd) < 0)
-			close(fd);
 	o->let_go(o->ctx);
 }
 
