@@ -340,8 +340,8 @@ bool target__has_memory(const struct target *t)
 	char byte;
 	bool any;
 
-	if (fd < 0)
-		return false;
+	if (fd < 0) /* what cannot be asked has become something else; what is gone, has not */
+		return fd != -ESRCH && fd != -ENOENT;
 	any = pread(fd, &byte, 1, 0) > 0;
 	close(fd);
 	return any;
