@@ -257,7 +257,8 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
     """Everything of an exact recording. @optional: answers that may be missing from it, because
     they were made while the probes were placed; if they are there, they must be right."""
     verdict = Verdict()
-    known = {str(r.begin.columns["client_id"]) for r in picture.requests.values()}
+    known = {str(r.begin.columns["client_id"]) for r in picture.requests.values()
+             if not r.before_attach}
     present = [a for a in optional or [] if a.client_id in known]
     pairs = match(answers + present, picture, verdict)
     matched = {id(request) for _, request in pairs}

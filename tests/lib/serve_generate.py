@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
+    parser.add_argument("--attention", choices=("sdpa", "eager"), help="default: the model decides")
     options = parser.parse_args()
     Handler.model = AutoModelForCausalLM.from_pretrained(
         options.model, dtype="auto", attn_implementation=options.attention).eval()

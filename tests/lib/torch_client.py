@@ -8,6 +8,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,3 +127,85 @@ def torch_asks(seed: int, count: int = 20, longest: int = 600, cancelled: int = 
             (CHAT, TEXT)[number % 2], f"{SHARED}stop {number} {text_of(source, 20)}",
             generate=600, cancel_after=3 + 4 * number, request_id=f"cancelled-{seed}-{number}"))
     return asks
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One call of serve_generate.py: several prompts in one generate()."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    generate: int
+    request_id: str = ""
+    seed: int = 1
+    top_k: int | None = None  # None: greedy
+    top_p: float | None = None
+    cancel_seconds: float | None = None  # close the socket then; no answer comes
+
+    @property
+    def body(self) -> dict[str, Any]:
+        sampling = {"top_k": self.top_k, "top_p": self.top_p} if self.top_k is not None else {}
+        return {"prompts": self.prompts, "generate": self.generate, "seed": self.seed} | sampling
+
+
+def perform_batch(server: Server, batch: Batch) -> list[Answer]:
+    """One answer a prompt. A cancelled batch's tokens are told later: complete_cancelled()."""
+    ask = TorchAsk("/generate", "", batch.generate, request_id=batch.request_id)
+    answers = [Answer(ask, list(prompt), cancelled=batch.cancel_seconds is not None)
+               for prompt in batch.prompts]
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=300)
+    try:
+        connection.request("POST", "/generate", json.dumps(batch.body),
+                           {"x-request-id": batch.request_id})
+        if batch.cancel_seconds is not None:
+            time.sleep(batch.cancel_seconds)
+            return answers
+        told = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    for answer, generated in zip(answers, told["generated"], strict=True):
+        answer.generated, answer.count = generated, len(generated)
+    return answers
+
+
+def complete_cancelled(server: Server, answers: list[Answer]) -> None:
+    """What cancelled batches had got to, by the server's log."""
+    told: dict[tuple[int, ...], list[int]] = {}
+    for line in server.log.read_text().splitlines():
+        if line.startswith("{"):
+            batch = json.loads(line)
+            told |= {tuple(prompt): generated for prompt, generated
+                     in zip(batch["prompts"], batch["generated"], strict=True)}
+    for answer in answers:
+        if answer.cancelled:
+            answer.generated = told[tuple(answer.prompt)]
+            answer.count = len(answer.generated)
+
+
+def batches(seed: int, count: int = 6) -> list[Batch]:
+    """Batches of one to four prompts of any length, so most have padding; greedy and sampled; the
+    last but one is cancelled."""
+    source = random.Random(seed)
+    made: list[Batch] = []
+    for number in range(count):
+        texts = [f"{SHARED if source.random() < 0.3 else ''}{number} {place} "
+                 f"{text_of(source, source.randint(3, 120))}" for place in range(1 + number % 4)]
+        cancelled = number == count - 2
+        made.append(Batch(
+            tuple(tuple(encode(text)) for text in texts), 2000 if cancelled else source.randint(2, 20),
+            request_id=f"batch-{seed}-{number}", seed=seed, top_k=(None, 5, 50)[number % 3],
+            top_p=(None, 0.9)[number % 2] if number % 3 else None,
+            cancel_seconds=1.5 if cancelled else None))
+    return made
+
+
+def perform_batches(server: Server, asked: list[Batch], clients: int = 3) -> list[Answer]:
+    with ThreadPoolExecutor(clients) as pool:
+        done = list(pool.map(lambda batch: perform_batch(server, batch), asked))
+    return [answer for answers in done for answer in answers]
+
+
+def perform_plain(server: Server, tokens: list[int], generate: int) -> tuple[Answer, dict[str, Any]]:
+    """A request to serve_plain_torch.py, and all that it tells."""
+    told = server.ask("/generate", {"tokens": tokens, "generate": generate})
+    return Answer(TorchAsk("/generate", "", generate), tokens, told["generated"],
+                  len(told["generated"])), told
