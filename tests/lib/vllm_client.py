@@ -20,7 +20,7 @@ SHARED_IDS = tuple(encode(SHARED))
 
 @dataclass(frozen=True)
 class VllmAsk(Ask):
-    """One request; its id is the client's choice. @prompt_ids instead of text: CHAT takes only text."""
+    """One request; its id is the client's choice. @ids: the prompt as token ids, for TEXT."""
 
     request_id: str = ""
     stream: bool = True
