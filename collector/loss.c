@@ -20,12 +20,12 @@ void loss__add_invalid(struct loss *l, uint32_t cause, uint64_t count)
 	l->total_invalid += count;
 }
 
-static uint32_t cause_of(uint32_t program)
+static uint32_t cause_of(enum mp_purpose purpose)
 {
-	switch (program) {
-	case MP_PROGRAM_ROUTE:
+	switch (purpose) {
+	case MP_PURPOSE_ROUTER:
 		return TRACE_LOSS_RING_ROUTES;
-	case MP_PROGRAM_ROWS:
+	case MP_PURPOSE_ROWS:
 		return TRACE_LOSS_RING_ROWS;
 	default:
 		return TRACE_LOSS_RING_IDENTITY;
@@ -43,17 +43,18 @@ struct loss_news loss__take(struct loss *l, const struct mp_counters *now,
 		uint64_t rows = now[i].dropped_rows - before->dropped_rows;
 		uint64_t fault = now[i].fault - before->fault;
 		uint64_t shape = now[i].shape - before->shape;
+		enum mp_purpose purpose = mp_site__purpose(&site[i]);
 
-		loss__add(l, cause_of(site[i].program), dropped, rows);
+		loss__add(l, cause_of(purpose), dropped, rows);
 		loss__add_invalid(l, TRACE_INVALID_FAULT, fault);
 		loss__add_invalid(l, TRACE_INVALID_SHAPE, shape);
 		/* No news: it may be any multiplication, and then coverage misses nothing. */
 		loss__add_invalid(l, TRACE_INVALID_UNREADABLE,
 				  now[i].unreadable - before->unreadable);
-		if (site[i].program == MP_PROGRAM_ROUTE) {
+		if (purpose == MP_PURPOSE_ROUTER) {
 			news.route_rows += rows;
 			news.invalid_captures += fault + shape;
-		} else if (site[i].program == MP_PROGRAM_ROWS) {
+		} else if (purpose == MP_PURPOSE_ROWS) {
 			news.steps += dropped;
 			news.invalid_steps += fault + shape;
 		}
