@@ -115,7 +115,8 @@ static int link_group(struct attachment *a, size_t first, struct error *e)
 static void set_enabled(struct attachment *a, enum mp_purpose purpose, uint32_t enabled)
 {
 	for (size_t i = 0; i < a->plan.sites; i++)
-		if (mp_site__purpose(&a->plan.site[i].row) == purpose && (a->site[i].linked || !enabled))
+		if (mp_site__purpose(&a->plan.site[i].row) == purpose &&
+		    (a->site[i].linked || !enabled))
 			__atomic_store_n(&a->table[i].enabled, enabled, __ATOMIC_SEQ_CST);
 }
 

@@ -40,7 +40,8 @@ struct mp_event {
 	__u64 object;  /* first argument of the probed function (an address: identity only) */
 	__u16 chunk;   /* 0 .. chunks - 1 */
 	__u16 chunks;
-	__u32 total; /* rows (ROUTE, ROWS, TENSOR), tokens (TASK_TOKENS), bytes of the whole capture */
+	__u32 total; /* rows (ROUTE, ROWS, TENSOR), tokens (TASK_TOKENS), bytes of the whole capture
+		      */
 	__u32 first; /* first row, token or byte in this chunk */
 	__u32 count; /* rows, tokens or bytes in this chunk */
 };
@@ -131,26 +132,27 @@ enum mp_tensor_role {
 #undef X
 };
 
-#define MP_TENSOR_RAW 1u    /* the layout is not known yet: the bytes are the TensorImpl's own */
+#define MP_TENSOR_RAW 1u /* the layout is not known yet: the bytes are the TensorImpl's own */
 #define MP_TENSOR_RAW_BYTES 192u
 #define MP_TENSOR_DEVICE 2u /* not in this machine's memory: no rows */
 
-/* MP_EVENT_TENSOR: then count rows of row_bytes each. Tensors of one call share (tid, time_ns, site)
- * and come in the order of the row's rules; `event.object` is the TensorImpl's address. */
+/* MP_EVENT_TENSOR: then count rows of row_bytes each. Tensors of one call share (tid, time_ns,
+ * site) and come in the order of the row's rules; `event.object` is the TensorImpl's address. */
 struct mp_event_tensor {
 	struct mp_event event;
 	__u8 role;  /* enum mp_tensor_role */
 	__u8 dtype; /* c10::ScalarType */
 	__u8 dims;
-	__u8 flags; /* MP_TENSOR_* */
+	__u8 flags;        /* MP_TENSOR_* */
 	__u32 computation; /* of this thread, as in ROUTE; MP_COMPUTATION_REFUSED may be set */
 	__u32 row_bytes;
-	__u32 key_first;   /* first size of the tensor with role KEY, and where its data lies; 0: none */
+	__u32 key_first; /* first size of the tensor with role KEY, and where its data lies; 0: none
+			  */
 	__u64 key;
-	__u64 data;        /* address of the first element */
-	__u32 size[3];      /* of the dimensions; 0 where there is none */
-	__u32 ordinal;      /* ROUTE: results matched in this computation before it, lost ones too */
-	__s64 scalar[2];   /* as the row asked; 0: not asked */
+	__u64 data;      /* address of the first element */
+	__u32 size[3];   /* of the dimensions; 0 where there is none */
+	__u32 ordinal;   /* ROUTE: results matched in this computation before it, lost ones too */
+	__s64 scalar[2]; /* as the row asked; 0: not asked */
 };
 _Static_assert(sizeof(struct mp_event_tensor) == 112, "mp_event_tensor is shared");
 

@@ -105,7 +105,8 @@ struct mp_tasks_site {
 	X(1, BEGIN, "a computation of the thread begins") \
 	X(2, ROUTE, "a router's result of the thread's computation") \
 	X(3, FIRST, "the first hit in a computation") \
-	X(4, REMEMBER, "where the tensor lies is noted; the first ROUTE delivers what is there then")
+	X(4, REMEMBER, \
+	  "where the tensor lies is noted; the first ROUTE delivers what is there then")
 
 enum mp_moment {
 #define X(id, name, text) MP_MOMENT_##name = (id),
@@ -128,7 +129,7 @@ enum mp_tensor_copy {
 
 /* The tensor is handed over by reference: the argument points to a pointer to a TensorImpl. */
 struct mp_tensor_rule {
-	__u8 argument; /* 0 .. 5: registers; MP_STACK_ARGUMENT + n: n-th on the stack, at entry only */
+	__u8 argument; /* 0 .. 5; MP_STACK_ARGUMENT + n: n-th on the stack, at an entry only */
 	__u8 role;     /* enum mp_tensor_role (event.h), of our choice */
 	__u8 copy;     /* enum mp_tensor_copy */
 	__u8 reserved;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The program for what a process sends: at the entry of send(), write(), sendmsg() and the like, where
- * all of it is there and no return probe is needed. */
+/* The program for what a process sends: at the entry of send(), write(), sendmsg() and the like,
+ * where all of it is there and no return probe is needed. */
 #include "probe/bpf/emit.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -81,8 +81,13 @@ static long sent__chunk(__u32 index, struct sent *s)
 /* Head and end of a piece that is longer than is read whole. */
 static __always_inline void sent__ends(struct sent *s)
 {
-	struct chunk c = { MP_EVENT_BYTES, 0, 1, sizeof(struct mp_event_bytes) + 2 * MP_BYTES_END,
-			   2 * MP_BYTES_END, 0, 2 * MP_BYTES_END };
+	struct chunk c = { MP_EVENT_BYTES,
+			   0,
+			   1,
+			   sizeof(struct mp_event_bytes) + 2 * MP_BYTES_END,
+			   2 * MP_BYTES_END,
+			   0,
+			   2 * MP_BYTES_END };
 	struct mp_event_bytes *e = bpf_ringbuf_reserve(&ring, RECORD_MEDIUM, 0);
 
 	if (!e) {

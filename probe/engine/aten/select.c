@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#define SMALL 3        /* up to so many are sorted by insertion */
+#define SMALL 3         /* up to so many are sorted by insertion */
 #define PARTIAL_SORT 64 /* k times this at most n: torch sorts partially */
 
 /* torch's order: larger first, NaN before all. */
@@ -69,7 +69,8 @@ static void heap__select(struct scored *first, int64_t k, int64_t n)
 	}
 }
 
-/* --- introselect (stl_algo.h) ------------------------------------------------------------------ */
+/* --- introselect (stl_algo.h) ------------------------------------------------------------------
+ */
 
 static void median_to_first(struct scored *result, struct scored *a, struct scored *b,
 			    struct scored *c)

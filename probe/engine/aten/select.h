@@ -2,8 +2,8 @@
 /*
  * torch.topk() redone on a CPU: which of n scores are the k largest, with torch's choice between
  * equal ones. torch (aten/src/ATen/native/TopKImpl.h, since 1.5) takes std::partial_sort where
- * k * 64 <= n and std::nth_element otherwise, over (score, index) pairs of which only the scores are
- * compared, NaN above all; so what is repeated here are these two algorithms of libstdc++
+ * k * 64 <= n and std::nth_element otherwise, over (score, index) pairs of which only the scores
+ * are compared, NaN above all; so what is repeated here are these two algorithms of libstdc++
  * (bits/stl_algo.h and stl_heap.h, unchanged since GCC 4.7), comparison by comparison.
  */
 #ifndef MP_ATEN_SELECT_H
