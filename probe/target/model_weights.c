@@ -24,6 +24,7 @@ struct shards {
 	char (*name)[NAME_MAX_BYTES]; /* MODEL_SHARDS_MAX of them */
 	size_t count;
 	bool complete;
+	bool in_map; /* of the index */
 	struct json_stream json;
 };
 
@@ -82,7 +83,9 @@ static void on_index_token(void *ctx, enum json_token kind, const char *text)
 {
 	struct shards *s = ctx;
 
-	if (kind == JSON_STRING && s->json.depth == 2 && is_shard(text))
+	if (kind == JSON_KEY && s->json.depth == 1)
+		s->in_map = !strcmp(text, "weight_map");
+	if (kind == JSON_STRING && s->json.depth == 2 && s->in_map && is_shard(text))
 		add_shard(s, text);
 }
 
