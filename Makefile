@@ -19,12 +19,13 @@ Q := @
 say = @printf '  %-7s %s\n' '$1' '$(patsubst $(O)/%,%,$2)';
 endif
 
-PKGS := libbpf libelf libdw zydis json-c ncursesw zlib libzstd libcap libseccomp
+PKGS := libbpf libelf libdw zydis json-c nettle ncursesw zlib libzstd libcap libseccomp
 CPPFLAGS += -I. -I$(O) -D_GNU_SOURCE -DMOEPROBE_VERSION='"$(VERSION)"'
 CFLAGS ?= -O2 -g
 CFLAGS += -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -Wstrict-prototypes \
 	  -Wmissing-prototypes -fno-common -fstack-protector-strong
-LDLIBS_collector = -lbpf -ldw -lelf -llzma -lZydis -lz -lzstd -lcap -lseccomp -lpthread
+LDLIBS_collector = -lbpf -ldw -lelf -llzma -lZydis -lz -lzstd -lcap -lseccomp -ljson-c -lnettle \
+		    -lpthread
 LDLIBS_analyzer = -ljson-c -lncursesw -ltinfo -lz -lzstd -lcap -lm
 ifdef SAN
 # The checks that sanitizers insert make GCC 12 see overflows that are none.

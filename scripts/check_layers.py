@@ -38,7 +38,8 @@ LIBRARIES: dict[str, set[str]] = {
     r"^(libelf|gelf|elfutils/.*|dwarf)\.h$|^elfutils/": {"probe/target"},
     r"^Zydis/": {"probe/attach"},
     r"^(curses|ncurses|ncursesw/.*)\.h$|^ncursesw/": {"analyzer/view"},
-    r"^json-c/": {"analyzer/view", "analyzer"},
+    r"^json-c/": {"probe/target", "analyzer/view", "analyzer"},
+    r"^nettle/": {"probe/target"},
     r"^uthash\.h$": {"probe/base"},  # by probe/base/hash.h, where it does not end the program
 }
 
