@@ -14,16 +14,13 @@ static const struct family {
 	const char *model_type;
 	enum rule rule;
 	uint32_t normalised; /* BY_CONFIG, where config.json does not say: the family's default */
-	bool scaled;         /* by routed_scaling_factor */
+	float scale;         /* routed_scaling_factor, where it does not say; 0: not scaled */
 	bool gathered;
 } families[] = {
-	{ "olmoe", BY_CONFIG, 0, false, false },
-	{ "qwen2_moe", BY_CONFIG, 0, false, false },
-	{ "qwen3_moe", BY_CONFIG, 0, false, false },
-	{ "mixtral", NORMALISED, 0, false, false },
-	{ "gpt_oss", SOFTMAX, 0, false, false },
-	{ "deepseek_v2", AS_IS, 0, true, false },
-	{ "deepseek_v3", BY_CONFIG, 1, true, true },
+	{ "olmoe", BY_CONFIG, 0, 0, false },   { "qwen2_moe", BY_CONFIG, 0, 0, false },
+	{ "qwen3_moe", BY_CONFIG, 0, 0, false }, { "mixtral", NORMALISED, 0, 0, false },
+	{ "gpt_oss", SOFTMAX, 0, 0, false },   { "deepseek_v2", AS_IS, 0, 1, false },
+	{ "deepseek_v3", BY_CONFIG, 1, 2.5f, true },
 };
 
 static enum aten_final final_of(const struct family *f, const struct model_config *c)
@@ -53,11 +50,9 @@ struct aten_gate aten_gate__of(const struct model_config *c)
 			continue;
 		g.final = final_of(&families[i], c);
 		g.gathered = families[i].gathered;
-		if (families[i].scaled && isfinite(c->routed_scaling))
-			g.scale = (float)c->routed_scaling;
-		/* Scaled by a number that nobody says. */
-		else if (families[i].scaled)
-			g.final = ATEN_RAW;
+		if (families[i].scale > 0)
+			g.scale = isfinite(c->routed_scaling) ? (float)c->routed_scaling
+							      : families[i].scale;
 	}
 	return g;
 }
