@@ -26,7 +26,7 @@
 #define GENERATION "generation_config.json"
 #define TOKENIZER "tokenizer.json"
 #define TOKENIZER_BYTES_MAX (128u << 20)
-#define SEEN_MAX 64       /* folders that are looked into, at most */
+#define SEEN_MAX 16       /* folders that are looked into, at most */
 #define ARGUMENTS_MAX 512 /* of the command line that are looked at */
 #define WINDOW 65536
 

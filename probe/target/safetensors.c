@@ -18,8 +18,8 @@
 #include "probe/target/json_stream.h"
 
 #define WINDOW 65536
-#define FUSED_DIMENSIONS_MIN 3 /* experts x rows x columns; with fewer the first may be anything \
-				*/
+/* Experts x rows x columns: where there are fewer, the first may be anything. */
+#define FUSED_DIMENSIONS_MIN 3
 
 static const char *const type_names[] = {
 #define X(name) #name,

@@ -12,7 +12,7 @@
 struct sha256_ctx;
 
 #define SAFETENSORS_HEADER_MAX 100000000u    /* of one file, by the format */
-#define SAFETENSORS_HEADERS_MAX (512u << 20) /* of all files of a model together */
+#define SAFETENSORS_HEADERS_MAX (128u << 20) /* of all files of a model; the largest have 30 MB */
 
 /* X(NAME): types of tensors, as headers write them. */
 #define SAFETENSORS_TYPES(X) \
