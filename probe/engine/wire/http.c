@@ -104,8 +104,9 @@ static void head_ended(struct http_stream *h, const struct listener *to)
 
 /* --- bodies --------------------------------------------------------------------------------- */
 
-/* The event that is read has another id: it belongs to a response whose head was not seen. */
-static void change_response(struct http_stream *h, const struct listener *to)
+/* The event that is read has another id: it belongs to a response whose head was not seen, as do
+ * the @rest bytes of the body that come next. */
+static void change_response(struct http_stream *h, size_t rest, const struct listener *to)
 {
 	struct sse_scan scan = h->u.events;
 	struct answer_facts *f = &h->response.answer;
@@ -116,12 +117,14 @@ static void change_response(struct http_stream *h, const struct listener *to)
 	scan.json.other_id = false;
 	if (h->response.events)
 		h->response.events--;
+	h->response.body_bytes -= rest;
 	end_response(h, 0, to);
 	begin_headless(h);
 	h->state = state;
 	h->left = left;
 	h->u.events = scan;
 	h->response.body_ns = h->now_ns;
+	h->response.body_bytes = rest;
 	memcpy(f->id, scan.json.text, sizeof(f->id));
 	f->known = ANSWER_ID | (scan.json.text_size >= sizeof(f->id) ? ANSWER_ID_CUT : 0);
 }
@@ -135,7 +138,7 @@ static void feed_events(struct http_stream *h, const uint8_t *bytes, size_t size
 		at += sse__feed(&h->u.events, &h->response.answer, bytes + at, size - at);
 		h->response.events = h->u.events.events;
 		if (h->u.events.json.other_id)
-			change_response(h, to);
+			change_response(h, size - at, to);
 	}
 	if (h->u.events.done)
 		h->response.flags |= HTTP_DONE;
