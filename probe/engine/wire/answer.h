@@ -57,8 +57,7 @@ struct answer_scan {
 	uint8_t state, in_string; /* in_string: what a string is for */
 	uint8_t depth;            /* containers of interest that are open: nodes[] */
 	uint8_t nodes[ANSWER_DEPTH];
-	uint8_t node;     /* of the value that comes next */
-	uint8_t key_size; /* of text, while it is a key */
+	uint8_t node; /* of the value that comes next */
 	uint8_t escape, digits;
 	bool stop_at_other_id, other_id;
 	bool tail_read; /* answer__tail() was called for this value */

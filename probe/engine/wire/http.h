@@ -58,7 +58,8 @@ struct http_response {
 };
 
 /* What the owner of a stream is told, in this order; @r is valid during the call. Any may be
- * NULL. Responses 1xx are not told. */
+ * NULL. Of a response with HTTP_NO_HEAD no head is told, of one without content no body; responses
+ * 1xx are not told. */
 struct http_events {
 	void (*head)(void *ctx, const struct http_response *r); /* the headers are read */
 	void (*body)(void *ctx, const struct http_response *r); /* the first piece of the body is */
