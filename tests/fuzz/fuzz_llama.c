@@ -248,8 +248,8 @@ static void one(struct engine *g, const struct engine_sink *sink, const uint8_t 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct said said;
-	struct engine_sink sink = { on_context, on_begin, on_end, on_step,
-				    on_invalid, on_lost,  &said };
+	struct engine_sink sink = { on_context, on_begin, on_end, on_step, on_invalid,
+				    on_lost,    NULL,     NULL,   &said };
 	uint32_t turn[2] = { 0 };
 	struct engine *g;
 

@@ -149,8 +149,9 @@ static inline struct play *play__new(bool with_file)
 		assert_int_equal(buffer__append(&saved, &m, sizeof(m)), 0);
 	assert_int_equal(engine_llama.replay(&p->engine, saved.data, saved.size, NULL), 0);
 	buffer__free(&saved);
-	p->sink = (struct engine_sink){ play__context, play__begin, play__end, play__step,
-					play__invalid, play__lost,  p };
+	p->sink = (struct engine_sink){ play__context, play__begin,   play__end,
+					play__step,    play__invalid, play__lost,
+					NULL,          NULL,          p };
 	p->table[TASKS_SITE].program = MP_PROGRAM_TASKS;
 	engine_llama.table(p->engine, p->table);
 	p->now = 1000000;

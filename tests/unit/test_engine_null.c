@@ -54,8 +54,18 @@ static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
 	return called();
 }
 
-static const struct engine_sink mute = { on_context, on_begin, on_end, on_step,
-					 on_invalid, on_lost,  NULL };
+static int on_info(void *ctx, const struct engine_request_info *i)
+{
+	return called();
+}
+
+static int on_bind(void *ctx, const struct engine_bind *b)
+{
+	return called();
+}
+
+static const struct engine_sink mute = { on_context, on_begin, on_end,  on_step, on_invalid,
+					 on_lost,    on_info,  on_bind, NULL };
 
 static struct target *self(void)
 {
