@@ -68,7 +68,7 @@ int attachment__load(struct attachment *a, uint32_t ring_bytes, struct error *e)
 	for (size_t i = 0; i < a->plan.sites; i++)
 		a->table[i].enabled = 0; /* until all are linked */
 	if (a->ops->table)
-		a->ops->table(a->engine, a->table);
+		a->ops->table(a->engine, target__info(a->target)->pid, a->table);
 	return 0;
 }
 

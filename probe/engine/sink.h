@@ -21,6 +21,12 @@ struct engine_context {
 	uint32_t context;
 	pid_t pid;
 	uint64_t key; /* the engine's own identity (an address) */
+	/* The same in all contexts of one loaded model: ranks that hold copies, pipeline stages
+	 * that hold some of its layers each. 0: this context is all of it. */
+	uint64_t model_key;
+	/* A context that computes what another does (a tensor-parallel rank): its routing repeats
+	 * that one's and is counted there; steps that are said of it are dropped. 0: none. */
+	uint32_t replica_of;
 	const char *architecture, *name, *path, *quantisation; /* "" if unknown */
 	uint32_t layers;                                       /* MoE layers */
 	const uint16_t *layer_ids;

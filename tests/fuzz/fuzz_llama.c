@@ -143,7 +143,7 @@ static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
 
 static struct engine *open_engine(bool with_file)
 {
-	uint32_t head[2] = { 1, with_file };
+	uint32_t head[3] = { 1, 0, with_file };
 	struct buffer saved = { 0 };
 	struct llama_model m = { 0 };
 	struct engine *g;

@@ -88,6 +88,8 @@ static void every_engine_fills_its_table(void **state)
 		assert_true(o->match && o->open && o->model && o->event && o->failure &&
 			    o->finish && o->free);
 		assert_true(!o->save == !o->replay);
+		assert_true(!o->save_member == !o->load_member);
+		assert_true(!o->join || o->leave);
 		assert_ptr_equal(engine__by_name(o->name), o);
 		for (size_t j = 0; j < i; j++)
 			assert_string_not_equal(engines[j]->name, o->name);
@@ -127,6 +129,9 @@ static void null_does_nothing(void **state)
 	assert_null(null->model(g));
 	assert_int_equal(null->event(g, &ev, sizeof(ev), &mute), 0);
 	assert_int_equal(null->event(g, &ev, 3, &mute), 0);
+	assert_int_equal(null->join(g, t, &plan, NULL), 0);
+	assert_int_equal(plan.rank_tensor, ENGINE_UNKNOWN);
+	assert_int_equal(null->leave(g, getpid(), 1, ENGINE_ENDING_TARGET_GONE, &mute), 0);
 	assert_int_equal(null->finish(g, 1, ENGINE_ENDING_CAPTURE_END, &mute), 0);
 	assert_false(error__is_set(null->failure(g)));
 	assert_int_equal(null->save(g, &saved), 0);
