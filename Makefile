@@ -25,7 +25,7 @@ CFLAGS ?= -O2 -g
 CFLAGS += -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -Wstrict-prototypes \
 	  -Wmissing-prototypes -fno-common -fstack-protector-strong
 LDLIBS_collector = -lbpf -ldw -lelf -llzma -lZydis -lz -lzstd -lcap -lseccomp -ljson-c -lnettle \
-		    -lpthread
+		    -lpthread -lm
 LDLIBS_analyzer = -ljson-c -lncursesw -ltinfo -lz -lzstd -lcap -lm
 ifdef SAN
 # The checks that sanitizers insert make GCC 12 see overflows that are none.

@@ -39,8 +39,9 @@ struct tensor_view {
 #define ARGUMENTS 6
 
 /*
- * One hit: numbers only, since the functions that look and deliver are verified on their own (a call
- * of them is one step to the verifier, not all their branches again) and get no pointers from us.
+ * One hit: numbers only, since the functions that look and deliver are verified on their own (a
+ * call of them is one step to the verifier, not all their branches again) and get no pointers from
+ * us.
  */
 struct tensors {
 	__u64 time_ns;
@@ -57,8 +58,9 @@ struct tensors {
 
 /* --- what is there --------------------------------------------------------------------------- */
 
-/* Bytes of an element of c10::ScalarType @dtype; 0: not one that is read. By a shift: 4 bits each of
- * uint8, int8, int16, int32, int64, half, float, double, 3 x complex, bool, 3 x quantised, bfloat16. */
+/* Bytes of an element of c10::ScalarType @dtype; 0: not one that is read. By a shift: 4 bits each
+ * of uint8, int8, int16, int32, int64, half, float, double, 3 x complex, bool, 3 x quantised,
+ * bfloat16. */
 static __always_inline __u32 element_bytes(__u16 dtype)
 {
 	return dtype > 15 ? 0 : (0x2000100084284211ull >> (4 * dtype)) & 15;
@@ -122,9 +124,8 @@ static __always_inline __u64 head__last(const struct impl_head *h, const struct 
 static __always_inline __u64 rule__refuses(const struct mp_tensor_rule *rule,
 					   const struct impl_head *h, const struct shape *s)
 {
-	return outside(h->dims, rule->dims_min, rule->dims_max) |
-	       outside(h->dims, 1, DIMS_MAX) | outside(h->dtype, 0, 31) |
-	       (~rule->dtypes >> (h->dtype & 31) & 1) |
+	return outside(h->dims, rule->dims_min, rule->dims_max) | outside(h->dims, 1, DIMS_MAX) |
+	       outside(h->dtype, 0, 31) | (~rule->dtypes >> (h->dtype & 31) & 1) |
 	       outside(h->size[0], rule->first_min, rule->first_max) |
 	       outside(head__last(h, s), rule->last_min, rule->last_max);
 }
@@ -138,7 +139,8 @@ static __always_inline __u64 view__shape(struct tensor_view *v, const struct sha
 	__u64 bad = (s->stride[0] ^ (s->stride[1] * s->size[1])) & ~mask_of_zero(s->size[0] ^ 1);
 	__u64 flat;
 
-	bad |= (s->stride[2] ^ 1) & ~mask_of_zero(length ^ 1);
+	bad |= (s->stride[2] ^ 1) & ~mask_of_zero(length ^ 1) &
+	       ~mask_of_zero(copy ^ MP_COPY_COLUMN);
 	bad |= outside(s->size[0], 0, MP_ELEMENTS_MAX) | outside(s->size[1], 0, MP_ELEMENTS_MAX) |
 	       outside(length, 0, MP_ELEMENTS_MAX) | outside(stride, 0, 1u << 30);
 	length = (length & ~mask_of_zero(copy ^ MP_COPY_COLUMN)) |

@@ -9,11 +9,13 @@
 #include "probe/base/error.h"
 #include "probe/engine/llama/llama.h"
 #include "probe/engine/null/null.h"
+#include "probe/engine/transformers/transformers.h"
 #include "probe/engine/sink.h"
 #include "probe/target/target.h"
 
 const struct engine_ops *const engines[] = {
 	&engine_llama,
+	&engine_transformers,
 	&engine_null,
 	NULL,
 };

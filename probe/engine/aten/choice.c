@@ -56,7 +56,8 @@ uint32_t aten_choice__select(struct aten_choices *out, const struct aten_tensor 
 			return ENGINE_INVALID_SHAPE;
 		for (uint32_t i = 0; i < out->experts; i++)
 			queue[i] = (struct scored){ score[i], i };
-		out->flags[row] = select__top(queue, out->experts, out->k) ? ENGINE_ROUTE_ROW_TIE : 0;
+		out->flags[row] =
+			select__top(queue, out->experts, out->k) ? ENGINE_ROUTE_ROW_TIE : 0;
 		for (uint32_t j = 0; j < out->k; j++) {
 			id[j] = queue[j].index;
 			weight[j] = queue[j].score;

@@ -49,8 +49,7 @@ static bool folder__fits(const struct model_folder *f, const struct aten_identit
 
 	return (c->experts == MODEL_UNKNOWN || c->experts == i->experts) &&
 	       (c->k == MODEL_UNKNOWN || c->k == i->k) &&
-	       (!i->vocabulary || c->vocabulary == MODEL_UNKNOWN ||
-		c->vocabulary == i->vocabulary);
+	       (!i->vocabulary || c->vocabulary == MODEL_UNKNOWN || c->vocabulary == i->vocabulary);
 }
 
 /* The only folder that fits. In *@some whether any does. */
@@ -236,6 +235,7 @@ struct aten_range aten_range__of(const struct model_folders *folders)
 	}
 	if (folders->count)
 		return r;
-	return (struct aten_range){ 2,		       ANY_EXPERTS_MAX, 1, MP_TOP_K,
-				    ANY_VOCABULARY_MIN, INT32_MAX };
+	return (struct aten_range){
+		2, ANY_EXPERTS_MAX, 1, MP_TOP_K, ANY_VOCABULARY_MIN, INT32_MAX
+	};
 }

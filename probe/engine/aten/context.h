@@ -53,7 +53,8 @@ int aten_contexts__new(struct aten_contexts **out, const struct model_folders *f
 void aten_contexts__free(struct aten_contexts *s);
 
 /* The context of @i, made if need be. NULL: a model folder is known and no model in it has such a
- * router. Stays valid as long as the set, but may come to mean another one after others were made. */
+ * router. Stays valid as long as the set, but may come to mean another one after others were made.
+ */
 struct aten_context *aten_contexts__fit(struct aten_contexts *s, const struct aten_identity *i);
 /* The context of process @tgid with @key if there is one already. */
 struct aten_context *aten_contexts__find(struct aten_contexts *s, uint32_t tgid, uint64_t key);
@@ -68,7 +69,8 @@ int aten_contexts__say(struct aten_contexts *s, struct aten_context *c,
  * exactly one. */
 const struct engine_context *aten_contexts__preview(struct aten_contexts *s, pid_t pid);
 
-/* Ranges of what @folders know, for the kernel's rules; those of any router if they know nothing. */
+/* Ranges of what @folders know, for the kernel's rules; those of any router if they know nothing.
+ */
 struct aten_range {
 	uint32_t experts_min, experts_max, k_min, k_max, vocabulary_min, vocabulary_max;
 };

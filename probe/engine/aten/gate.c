@@ -17,9 +17,9 @@ static const struct family {
 	float scale;         /* routed_scaling_factor, where it does not say; 0: not scaled */
 	bool gathered;
 } families[] = {
-	{ "olmoe", BY_CONFIG, 0, 0, false },   { "qwen2_moe", BY_CONFIG, 0, 0, false },
-	{ "qwen3_moe", BY_CONFIG, 0, 0, false }, { "mixtral", NORMALISED, 0, 0, false },
-	{ "gpt_oss", SOFTMAX, 0, 0, false },   { "deepseek_v2", AS_IS, 0, 1, false },
+	{ "olmoe", BY_CONFIG, 0, 0, false },         { "qwen2_moe", BY_CONFIG, 0, 0, false },
+	{ "qwen3_moe", BY_CONFIG, 0, 0, false },     { "mixtral", NORMALISED, 0, 0, false },
+	{ "gpt_oss", SOFTMAX, 0, 0, false },         { "deepseek_v2", AS_IS, 0, 1, false },
 	{ "deepseek_v3", BY_CONFIG, 1, 2.5f, true },
 };
 

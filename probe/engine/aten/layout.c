@@ -30,8 +30,8 @@ static bool reads_as_tensor(const uint8_t *at)
 	int64_t numel = 1;
 
 	memcpy(&h, at, sizeof(h));
-	if (h.dims < 1 || h.dims > DIMS_MAX || h.dtype >= DTYPES || h.device < 0 ||
-	    h.device > 32 || h.device_index < -1 || h.storage_offset < 0)
+	if (h.dims < 1 || h.dims > DIMS_MAX || h.dtype >= DTYPES || h.device < 0 || h.device > 32 ||
+	    h.device_index < -1 || h.storage_offset < 0)
 		return false;
 	for (uint64_t i = 0; i < h.dims; i++) {
 		if (h.size[i] < 0 || h.size[i] > SIZE_MAX_PLAUSIBLE || h.stride[i] < 0 ||

@@ -15,7 +15,8 @@
 
 /* Zero-initialise before use. */
 struct aten_layout {
-	uint32_t candidates; /* bit i: offset 8 * i still fits; all are tried with the first tensor */
+	uint32_t candidates; /* bit i: offset 8 * i still fits; all are tried with the first tensor
+			      */
 	uint32_t seen;       /* tensors looked at */
 	uint16_t head;       /* the offset, 0 while it is not certain */
 };

@@ -68,7 +68,8 @@ void aten_steps__free(struct aten_steps *s)
 	free(s);
 }
 
-/* --- threads and their steps ------------------------------------------------------------------- */
+/* --- threads and their steps -------------------------------------------------------------------
+ */
 
 static struct aten_context *step__context(struct aten_steps *s, const struct aten_step *step)
 {
@@ -144,7 +145,8 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->rows = s->context = s->layers = s->most_ordinal = 0;
 }
 
-/* --- columns ----------------------------------------------------------------------------------- */
+/* --- columns -----------------------------------------------------------------------------------
+ */
 
 static struct aten_column *column_of(struct aten_step *s, uint8_t role)
 {
@@ -231,7 +233,8 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 	return column__fill(c, tensor, s->o.position_scale);
 }
 
-/* --- results ----------------------------------------------------------------------------------- */
+/* --- results -----------------------------------------------------------------------------------
+ */
 
 /* Rows that the step announced; 0: it did not say. */
 static uint32_t step__announced(const struct aten_step *s)
@@ -271,8 +274,7 @@ static int step__next_layer(struct aten_step *s, struct aten_layer **out)
 		more = realloc(s->layer, capacity * sizeof(*more));
 		if (!more)
 			return -ENOMEM;
-		memset(more + s->layer_capacity, 0,
-		       (capacity - s->layer_capacity) * sizeof(*more));
+		memset(more + s->layer_capacity, 0, (capacity - s->layer_capacity) * sizeof(*more));
 		s->layer = more;
 		s->layer_capacity = capacity;
 	}
@@ -421,7 +423,8 @@ int aten_steps__tensor(struct aten_steps *s, const struct capture *c,
 	return add_column(s, t, &tensor);
 }
 
-/* --- the end of steps -------------------------------------------------------------------------- */
+/* --- the end of steps --------------------------------------------------------------------------
+ */
 
 int aten_steps__expire(struct aten_steps *s, uint64_t before_ns, const struct engine_sink *sink)
 {

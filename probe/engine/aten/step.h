@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * From tensors to steps. What one thread delivers between two beginnings of a forward computation is
- * one step: its columns (tokens, positions, ...) and the router's results, layer by layer, of which
- * each says how many came before it, so that a lost one does not shift the others.
+ * From tensors to steps. What one thread delivers between two beginnings of a forward computation
+ * is one step: its columns (tokens, positions, ...) and the router's results, layer by layer, of
+ * which each says how many came before it, so that a lost one does not shift the others.
  *
- * A step is closed when all layers of its model are there, when the thread begins the next one, or by
- * time; then it is handed to the engine, which knows whose rows these are.
+ * A step is closed when all layers of its model are there, when the thread begins the next one, or
+ * by time; then it is handed to the engine, which knows whose rows these are.
  */
 #ifndef MP_ATEN_STEP_H
 #define MP_ATEN_STEP_H
@@ -54,8 +54,8 @@ struct aten_steps;
 
 struct aten_steps_options {
 	struct aten_contexts *contexts; /* borrowed */
-	/* A step is closed; it is borrowed, and may be changed, for the call. 0, or an error that is
-	 * passed on. @c: whose context it is (said already), NULL: no result was captured. */
+	/* A step is closed; it is borrowed, and may be changed, for the call. 0, or an error that
+	 * is passed on. @c: whose context it is (said already), NULL: no result was captured. */
 	int (*step)(void *ctx, struct aten_step *s, struct aten_context *c,
 		    const struct engine_sink *sink);
 	void *ctx;
