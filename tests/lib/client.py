@@ -8,7 +8,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,8 @@ class Answer:
     cached: int | None = None
     cancelled: bool = False
     error: str | None = None
+    text: str = ""                   # as received, where the server says text and not tokens
+    finish: str | None = None        # finish reason
     begin: float = 0.0               # time.monotonic()
     end: float = 0.0
 
@@ -182,11 +184,12 @@ class Watcher:
 
 
 class Crowd:
-    """Clients that work off a list of requests at the same time."""
+    """Clients that work off a list of requests at the same time. @watch: also look at /slots."""
 
-    def __init__(self, server: Server, asks: Iterable[Ask], clients: int) -> None:
-        self.server = server
-        self.watcher = Watcher(server)
+    def __init__(self, server: Server, asks: Iterable[Ask], clients: int,
+                 perform: Callable[[Any, Any], Answer] = perform, watch: bool = True) -> None:
+        self.server, self.perform = server, perform
+        self.watcher = Watcher(server) if watch else None
         self.waiting = list(asks)
         self.answers: list[Answer] = []
         self.lock = threading.Lock()
@@ -199,12 +202,13 @@ class Crowd:
                 if not self.waiting:
                     return
                 ask = self.waiting.pop(0)
-            answer = perform(self.server, ask)
+            answer = self.perform(self.server, ask)
             with self.lock:
                 self.answers.append(answer)
 
     def start(self) -> Crowd:
-        self.watcher.thread.start()
+        if self.watcher:
+            self.watcher.thread.start()
         for thread in self.threads:
             thread.start()
         return self
@@ -220,7 +224,8 @@ class Crowd:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 raise TimeoutError("clients: requests still run")
-        self.watcher.stop(self.answers)
+        if self.watcher:
+            self.watcher.stop(self.answers)
         return self.answers
 
 

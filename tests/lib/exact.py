@@ -2,13 +2,15 @@
 """Captures of real servers under load, as the exactness tests make them."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lib.client import TEXT, Answer, Ask, Crowd, mixed_asks, perform
 from lib.judge import Verdict
-from lib.moeprobe import Capture, recording, wait_until
+from lib.moeprobe import Capture, Finished, recording, wait_until
 from lib.recording import STOPS, Picture, read
 from lib.server import Server
 
@@ -18,7 +20,8 @@ def poke(server: Server, number: int) -> Answer:
     return perform(server, Ask(TEXT, f"poke {number}", 2, seed=90000 + number))
 
 
-def await_attached(server: Server, *captures: Capture) -> list[Answer]:
+def await_attached(server: Any, *captures: Capture,
+                   poke: Callable[[Any, int], Answer] = poke) -> list[Answer]:
     """Small requests until every capture says that data flows; the requests' answers."""
     early: list[Answer] = []
 
@@ -37,16 +40,29 @@ def await_attached(server: Server, *captures: Capture) -> list[Answer]:
 def capture(server: Server, file: Path, seed: int,
             clients: int = 8) -> tuple[Picture, list[Answer], list[Answer]]:
     """Record while a crowd asks: the picture, its answers, and those made while attaching."""
+    return capture_work(server, file,
+                        lambda: Crowd(server, mixed_asks(seed), clients).start().wait())
+
+
+def capture_work(server: Any, file: Path, work: Callable[[], list[Answer]],
+                 poke: Callable[[Any, int], Answer] = poke,
+                 ) -> tuple[Picture, list[Answer], list[Answer]]:
+    """Record while @work is done: the picture, its answers, and those made while attaching."""
     with recording(server.pid, file) as record:
-        early = await_attached(server, record)
-        answers = Crowd(server, mixed_asks(seed), clients).start().wait()
+        early = await_attached(server, record, poke=poke)
+        answers = work()
         server.wait_idle()
         done = record.stop()
+    return finished(done, file), answers, early
+
+
+def finished(done: Finished, file: Path) -> Picture:
+    """The picture of a recording that ended as asked."""
     assert done.code == 0, done.err
     result = read(file)
     assert result.complete
     assert STOPS[result.one("end").fields["stop"]] == "asked"
-    return Picture(result), answers, early
+    return Picture(result)
 
 
 def largest_step(picture: Picture) -> int:

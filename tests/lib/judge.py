@@ -4,13 +4,38 @@ an entry of `faults`; nothing is forgiven but near ties under a stated limit, wh
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from lib.client import Answer
-from lib.oracle import Choices, Layer, Oracle
+from lib.oracle import Choices, Layer
 from lib.recording import DECODE, PREFILL, UNKNOWN, Picture, Request
+
+
+Layers = Sequence[Layer] | Mapping[int, Layer]  # by the model's own layer number
+
+
+class Truth(Protocol):
+    """Who knows what was to be chosen: an oracle, or what the server itself tells."""
+
+    layers: int
+
+    def forward(self, tokens: list[int],
+                forced: dict[int, Choices] | None = None) -> tuple[Layers, Any]:
+        """The routing of each layer for each of @tokens, and anything."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How servers differ."""
+
+    last_layer_outputs: bool = True  # only rows with logits reach the last layer
+    # A cached prefix of which no client is told is of so many tokens or a multiple, and nobody sees
+    # the tokens in it; 0: there is none; None: such clients are not compared.
+    page: int | None = None
 
 
 @dataclass
@@ -47,10 +72,11 @@ class Verdict:
 def match(answers: list[Answer], picture: Picture,
           verdict: Verdict) -> list[tuple[Answer, Request]]:
     """Pairs by the client's own id; where the client got none, by the whole prompt."""
-    by_id = {str(request.begin.columns["client_id"]): request
-             for request in picture.requests.values() if request.begin.columns["client_id"]}
+    by_id: dict[str, list[Request]] = {}
     by_prompt: dict[tuple[int, ...], list[Request]] = {}
     for request in picture.requests.values():
+        if request.begin.columns["client_id"]:
+            by_id.setdefault(str(request.begin.columns["client_id"]), []).append(request)
         prompt = tuple(int(token) for token in request.begin.columns["tokens"])
         by_prompt.setdefault(prompt, []).append(request)
     pairs: list[tuple[Answer, Request]] = []
@@ -59,9 +85,12 @@ def match(answers: list[Answer], picture: Picture,
             verdict.fault(f"client of {answer.ask}: {answer.error}")
             continue
         if answer.client_id:
-            found = [by_id[answer.client_id]] if answer.client_id in by_id else []
+            found = by_id.get(answer.client_id, [])
         else:
             found = by_prompt.get(tuple(answer.prompt), [])
+        if len(found) > 1:  # a batch: several prompts under one id
+            found = [request for request in found
+                     if [int(t) for t in request.begin.columns["tokens"]] == answer.prompt]
         if len(found) != 1:
             verdict.fault(f"{len(found)} requests in the recording for {answer.client_id} "
                           f"{answer.ask}")
@@ -73,7 +102,20 @@ def match(answers: list[Answer], picture: Picture,
     return pairs
 
 
-def check_identity(answer: Answer, request: Request, verdict: Verdict) -> None:
+def prompt_unseen(request: Request, rules: Rules) -> bool:
+    """Its first tokens came from shared pages: which they are can only be seen at the client."""
+    return bool(rules.page and request.begin.fields["cached"]
+                and not len(request.begin.columns["tokens"]))
+
+
+def tokens_of(answer: Answer, request: Request, rules: Rules) -> list[int]:
+    """The request's tokens as far as they were computed."""
+    if not prompt_unseen(request, rules):
+        return request.tokens
+    return answer.prompt[:request.begin.fields["cached"]] + request.token
+
+
+def check_identity(answer: Answer, request: Request, rules: Rules, verdict: Verdict) -> None:
     begin, name = request.begin.fields, f"request {request.begin.fields['request']}"
     if answer.slot is not None:
         verdict.slots_known += 1
@@ -82,9 +124,14 @@ def check_identity(answer: Answer, request: Request, verdict: Verdict) -> None:
         verdict.check(f"{name}: task", begin["task"], answer.task)
     if answer.cached is not None:
         verdict.check(f"{name}: cached prefix", begin["cached"], answer.cached)
+    elif rules.page is not None:
+        cached = begin["cached"]
+        if cached and (not rules.page or cached % rules.page or cached >= len(answer.prompt)):
+            verdict.fault(f"{name}: cached prefix of {cached} tokens")
     verdict.check(f"{name}: prompt length", begin["prompt"], len(answer.prompt))
-    verdict.check(f"{name}: prompt", [int(t) for t in request.begin.columns["tokens"]],
-                  answer.prompt)
+    if not prompt_unseen(request, rules):
+        verdict.check(f"{name}: prompt", [int(t) for t in request.begin.columns["tokens"]],
+                      answer.prompt)
     verdict.check(f"{name}: before attach", request.before_attach, False)
     if request.end is None:
         verdict.fault(f"{name}: has no end")
@@ -96,10 +143,11 @@ def check_identity(answer: Answer, request: Request, verdict: Verdict) -> None:
 def check_rows(answer: Answer, request: Request, verdict: Verdict) -> None:
     name = f"request {request.begin.fields['request']}"
     cached, prompt = request.begin.fields["cached"], len(answer.prompt)
+    rows = answer.rows if answer.cached is not None else answer.rows - cached
     if answer.finished:
-        verdict.check(f"{name}: rows", request.rows, answer.rows)
-    elif request.rows < answer.rows:
-        verdict.fault(f"{name}: {request.rows} rows, its client saw {answer.rows}")
+        verdict.check(f"{name}: rows", request.rows, rows)
+    elif request.rows < rows:
+        verdict.fault(f"{name}: {request.rows} rows, its client saw {rows}")
     verdict.check(f"{name}: positions", request.position,
                   list(range(cached, cached + request.rows)))
     known = answer.tokens
@@ -112,20 +160,20 @@ def check_rows(answer: Answer, request: Request, verdict: Verdict) -> None:
                   [p >= prompt - 1 for p in request.position])
 
 
-def check_coverage(request: Request, layers: list[int], verdict: Verdict) -> None:
+def check_coverage(request: Request, layers: list[int], rules: Rules, verdict: Verdict) -> None:
     """Exact, from the rows themselves; nothing may be missing but what was never computed."""
     name = f"request {request.begin.fields['request']}"
     cached = request.begin.fields["cached"]
     outputs = [index for index, output in enumerate(request.output) if output]
     verdict.check(f"{name}: layers covered", sorted(c.fields["layer"] for c in request.coverage),
                   layers)
+    partial = layers[-1] if rules.last_layer_outputs else None
     for layer in layers:
-        wanted = outputs if layer == layers[-1] else list(range(request.rows))
+        wanted = outputs if layer == partial else list(range(request.rows))
         verdict.check(f"{name}: rows routed in layer {layer}",
                       sorted(request.routes.get(layer, {})), wanted)
     for record in request.coverage:
-        last = record.fields["layer"] == layers[-1]
-        never = request.rows - len(outputs) if last else 0
+        never = request.rows - len(outputs) if record.fields["layer"] == partial else 0
         wanted_fields = {"expected": cached + request.rows, "seen": request.rows - never,
                          "cached": cached, "not_computed": never, "lost": 0, "invalid": 0,
                          "before_attach": 0, "not_routed": 0, "after_detach": 0}
@@ -138,7 +186,7 @@ class Judge:
     """Compares routing with the oracle; remembers near ties that fell the other way, because a
     prefix that another request takes from the cache carries them on."""
 
-    def __init__(self, oracle: Oracle, tie_limit: float, order_limit: float,
+    def __init__(self, oracle: Truth, tie_limit: float, order_limit: float,
                  weight_limit: float) -> None:
         self.oracle = oracle
         self.tie_limit, self.order_limit = tie_limit, order_limit
@@ -154,7 +202,7 @@ class Judge:
                 forced.setdefault(layer, {})[len(prefix) - 1] = ids
         return forced
 
-    def find_tie(self, request: Request, layers: list[Layer], forced: dict[int, Choices],
+    def find_tie(self, request: Request, layers: Layers, forced: dict[int, Choices],
                  verdict: Verdict) -> bool:
         """Add the first layer's near ties that fell the other way; True if there are any."""
         for number in sorted(request.routes):
@@ -174,13 +222,13 @@ class Judge:
                 return True
         return False
 
-    def routing(self, request: Request, verdict: Verdict) -> None:
-        tokens = request.tokens
+    def routing(self, request: Request, tokens: list[int], verdict: Verdict) -> None:
         if max(request.position, default=-1) >= len(tokens):
             verdict.fault(f"request {request.begin.fields['request']}: rows are missing before "
                           f"position {max(request.position)}: routing cannot be compared")
             return
         forced = self.forced(tokens, request.begin.fields["cached"])
+        layers: Layers
         layers, _ = self.oracle.forward(tokens, forced)
         while self.find_tie(request, layers, forced, verdict):
             layers, _ = self.oracle.forward(tokens, forced)
@@ -216,14 +264,17 @@ def queued_before_attach(picture: Picture) -> set[int]:
             if not r.begin.columns["client_id"] and r.begin.fields["task"] < first}
 
 
-def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit: float = 1e-6,
-          order_limit: float = 1e-6, weight_limit: float = 1e-5,
+def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: float = 1e-6,
+          order_limit: float = 1e-6, weight_limit: float = 1e-5, rules: Rules = Rules(),
           optional: list[Answer] | None = None) -> Verdict:
     """Everything of an exact recording. @optional: answers that may be missing from it, because
     they were made while the probes were placed; if they are there, they must be right."""
     verdict = Verdict()
-    known = {str(r.begin.columns["client_id"]) for r in picture.requests.values()}
-    present = [a for a in optional or [] if a.client_id in known]
+    seen = [r.begin.columns for r in picture.requests.values() if not r.before_attach]
+    known = {str(columns["client_id"]) for columns in seen}
+    prompts = {tuple(int(token) for token in columns["tokens"]) for columns in seen}
+    present = [a for a in optional or []
+               if (a.client_id in known if a.client_id else tuple(a.prompt) in prompts)]
     pairs = match(answers + present, picture, verdict)
     matched = {id(request) for _, request in pairs}
     queued = queued_before_attach(picture)
@@ -237,12 +288,12 @@ def judge(picture: Picture, answers: list[Answer], oracle: Oracle, *, tie_limit:
     for answer, request in pairs:
         verdict.requests += 1
         verdict.unfinished += answer.cancelled
-        check_identity(answer, request, verdict)
+        check_identity(answer, request, rules, verdict)
         if request.begin.fields["cached"] == UNKNOWN:
             continue
         check_rows(answer, request, verdict)
-        check_coverage(request, picture.layers, verdict)
-        court.routing(request, verdict)
+        check_coverage(request, picture.layers, rules, verdict)
+        court.routing(request, tokens_of(answer, request, rules), verdict)
     verdict.check("decisions in the recording", picture.decisions, verdict.decisions + before)
     verdict.check("rows of no request", picture.unknown_rows, 0)
     verdict.check("lost", picture.recording.lost, 0)
