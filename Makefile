@@ -19,12 +19,13 @@ Q := @
 say = @printf '  %-7s %s\n' '$1' '$(patsubst $(O)/%,%,$2)';
 endif
 
-PKGS := libbpf libelf libdw zydis json-c ncursesw zlib libzstd libcap libseccomp
+PKGS := libbpf libelf libdw zydis json-c nettle ncursesw zlib libzstd libcap libseccomp
 CPPFLAGS += -I. -I$(O) -D_GNU_SOURCE -DMOEPROBE_VERSION='"$(VERSION)"'
 CFLAGS ?= -O2 -g
 CFLAGS += -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -Wstrict-prototypes \
 	  -Wmissing-prototypes -fno-common -fstack-protector-strong
-LDLIBS_collector = -lbpf -ldw -lelf -llzma -lZydis -lz -lzstd -lcap -lseccomp -lpthread
+LDLIBS_collector = -lbpf -ldw -lelf -llzma -lZydis -lz -lzstd -lcap -lseccomp -ljson-c -lnettle \
+		    -lpthread -lm
 LDLIBS_analyzer = -ljson-c -lncursesw -ltinfo -lz -lzstd -lcap -lm
 ifdef SAN
 # The checks that sanitizers insert make GCC 12 see overflows that are none.
@@ -120,8 +121,8 @@ $(O)/tests/unit/test_bpf_%: $(O)/tests/unit/test_bpf_%.o $(O)/tests/unit/bpf_pla
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lbpf
 
 # Fuzzers compile what they test with clang, sanitizers on.
-REPLAY_SRC := $(addprefix collector/,replay.c raw_log.c assembly.c coverage.c loss.c model_record.c \
-	      step_record.c stream.c stream_sink.c waiting_requests.c)
+REPLAY_SRC := $(addprefix collector/,replay.c raw_log.c assembly.c coverage.c known_requests.c loss.c \
+	      model_record.c request_record.c step_record.c stream.c stream_sink.c waiting_requests.c)
 FUZZ_ROOMS := $(call sources,probe/base collector/trace $(call clean_rooms,$(PROBE_ROOMS))) \
 	      $(REPLAY_SRC)
 $(O)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_ROOMS)

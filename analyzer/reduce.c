@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Detail `requests` joins each ROUTE to the rows of its STEP and adds it up in one block for
- * each request, layer and phase. A block is written once it has enough rows that it no longer
- * tells which token chose what; steps and routes themselves are dropped.
+ * Detail `requests` joins each ROUTE to the rows of its STEP and adds it up in one block for each
+ * request, sequence, layer and phase. A block holds rows that followed each other; it is written
+ * once it has so many that it no longer tells which token chose what. Steps and routes themselves
+ * are dropped.
  */
 #include "analyzer/reduce.h"
 
@@ -30,12 +31,14 @@ union record {
 };
 
 struct block_key {
-	uint32_t context, request, layer, phase;
+	uint32_t context, request, sequence, layer, phase;
+	uint32_t ids; /* flags of ROUTE that say what ids count */
 };
 
 struct block {
 	struct block_key key;
-	uint32_t rows, k, first_position, source;
+	uint32_t rows, k, first_position, last_position, source;
+	bool weighted;    /* all rows have final weights */
 	uint64_t time_ns; /* of its last row */
 	uint32_t experts;
 	uint32_t *count;
@@ -49,7 +52,7 @@ struct context {
 	uint64_t step; /* 0: none */
 	uint32_t rows, capacity;
 	struct row {
-		uint32_t request, position, phase;
+		uint32_t request, sequence, position, phase;
 	} * row;
 };
 
@@ -124,7 +127,9 @@ static void drop_block(struct reducer *r, struct block *b)
 static int write_block(struct reducer *r, struct block *b, struct error *e)
 {
 	struct trace_counts n = {
-		.head = { .time_ns = b->time_ns, .source = b->source },
+		.head = { .time_ns = b->time_ns,
+			  .source = b->source,
+			  .flags = b->key.ids | (b->weighted ? TRACE_COUNTS_GATE : 0) },
 		.request = b->key.request,
 		.context = b->key.context,
 		.layer = b->key.layer,
@@ -133,10 +138,12 @@ static int write_block(struct reducer *r, struct block *b, struct error *e)
 		.experts = b->experts,
 		.first_position = b->first_position,
 		.k = b->k,
+		.sequence = b->key.sequence,
+		.last_position = b->last_position,
 	};
 	struct trace_column column[2] = {
 		{ b->count, b->experts * sizeof(*b->count) },
-		{ NULL, b->experts * sizeof(float) },
+		{ NULL, b->weighted ? b->experts * sizeof(float) : 0 },
 	};
 	float *gate = malloc(b->experts * sizeof(*gate));
 	int err;
@@ -217,9 +224,8 @@ static int take_step(struct reducer *r, const struct trace_item *item, struct er
 		c->capacity = step->rows;
 	}
 	for (uint32_t i = 0; i < step->rows; i++) {
-		uint32_t request = ((const uint32_t *)item->column[1].bytes)[i];
-
-		c->row[i].request = request == TRACE_UNKNOWN ? 0 : request;
+		c->row[i].sequence = ((const uint32_t *)item->column[0].bytes)[i];
+		c->row[i].request = ((const uint32_t *)item->column[1].bytes)[i];
 		c->row[i].position = ((const uint32_t *)item->column[2].bytes)[i];
 		c->row[i].phase = ((const uint8_t *)item->column[3].bytes)[i];
 	}
@@ -243,6 +249,7 @@ static struct block *take_block(struct reducer *r, const struct block_key *key, 
 	b->key = *key;
 	b->experts = experts;
 	b->first_position = position;
+	b->weighted = true;
 	b->count = calloc(experts, sizeof(*b->count));
 	b->gate = calloc(experts, sizeof(*b->gate));
 	if (b->count && b->gate)
@@ -257,13 +264,16 @@ static struct block *take_block(struct reducer *r, const struct block_key *key, 
 	return b;
 }
 
-static void count_row(struct reducer *r, struct block *b, const struct trace_item *item, uint32_t i)
+static void count_row(struct reducer *r, struct block *b, const struct trace_item *item, uint32_t i,
+		      uint32_t position)
 {
 	const struct trace_route *route = item->route;
 	bool wide = route->head.flags & TRACE_ROUTE_IDS_16;
 	const void *ids = item->column[1].bytes;
 	const float *weight =
-		route->head.flags & TRACE_ROUTE_WEIGHTS ? item->column[2].bytes : NULL;
+		route->head.flags & TRACE_ROUTE_WEIGHTS && !(route->head.flags & TRACE_ROUTE_RAW)
+			? item->column[2].bytes
+			: NULL;
 
 	for (uint32_t j = 0; j < route->k; j++) {
 		size_t at = (size_t)i * route->k + j;
@@ -277,10 +287,50 @@ static void count_row(struct reducer *r, struct block *b, const struct trace_ite
 		if (weight)
 			b->gate[x] += (double)weight[at];
 	}
+	b->weighted &= weight != NULL;
 	b->rows++;
 	b->k = route->k;
+	b->last_position = position;
 	b->time_ns = route->head.time_ns;
 	b->source = route->head.source;
+}
+
+/* @b, which may be NULL, if it is full. */
+static int write_full(struct reducer *r, struct block *b, struct error *e)
+{
+	return b && b->rows >= REDUCE_BLOCK_ROWS ? write_block(r, b, e) : 0;
+}
+
+/* Count entry @i of @item, which is @row of its step; @b is where the entry before went. */
+static int take_entry(struct reducer *r, const struct context *c, const struct trace_item *item,
+		      uint32_t i, const struct row *row, struct block **b, struct error *e)
+{
+	const struct trace_route *route = item->route;
+	struct block_key key = {
+		.context = route->context,
+		.request = row->request,
+		.sequence = row->sequence,
+		.layer = route->layer,
+		.phase = row->phase,
+		.ids = route->head.flags & (TRACE_ROUTE_PHYSICAL | TRACE_ROUTE_LOCAL),
+	};
+	bool same = *b && !memcmp(&(*b)->key, &key, sizeof(key));
+	int err = same ? 0 : write_full(r, *b, e);
+
+	if (!same)
+		*b = NULL;
+	if (!err && r->cells > CELLS_MAX) {
+		*b = NULL;
+		err = write_blocks(r, NULL, e);
+	}
+	if (err)
+		return err;
+	if (!*b)
+		*b = take_block(r, &key, c->experts, row->position);
+	if (!*b)
+		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "reduce: out of memory");
+	count_row(r, *b, item, i, row->position);
+	return 0;
 }
 
 static int take_route(struct reducer *r, const struct trace_item *item, struct error *e)
@@ -289,52 +339,21 @@ static int take_route(struct reducer *r, const struct trace_item *item, struct e
 	struct context *c = find_context(r, route->context);
 	bool all = route->head.flags & TRACE_ROUTE_ALL_ROWS;
 	struct block *b = NULL;
+	int err = 0;
 
 	if (!c || c->step != route->step || route->layer == UINT32_MAX) {
 		r->dropped += route->rows;
 		return 0;
 	}
-	for (uint32_t i = 0; i < route->rows; i++) {
+	for (uint32_t i = 0; i < route->rows && !err; i++) {
 		uint32_t row = all ? i : ((const uint32_t *)item->column[0].bytes)[i];
-		struct block_key key = { route->context, 0, route->layer, 0 };
 
-		if (row >= c->rows) {
+		if (row < c->rows)
+			err = take_entry(r, c, item, i, &c->row[row], &b, e);
+		else
 			r->dropped++;
-			continue;
-		}
-		key.request = c->row[row].request;
-		key.phase = c->row[row].phase;
-		if (r->cells > CELLS_MAX) {
-			int err = write_blocks(r, NULL, e);
-
-			if (err)
-				return err;
-			b = NULL;
-		}
-		if (!b || memcmp(&b->key, &key, sizeof(key)))
-			b = take_block(r, &key, c->experts, c->row[row].position);
-		if (!b)
-			return error__set(e, EXIT_FAILED, ENOMEM, NULL, "reduce: out of memory");
-		count_row(r, b, item, i);
 	}
-	return 0;
-}
-
-/* Write the blocks that are full. */
-static int write_full_blocks(struct reducer *r, const struct trace_route *route, struct error *e)
-{
-	struct block *b, *next;
-	int err = 0;
-
-	HASH_ITER(hh, r->blocks, b, next)
-	{
-		if (b->rows < REDUCE_BLOCK_ROWS || b->key.layer != route->layer)
-			continue;
-		err = write_block(r, b, e);
-		if (err)
-			break;
-	}
-	return err;
+	return err ? err : write_full(r, b, e);
 }
 
 static int apply_requests(struct reducer *r, const struct trace_item *item, union record *record,
@@ -346,8 +365,7 @@ static int apply_requests(struct reducer *r, const struct trace_item *item, unio
 	case TRACE_STEP:
 		return take_step(r, item, e);
 	case TRACE_ROUTE:
-		err = take_route(r, item, e);
-		return err ? err : write_full_blocks(r, item->route, e);
+		return take_route(r, item, e);
 	case TRACE_MODEL:
 		err = take_model(r, item, e);
 		break;

@@ -60,6 +60,7 @@ int assembly__open(struct assembly **out, const struct assembly_options *o, stru
 		.loss = &a->loss,
 		.source = o->source,
 		.process = o->process,
+		.begin_ns = o->attached_ns,
 		.refresh = o->refresh,
 		.ctx = o->ctx,
 	};
@@ -113,7 +114,7 @@ void assembly__counters(struct assembly *a, const struct mp_counters *now)
 
 void assembly__missed(struct assembly *a, uint64_t events)
 {
-	loss__add(&a->loss, TRACE_LOSS_CHUNKS, events, 0);
+	loss__add(&a->loss, TRACE_UNKNOWN, TRACE_LOSS_CHUNKS, events, 0);
 }
 
 int assembly__tick(struct assembly *a, uint64_t now_ns, struct error *e)

@@ -68,7 +68,7 @@ int attachment__load(struct attachment *a, uint32_t ring_bytes, struct error *e)
 	for (size_t i = 0; i < a->plan.sites; i++)
 		a->table[i].enabled = 0; /* until all are linked */
 	if (a->ops->table)
-		a->ops->table(a->engine, a->table);
+		a->ops->table(a->engine, target__info(a->target)->pid, a->table);
 	return 0;
 }
 
@@ -112,10 +112,11 @@ static int link_group(struct attachment *a, size_t first, struct error *e)
 	return err;
 }
 
-static void set_enabled(struct attachment *a, uint32_t program, uint32_t enabled)
+static void set_enabled(struct attachment *a, enum mp_purpose purpose, uint32_t enabled)
 {
 	for (size_t i = 0; i < a->plan.sites; i++)
-		if (a->plan.site[i].row.program == program && (a->site[i].linked || !enabled))
+		if (mp_site__purpose(&a->plan.site[i].row) == purpose &&
+		    (a->site[i].linked || !enabled))
 			__atomic_store_n(&a->table[i].enabled, enabled, __ATOMIC_SEQ_CST);
 }
 
@@ -129,8 +130,8 @@ int attachment__link(struct attachment *a, struct error *e)
 	for (size_t i = 0; i < a->plan.sites && !err; i++)
 		if (!a->site[i].linked && !a->site[i].reason[0])
 			err = link_group(a, i, e);
-	for (uint32_t program = MP_PROGRAM_COUNT; program-- > 0 && !err;)
-		set_enabled(a, program, 1);
+	for (uint32_t purpose = MP_PURPOSES; purpose-- > 0 && !err;)
+		set_enabled(a, purpose, 1);
 	a->attached_ns = stream__now_ns();
 	return err;
 }
@@ -140,8 +141,8 @@ int attachment__link(struct attachment *a, struct error *e)
  * are a loss. */
 static void silence(struct attachment *a)
 {
-	for (uint32_t program = 0; program < MP_PROGRAM_COUNT; program++)
-		set_enabled(a, program, 0);
+	for (uint32_t purpose = 0; purpose < MP_PURPOSES; purpose++)
+		set_enabled(a, purpose, 0);
 }
 
 int attachment__unlink(struct attachment *a)

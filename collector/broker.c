@@ -157,9 +157,10 @@ static int read_fd_link(const struct broker *b, const struct broker_request *r, 
 	if (!err)
 		err = opener_direct.read_fd_link(opener_direct.ctx, r->pid, r->fd, text,
 						 BROKER_TEXT_SIZE);
-	if (err || !strncmp(text, "socket:", 7))
+	if (err || !strncmp(text, "socket:", 7) || target_file__is_weights(text))
 		return err;
-	/* The names of its files are none of the reader's business: it looks for ports. */
+	/* The names of other files are none of the reader's business: it looks for ports and for
+	 * the model. */
 	memset(text, 0, BROKER_TEXT_SIZE);
 	return -ENODATA;
 }

@@ -26,7 +26,7 @@
 	X(OPEN_MAPPED, "open the file mapped at an address range: one descriptor") \
 	X(OPEN_PATH, "open a model file by its name, with the process's own rights") \
 	X(OPEN_LIST, "open /proc, to see which processes there are: one descriptor") \
-	X(READ_FD_LINK, "which socket a descriptor of the process is: text") \
+	X(READ_FD_LINK, "which socket or model's weights a descriptor of the process is: text") \
 	X(LOAD, "load the kernel programs, once: descriptors of ring, sites, counters") \
 	X(LINK, "place probes of one program in one mapped file: a link's id") \
 	X(UNLINK, "take away one link, or all") \

@@ -482,43 +482,37 @@ static void close_account(struct coverage *c, struct account *a)
 	free(a);
 }
 
-/* The line of @layer in @line, which has @count and room for one more. */
-static struct coverage_line *find_line(struct coverage_line *line, size_t *count, uint32_t layer)
+/* A line for each layer of @a, which is closed. */
+static int say_account(struct coverage *c, struct account *a, coverage_emit emit, void *ctx)
 {
-	for (size_t i = 0; i < *count; i++)
-		if (line[i].layer == layer)
-			return &line[i];
-	line[*count].layer = layer;
-	return &line[(*count)++];
+	const struct model *m = find_model(c, a->key.context);
+	int err = m ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; i < a->layers && !err; i++) {
+		struct coverage_line line = {
+			.request = a->key.request,
+			.context = a->key.context,
+			.layer = m->layer_id[i],
+		};
+
+		settle(c, a, i, &line);
+		err = emit(ctx, &line);
+	}
+	close_account(c, a);
+	return err;
 }
 
-/* Rows of no request are united over contexts, since the record does not name one. */
+/* Rows of no request, by context. */
 static int end_unknown(struct coverage *c, coverage_emit emit, void *ctx)
 {
 	struct account *a, *next;
-	struct coverage_line *line;
-	size_t room = 0, count = 0;
 	int err = 0;
 
 	HASH_ITER(hh, c->accounts, a, next)
-	if (a->key.request == NO_REQUEST)
-		room += a->layers;
-	line = calloc(room + 1, sizeof(*line));
-	if (!line)
-		return -ENOMEM;
-	HASH_ITER(hh, c->accounts, a, next)
 	{
-		struct model *m = find_model(c, a->key.context);
-
-		if (a->key.request != NO_REQUEST || !m)
-			continue;
-		for (uint32_t i = 0; i < a->layers; i++)
-			settle(c, a, i, find_line(line, &count, m->layer_id[i]));
-		close_account(c, a);
+		if (a->key.request == NO_REQUEST && !err)
+			err = say_account(c, a, emit, ctx);
 	}
-	for (size_t i = 0; i < count && !err; i++)
-		err = emit(ctx, &line[i]);
-	free(line);
 	return err;
 }
 
@@ -526,24 +520,14 @@ int coverage__end(struct coverage *c, uint32_t request, uint32_t tokens, coverag
 		  void *ctx)
 {
 	struct account *a;
-	struct model *m;
-	int err = 0;
 
 	if (request == NO_REQUEST)
 		return end_unknown(c, emit, ctx);
 	a = find_request(c, request);
 	if (!a)
 		return 0;
-	m = find_model(c, a->key.context);
 	take_tail(c, a, tokens);
-	for (uint32_t i = 0; i < a->layers && !err; i++) {
-		struct coverage_line line = { .request = request, .layer = m->layer_id[i] };
-
-		settle(c, a, i, &line);
-		err = emit(ctx, &line);
-	}
-	close_account(c, a);
-	return err;
+	return say_account(c, a, emit, ctx);
 }
 
 int coverage__drop(struct coverage *c, uint32_t request, uint32_t tokens)

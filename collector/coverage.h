@@ -29,7 +29,7 @@ enum coverage_cause {
 
 /* One layer of one request; request 0: rows of no known request. */
 struct coverage_line {
-	uint32_t request;
+	uint32_t request, context;
 	uint32_t layer; /* the model's own number */
 	uint64_t expected, seen;
 	uint64_t missing[TRACE_MISSING_COUNT];

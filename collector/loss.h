@@ -20,10 +20,20 @@ enum {
 #undef X
 };
 
+#define LOSS_CONTEXTS 16 /* told apart; what is lost of others is of an unknown one */
+
+/* Things and rows since the last record, by cause. */
+struct loss_part {
+	uint32_t context;
+	uint64_t count[LOSS_CAUSES], rows[LOSS_CAUSES];
+};
+
 /* Zeroed before use; @since_ns is set by whoever begins. */
 struct loss {
-	uint64_t count[LOSS_CAUSES], rows[LOSS_CAUSES]; /* since the last record */
-	uint64_t invalid[LOSS_INVALIDS];                /* likewise */
+	struct loss_part unknown; /* of no known context; its own number does not count */
+	struct loss_part part[LOSS_CONTEXTS];
+	uint32_t parts;
+	uint64_t invalid[LOSS_INVALIDS]; /* since the last record */
 	uint64_t since_ns;
 	uint64_t total, total_invalid;     /* things, from the beginning */
 	struct mp_counters seen[MP_SITES]; /* what was taken into account */
@@ -37,8 +47,9 @@ struct loss_news {
 	uint64_t invalid_captures; /* router results that failed a check in the kernel */
 };
 
-/* @count things with @rows rows were lost; unknown causes are ignored. */
-void loss__add(struct loss *l, uint32_t cause, uint64_t count, uint64_t rows);
+/* @count things with @rows rows were lost of @context (TRACE_UNKNOWN); unknown causes are
+ * ignored. */
+void loss__add(struct loss *l, uint32_t context, uint32_t cause, uint64_t count, uint64_t rows);
 void loss__add_invalid(struct loss *l, uint32_t cause, uint64_t count);
 /* Take the counters of @count rows of the site table (@site) into account. */
 struct loss_news loss__take(struct loss *l, const struct mp_counters *now,

@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "collector/model_record.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "collector/trace/writer.h"
 #include "probe/engine/sink.h"
-
-#define STRING_MAX 4096u /* bytes of a name or path */
-
-static struct trace_column text_column(const char *text, uint16_t *length)
-{
-	size_t n = text ? strnlen(text, STRING_MAX) : 0;
-
-	*length = (uint16_t)n;
-	return (struct trace_column){ text, n };
-}
 
 int model_record__context(struct trace_writer *w, struct trace_record head, uint32_t context,
 			  uint32_t process, uint64_t key)
@@ -42,16 +33,27 @@ int model_record__model(struct trace_writer *w, struct trace_record head, uint32
 		.vocabulary = c->vocabulary,
 		.blocks = c->blocks,
 		.normalised = c->normalised,
+		.gate = c->gate,
+		.groups = c->groups ? c->groups : TRACE_UNKNOWN,
+		.groups_used = c->groups_used ? c->groups_used : TRACE_UNKNOWN,
+		.scale = c->scale != 0 ? c->scale : NAN,
 	};
 	struct trace_column column[] = {
 		{ c->layer_ids, c->layers * sizeof(*c->layer_ids) },
-		text_column(c->architecture, &r.architecture_length),
-		text_column(c->name, &r.name_length),
-		text_column(c->path, &r.path_length),
-		text_column(c->quantisation, &r.quantisation_length),
+		trace_column__text(c->architecture, &r.architecture_length),
+		trace_column__text(c->name, &r.name_length),
+		trace_column__text(c->path, &r.path_length),
+		trace_column__text(c->quantisation, &r.quantisation_length),
+		trace_column__text(c->kv_type, &r.kv_type_length),
 	};
+
+	_Static_assert(sizeof(r.model_digest) == ENGINE_DIGEST_BYTES, "sink.h, records.h");
+	if (c->model_digest)
+		memcpy(r.model_digest, c->model_digest, sizeof(r.model_digest));
+	if (c->tokenizer_digest)
+		memcpy(r.tokenizer_digest, c->tokenizer_digest, sizeof(r.tokenizer_digest));
 
 	if (c->from_file)
 		r.head.flags |= TRACE_MODEL_FROM_FILE;
-	return trace_writer__append(w, TRACE_MODEL, &r, sizeof(r), column, 5);
+	return trace_writer__append(w, TRACE_MODEL, &r, sizeof(r), column, 6);
 }

@@ -19,11 +19,16 @@ size_t step_record__bytes(const struct engine_step *step)
 	for (uint32_t i = 0; i < step->routes; i++) {
 		const struct engine_route *r = &step->route[i];
 
-		bytes += sizeof(struct trace_route) + 24 +
-			 (size_t)r->rows * ((r->row ? 4 : 0) + (size_t)r->k * (r->weights ? 6 : 2));
+		bytes += sizeof(struct trace_route) + 32 +
+			 (size_t)r->rows * ((r->row ? 4 : 0) + (size_t)r->k * (r->weights ? 6 : 2) +
+					    (r->row_flags ? 1 : 0));
 	}
 	return bytes;
 }
+
+/* What an engine may say of a route; the other flags are about the record. */
+#define ROUTE_FLAGS \
+	(TRACE_ROUTE_INFERRED | TRACE_ROUTE_RAW | TRACE_ROUTE_PHYSICAL | TRACE_ROUTE_LOCAL)
 
 /* Room for a column in the scratch: where it begins. An offset, since the buffer moves. */
 static int lay_column(struct buffer *b, size_t bytes, size_t *offset)
@@ -43,6 +48,8 @@ int step_record__step(struct trace_writer *w, uint32_t source, const struct engi
 		.end_ns = step->end_ns,
 		.context = step->context,
 		.rows = step->rows,
+		.ubatch = step->ubatches ? step->ubatch : TRACE_UNKNOWN,
+		.ubatches = step->ubatches ? step->ubatches : TRACE_UNKNOWN,
 	};
 	struct trace_column column[6];
 	size_t at[6];
@@ -60,7 +67,7 @@ int step_record__step(struct trace_writer *w, uint32_t source, const struct engi
 		((uint32_t *)(base + at[1]))[i] = row->request;
 		((uint32_t *)(base + at[2]))[i] = row->position;
 		base[at[3] + i] = row->phase;
-		base[at[4] + i] = row->output ? TRACE_ROW_OUTPUT : 0;
+		base[at[4] + i] = (uint8_t)(row->flags | (row->output ? TRACE_ROW_OUTPUT : 0));
 		((int32_t *)(base + at[5]))[i] = row->token;
 	}
 	for (int i = 0; i < 6; i++)
@@ -98,17 +105,20 @@ int step_record__route(struct trace_writer *w, uint32_t source, const struct eng
 	const struct engine_route *route = &step->route[index];
 	size_t n = (size_t)route->rows * route->k;
 	struct trace_route r = {
-		.head = { .time_ns = step->end_ns, .source = source },
+		.head = { .time_ns = step->end_ns,
+			  .source = source,
+			  .flags = route->flags & ROUTE_FLAGS },
 		.step = step->step,
 		.context = step->context,
 		.layer = route->layer,
 		.rows = route->rows,
 		.k = route->k,
 	};
-	struct trace_column column[3] = {
+	struct trace_column column[4] = {
 		{ route->row, route->row ? route->rows * sizeof(*route->row) : 0 },
 		{ NULL, 0 },
 		{ route->weights, route->weights ? n * sizeof(*route->weights) : 0 },
+		{ route->row_flags, route->row_flags ? route->rows : 0 },
 	};
 	int err;
 
@@ -116,6 +126,8 @@ int step_record__route(struct trace_writer *w, uint32_t source, const struct eng
 		r.head.flags |= TRACE_ROUTE_ALL_ROWS;
 	if (route->weights)
 		r.head.flags |= TRACE_ROUTE_WEIGHTS;
+	if (route->row_flags)
+		r.head.flags |= TRACE_ROUTE_ROW_FLAGS;
 	err = lay_ids(route, n, scratch, &column[1], &r.head.flags);
-	return err ? err : trace_writer__append(w, TRACE_ROUTE, &r, sizeof(r), column, 3);
+	return err ? err : trace_writer__append(w, TRACE_ROUTE, &r, sizeof(r), column, 4);
 }

@@ -39,14 +39,6 @@ static struct trace_record head_now(void)
 	return (struct trace_record){ .time_ns = stream__now_ns(), .source = STREAM_SOURCE };
 }
 
-static struct trace_column text_column(const char *text, uint16_t *length)
-{
-	size_t n = text ? strnlen(text, TEXT_MAX) : 0;
-
-	*length = (uint16_t)n;
-	return (struct trace_column){ text, n };
-}
-
 static int write_source(struct stream *s)
 {
 	struct trace_source r = { .head = head_now(), .id = STREAM_SOURCE };
@@ -56,8 +48,8 @@ static int write_source(struct stream *s)
 	if (gethostname(host, sizeof(host)))
 		host[0] = '\0';
 	host[sizeof(host) - 1] = '\0';
-	column[0] = text_column("moeprobe-collector " MOEPROBE_VERSION, &r.tool_length);
-	column[1] = text_column(host, &r.host_length);
+	column[0] = trace_column__text("moeprobe-collector " MOEPROBE_VERSION, &r.tool_length);
+	column[1] = trace_column__text(host, &r.host_length);
 	return trace_writer__append(s->writer, TRACE_SOURCE, &r, sizeof(r), column, 2);
 }
 
@@ -82,9 +74,9 @@ int stream__process(struct stream *s, const struct stream_process *p)
 		.pid_namespace_inode = p->info->pid_namespace_inode,
 	};
 	struct trace_column column[] = {
-		text_column(p->engine, &r.engine_length),
-		text_column(p->version, &r.version_length),
-		text_column(p->info->command, &r.command_length),
+		trace_column__text(p->engine, &r.engine_length),
+		trace_column__text(p->version, &r.version_length),
+		trace_column__text(p->info->command, &r.command_length),
 	};
 
 	if (p->build_id)
@@ -103,10 +95,10 @@ int stream__finding(struct stream *s, enum trace_status status, uint32_t pid, co
 	va_start(args, value);
 	vsnprintf(text, sizeof(text), value, args);
 	va_end(args);
-	column[0] = text_column(area, &r.area_length);
-	column[1] = text_column(name, &r.name_length);
-	column[2] = text_column(text, &r.value_length);
-	column[3] = text_column(remedy, &r.remedy_length);
+	column[0] = trace_column__text(area, &r.area_length);
+	column[1] = trace_column__text(name, &r.name_length);
+	column[2] = trace_column__text(text, &r.value_length);
+	column[3] = trace_column__text(remedy, &r.remedy_length);
 	return trace_writer__append(s->writer, TRACE_FINDING, &r, sizeof(r), column, 4);
 }
 

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "collector/coverage.h"
+#include "collector/known_requests.h"
 #include "collector/loss.h"
 #include "collector/model_record.h"
+#include "collector/request_record.h"
 #include "collector/step_record.h"
 #include "collector/trace/records.h"
 #include "collector/trace/writer.h"
@@ -16,33 +18,7 @@
 #include "probe/base/hash.h"
 #include "probe/engine/sink.h"
 
-/* Engines do not know the stream; their numbers are its numbers. */
-#define SAME(name) \
-	_Static_assert((unsigned)ENGINE_##name == (unsigned)TRACE_##name, "sink.h, records.h")
-SAME(ENDING_UNKNOWN);
-SAME(ENDING_RELEASED);
-SAME(ENDING_REPLACED);
-SAME(ENDING_TARGET_GONE);
-SAME(ENDING_CAPTURE_END);
-SAME(LOSS_CHUNKS);
-SAME(LOSS_NO_STEP);
-SAME(INVALID_SHAPE);
-SAME(INVALID_EXPERT_RANGE);
-SAME(INVALID_EXPERT_REPEATED);
-SAME(INVALID_WEIGHT);
-SAME(INVALID_ROW);
-SAME(INVALID_ROW_COUNT);
-SAME(INVALID_IDENTITY);
-SAME(INVALID_WARM_UP);
-SAME(PREFILL);
-SAME(DECODE);
-SAME(PHASE_UNKNOWN);
-SAME(UNKNOWN);
-#undef SAME
-
-#define STRING_MAX 4096u      /* bytes of a string column: names, paths */
-#define FIRST_CONTEXT 1u      /* engines count from it */
-#define TOKENS_MAX (1u << 20) /* of a prompt */
+#define FIRST_CONTEXT 1u /* engines count from it */
 
 /* A sequence that was introduced to the reader; forgotten when its request ends. */
 struct known_sequence {
@@ -62,7 +38,7 @@ struct stream_sink {
 	struct known_context *contexts;
 	struct known_sequence *sequences;
 	struct waiting_request *waiting;
-	size_t begun;          /* requests that were said to begin and not yet to end */
+	struct known_requests *requests;
 	uint32_t layers;       /* of the model with most: a request ends with so many COVERAGE */
 	struct buffer columns; /* scratch for one record */
 	uint64_t steps, routes_seen;
@@ -73,14 +49,6 @@ struct stream_sink {
 static struct trace_record head(const struct stream_sink *s, uint64_t time_ns, uint32_t flags)
 {
 	return (struct trace_record){ .time_ns = time_ns, .source = s->o.source, .flags = flags };
-}
-
-static struct trace_column text_column(const char *text, uint16_t *length)
-{
-	size_t n = text ? strnlen(text, STRING_MAX) : 0;
-
-	*length = (uint16_t)n;
-	return (struct trace_column){ text, n };
 }
 
 #define APPEND(s, type, record, column, columns) \
@@ -166,49 +134,29 @@ static void forget_sequences(struct stream_sink *s, uint32_t request)
 
 /* --- requests ------------------------------------------------------------------------------- */
 
-/* What @q takes at most to begin. */
-static size_t begin_bytes(const struct engine_request *q)
-{
-	size_t tokens =
-		q->tokens && q->prompt != ENGINE_UNKNOWN && q->prompt <= TOKENS_MAX ? q->prompt : 0;
-
-	return sizeof(struct trace_context) + sizeof(struct trace_sequence) +
-	       sizeof(struct trace_request_begin) + strnlen(q->client_id, STRING_MAX) + 8 +
-	       tokens * sizeof(*q->tokens) + 8 + sizeof(struct trace_bind);
-}
+#define COVERAGE_BYTES (sizeof(struct trace_coverage) + TRACE_MISSING_COUNT * sizeof(uint64_t))
 
 /* True if @bytes of the beginnings of @more requests fit, and room is left for their ends, and
  * those of all that are under way: what was said to begin is said to end. */
 static bool requests_fit(const struct stream_sink *s, size_t bytes, size_t more)
 {
-	size_t end = sizeof(struct trace_request_end) + s->layers * sizeof(struct trace_coverage);
+	size_t end = sizeof(struct trace_request_end) + s->layers * COVERAGE_BYTES;
 
 	return trace_writer__fits(s->o.writer, TRACE_SHARE_REQUESTS,
-				  bytes + (s->begun + more) * end);
+				  bytes + (known_requests__begun(s->requests) + more) * end);
 }
 
-static int write_begin(struct stream_sink *s, const struct engine_request *q, uint64_t time_ns)
+/* Say what is kept of @request, if there is room. */
+static int say_kept(struct stream_sink *s, uint32_t request, uint64_t time_ns)
 {
-	struct trace_request_begin r = {
-		.head = head(s, time_ns, q->before_attach ? TRACE_REQUEST_BEFORE_ATTACH : 0),
-		.request = q->request,
-		.context = q->context,
-		.sequence = q->sequence,
-		.slot = q->slot,
-		.task = q->task,
-		.cached = q->cached,
-		.prompt = q->prompt,
-		.begin_ns = q->before_attach ? UINT64_MAX : q->begin_ns,
-	};
-	struct trace_column column[2] = {
-		text_column(q->client_id, &r.client_id_length),
-	};
+	const struct engine_request_info *i = known_requests__kept(s->requests, request);
+	int err;
 
-	if (q->tokens && q->prompt != ENGINE_UNKNOWN && q->prompt <= TOKENS_MAX) {
-		r.prompt_known = q->prompt;
-		column[1] = (struct trace_column){ q->tokens, q->prompt * sizeof(*q->tokens) };
-	}
-	return APPEND(s, TRACE_REQUEST_BEGIN, &r, column, 2);
+	if (!i || !requests_fit(s, request_record__info_bytes(i), 0))
+		return 0;
+	err = request_record__info(s->o.writer, head(s, time_ns, 0), i);
+	known_requests__forget(s->requests, request);
+	return err;
 }
 
 static int say_begin(struct stream_sink *s, const struct engine_request *q, uint64_t time_ns)
@@ -220,22 +168,23 @@ static int say_begin(struct stream_sink *s, const struct engine_request *q, uint
 		.slot = q->slot,
 		.epoch = q->epoch,
 	};
-	struct trace_bind bind = {
-		.head = head(s, time_ns, 0),
+	struct engine_bind bind = {
 		.sequence = q->sequence,
 		.request = q->request,
 		.position = q->cached == ENGINE_UNKNOWN || q->before_attach ? 0 : q->cached,
-		.certainty = q->inferred ? TRACE_INFERRED : TRACE_EXACT,
+		.inferred = q->inferred,
 	};
-	int err;
+	int err = known_requests__add(s->requests, q->request, true);
 
-	s->begun++;
-	err = introduce_context(s, q->context, 0);
+	if (!err)
+		err = introduce_context(s, q->context, 0);
 	if (!err)
 		err = introduce_sequence(s, &sequence, q->request);
 	if (!err)
-		err = write_begin(s, q, time_ns);
-	return err ? err : APPEND(s, TRACE_BIND, &bind, NULL, 0);
+		err = request_record__begin(s->o.writer, head(s, time_ns, 0), q);
+	if (!err)
+		err = request_record__bind(s->o.writer, head(s, time_ns, 0), &bind);
+	return err ? err : say_kept(s, q->request, time_ns);
 }
 
 /* Say that @q, which waited, begins. */
@@ -254,9 +203,10 @@ static int on_request_begin(void *ctx, const struct engine_request *q)
 
 	if (err)
 		return err;
-	if (!requests_fit(s, begin_bytes(q), 1))
-		return waiting_requests__add(&s->waiting, q);
-	return say_begin(s, q, q->time_ns);
+	if (requests_fit(s, request_record__begin_bytes(q), 1))
+		return say_begin(s, q, q->time_ns);
+	err = known_requests__add(s->requests, q->request, false);
+	return err ? err : waiting_requests__add(&s->waiting, q);
 }
 
 struct coverage_out {
@@ -273,17 +223,22 @@ static int write_coverage(void *ctx, const struct coverage_line *line)
 		.layer = line->layer,
 		.expected = line->expected,
 		.seen = line->seen,
+		.causes = TRACE_MISSING_COUNT,
+		.context = line->context,
 	};
+	struct trace_column missing = { line->missing, sizeof(line->missing) };
 
-	memcpy(r.missing, line->missing, sizeof(r.missing));
-	return APPEND(out->sink, TRACE_COVERAGE, &r, NULL, 0);
+	return APPEND(out->sink, TRACE_COVERAGE, &r, &missing, 1);
 }
 
 /* @q ends before there was room to say that it began: no row of it was delivered. */
 static int drop_request(struct stream_sink *s, const struct engine_request_end *q)
 {
+	uint32_t context = waiting_requests__find(s->waiting, q->request)->context;
+
 	waiting_requests__remove(&s->waiting, q->request);
-	loss__add(s->o.loss, TRACE_LOSS_REQUESTS, 1, 0);
+	known_requests__remove(s->requests, q->request);
+	loss__add(s->o.loss, context, TRACE_LOSS_REQUESTS, 1, 0);
 	return coverage__drop(s->o.coverage, q->request, q->tokens);
 }
 
@@ -292,27 +247,65 @@ static int on_request_end(void *ctx, const struct engine_request_end *q)
 	struct stream_sink *s = ctx;
 	const struct engine_request *waits = waiting_requests__find(s->waiting, q->request);
 	struct coverage_out out = { s, q->time_ns };
-	struct trace_request_end r = {
-		.head = head(s, q->time_ns, 0),
-		.request = q->request,
-		.ending = q->ending,
-		.rows = coverage__rows(s->o.coverage, q->request),
-		.tokens = q->tokens,
-	};
+	uint32_t rows = coverage__rows(s->o.coverage, q->request);
 	int err = 0;
 
-	if (waits && !requests_fit(s, begin_bytes(waits), 1))
+	if (waits && !requests_fit(s, request_record__begin_bytes(waits), 1))
 		return drop_request(s, q);
 	if (waits)
 		err = say_late(s, waits, q->time_ns);
 	if (s->o.refresh && coverage__has_open(s->o.coverage, q->request))
 		s->o.refresh(s->o.ctx);
-	forget_sequences(s, q->request);
-	s->begun -= s->begun > 0;
 	if (!err)
-		err = APPEND(s, TRACE_REQUEST_END, &r, NULL, 0);
+		err = say_kept(s, q->request, q->time_ns);
+	if (known_requests__kept(s->requests, q->request))
+		loss__add(s->o.loss, TRACE_UNKNOWN, TRACE_LOSS_INFO, 1, 0);
+	forget_sequences(s, q->request);
+	known_requests__end(s->requests, q->request);
+	if (!err)
+		err = request_record__end(s->o.writer, head(s, q->time_ns, 0), q, rows);
 	return err ? err
 		   : coverage__end(s->o.coverage, q->request, q->tokens, write_coverage, &out);
+}
+
+static int on_request_info(void *ctx, const struct engine_request_info *i)
+{
+	struct stream_sink *s = ctx;
+	bool said = known_requests__is_said(s->requests, i->request);
+	int err;
+
+	if (said && !known_requests__kept(s->requests, i->request) &&
+	    requests_fit(s, request_record__info_bytes(i), 0))
+		return request_record__info(s->o.writer, head(s, i->time_ns, 0), i);
+	if (!known_requests__is_open(s->requests, i->request)) {
+		loss__add(s->o.loss, TRACE_UNKNOWN, TRACE_LOSS_INFO, 1, 0);
+		return 0;
+	}
+	err = known_requests__keep(s->requests, i);
+	return err || !said ? err : say_kept(s, i->request, i->time_ns);
+}
+
+static int on_bind(void *ctx, const struct engine_bind *b)
+{
+	struct stream_sink *s = ctx;
+	struct trace_sequence sequence = {
+		.head = head(s, b->time_ns, 0),
+		.sequence = b->sequence,
+		.context = b->context,
+		.slot = TRACE_UNKNOWN,
+	};
+	bool said =
+		b->request == ENGINE_UNKNOWN || known_requests__is_said(s->requests, b->request);
+	int err;
+
+	if (!said || !requests_fit(s, sizeof(sequence) + sizeof(struct trace_bind), 0)) {
+		loss__add(s->o.loss, b->context, TRACE_LOSS_INFO, 1, 0);
+		return 0;
+	}
+	err = introduce_context(s, b->context, 0);
+	if (!err)
+		err = introduce_sequence(s, &sequence, b->request);
+	return err ? err : request_record__bind(s->o.writer, head(s, b->time_ns, 0), b);
 }
 
 /* --- steps ---------------------------------------------------------------------------------- */
@@ -357,7 +350,7 @@ static bool step_fits(const struct stream_sink *s, const struct engine_step *ste
 		const struct engine_request *q = waits_at(s, step, i);
 
 		requests += q != NULL;
-		bytes += q ? begin_bytes(q) : 0;
+		bytes += q ? request_record__begin_bytes(q) : 0;
 	}
 	return trace_writer__fits(s->o.writer, TRACE_SHARE_STEPS, bytes) &&
 	       (!requests || requests_fit(s, bytes, requests));
@@ -372,6 +365,8 @@ static int write_step(struct stream_sink *s, const struct engine_step *step)
 
 		err = q ? say_late(s, q, step->begin_ns) : 0;
 	}
+	if (!err && known_requests__next_kept(s->requests))
+		err = say_kept(s, known_requests__next_kept(s->requests), step->begin_ns);
 	if (!err)
 		err = introduce_rows(s, step);
 	if (!err)
@@ -396,7 +391,7 @@ static int on_step(void *ctx, const struct engine_step *step)
 	if (err)
 		return err;
 	if (!fits) {
-		loss__add(s->o.loss, TRACE_LOSS_QUEUE, 1, step->rows);
+		loss__add(s->o.loss, step->context, TRACE_LOSS_QUEUE, 1, step->rows);
 		return 0;
 	}
 	err = write_step(s, step);
@@ -433,7 +428,7 @@ static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
 {
 	struct stream_sink *s = ctx;
 
-	loss__add(s->o.loss, cause, count, rows);
+	loss__add(s->o.loss, TRACE_UNKNOWN, cause, count, rows);
 	if (cause == TRACE_LOSS_CHUNKS)
 		coverage__lost_routes(s->o.coverage, rows);
 	return 0;
@@ -455,6 +450,8 @@ struct engine_sink stream_sink__callbacks(struct stream_sink *s)
 		.step = on_step,
 		.invalid = on_invalid,
 		.lost = on_lost,
+		.request_info = on_request_info,
+		.bind = on_bind,
 		.ctx = s,
 	};
 }
@@ -463,9 +460,14 @@ struct stream_sink *stream_sink__new(const struct stream_sink_options *o)
 {
 	struct stream_sink *s = calloc(1, sizeof(*s));
 
-	if (s)
-		s->o = *o;
-	return s;
+	if (!s)
+		return NULL;
+	s->o = *o;
+	s->requests = known_requests__new();
+	if (s->requests)
+		return s;
+	free(s);
+	return NULL;
 }
 
 void stream_sink__free(struct stream_sink *s)
@@ -486,6 +488,7 @@ void stream_sink__free(struct stream_sink *s)
 		free(context);
 	}
 	waiting_requests__free(&s->waiting);
+	known_requests__free(s->requests);
 	buffer__free(&s->columns);
 	free(s);
 }
@@ -513,9 +516,19 @@ int stream_sink__end(struct stream_sink *s, uint32_t stop, uint64_t now_ns)
 {
 	struct coverage_out out = { s, now_ns };
 	struct trace_end r = { .head = head(s, now_ns, 0), .stop = stop };
+	struct trace_window window = {
+		.head = head(s, now_ns, 0),
+		.begin_ns = s->o.begin_ns,
+		.end_ns = now_ns,
+		.inclusion = 1,
+		.reason = TRACE_REASON_CAPTURE,
+		.context = TRACE_UNKNOWN,
+	};
 	int err;
 
 	err = coverage__end(s->o.coverage, 0, ENGINE_UNKNOWN, write_coverage, &out);
+	if (!err)
+		err = APPEND(s, TRACE_WINDOW, &window, NULL, 0);
 	if (!err)
 		err = loss__write(s->o.loss, s->o.writer, s->o.source, now_ns);
 	if (err)

@@ -17,6 +17,7 @@ struct stream_sink_options {
 	struct coverage *coverage;
 	struct loss *loss;
 	uint32_t source, process; /* ids of SOURCE and PROCESS */
+	uint64_t begin_ns;        /* when the probes were in place */
 	/* Asked before a request is settled with results missing: take what the kernel counted
 	 * into account now. May be NULL. */
 	void (*refresh)(void *ctx);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,10 @@
 #define STATUS_MAX 4096
 #define MODEL_MAGIC "GGUF"
 #define MODEL_MAGIC_SIZE 4
+#define BEGINNING_MAX (256u << 10) /* of a file that is looked at, at most */
+#define CONFIG_KEY "\"model_type\""
+#define WEIGHTS_ENDING ".safetensors"
+#define WEIGHTS_HEADER_MAX 100000000u /* by the format */
 
 /* The line of /proc/PID/status that begins with @name, behind it; NULL. The kernel escapes what a
  * process says of itself, so a line is a line. */
@@ -60,14 +65,85 @@ int target_file__user(pid_t pid, struct file_user *out)
 	return 0;
 }
 
-static int check_magic(int fd)
+static bool begins_as_gguf(int fd, uint8_t *bytes)
 {
-	char magic[MODEL_MAGIC_SIZE];
-	ssize_t n = pread(fd, magic, sizeof(magic), 0);
+	return pread(fd, bytes, MODEL_MAGIC_SIZE, 0) == MODEL_MAGIC_SIZE &&
+	       !memcmp(bytes, MODEL_MAGIC, MODEL_MAGIC_SIZE);
+}
 
-	if (n < 0)
-		return -errno;
-	return n == MODEL_MAGIC_SIZE && !memcmp(magic, MODEL_MAGIC, MODEL_MAGIC_SIZE) ? 0 : -EACCES;
+/* An object, behind white space. */
+static bool begins_as_json(int fd, uint8_t *bytes)
+{
+	ssize_t n = pread(fd, bytes, BEGINNING_MAX, 0), at = 0;
+
+	while (at < n && strchr(" \t\r\n", bytes[at]) && bytes[at])
+		at++;
+	return at < n && bytes[at] == '{';
+}
+
+/* Programs of many kinds keep a config.json, some with secrets: a model's says its type. */
+static bool begins_as_config(int fd, uint8_t *bytes)
+{
+	ssize_t n = pread(fd, bytes, BEGINNING_MAX, 0);
+
+	return n > 0 && begins_as_json(fd, bytes) &&
+	       memmem(bytes, (size_t)n, CONFIG_KEY, sizeof(CONFIG_KEY) - 1);
+}
+
+/* The length of a header, little-endian, and the header, an object. */
+static bool begins_as_weights(int fd, uint8_t *bytes)
+{
+	uint64_t length = 0;
+
+	if (pread(fd, bytes, 9, 0) != 9 || bytes[8] != '{')
+		return false;
+	for (size_t i = 8; i--;)
+		length = length << 8 | bytes[i];
+	return length <= WEIGHTS_HEADER_MAX;
+}
+
+/* How a file begins that may be opened by its name; the first row that fits the name counts. */
+static const struct {
+	const char *name;
+	bool is_ending; /* of the name */
+	bool (*begins)(int fd, uint8_t *bytes);
+} kinds[] = {
+	{ "config.json", false, begins_as_config },
+	{ "generation_config.json", false, begins_as_json },
+	{ "tokenizer.json", false, begins_as_json },
+	{ "model.safetensors.index.json", false, begins_as_json },
+	{ WEIGHTS_ENDING, true, begins_as_weights },
+	{ "", true, begins_as_gguf },
+};
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t n = strlen(text), m = strlen(end);
+
+	return n >= m && !strcmp(text + n - m, end);
+}
+
+bool target_file__is_weights(const char *path)
+{
+	return ends_with(path, WEIGHTS_ENDING);
+}
+
+static int check_beginning(int fd, const char *path)
+{
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+	size_t kind = 0;
+	uint8_t *bytes;
+	bool fits;
+
+	while (kinds[kind].is_ending ? !ends_with(base, kinds[kind].name)
+				     : strcmp(base, kinds[kind].name))
+		kind++;
+	bytes = malloc(BEGINNING_MAX);
+	if (!bytes)
+		return -ENOMEM;
+	fits = kinds[kind].begins(fd, bytes);
+	free(bytes);
+	return fits ? 0 : -EACCES;
 }
 
 int target_file__open_model(pid_t pid, const char *path)
@@ -86,7 +162,7 @@ int target_file__open_model(pid_t pid, const char *path)
 	if (fd < 0)
 		return fd;
 	if (!err)
-		err = check_magic(fd);
+		err = check_beginning(fd, path);
 	if (!err)
 		return fd;
 	close(fd);

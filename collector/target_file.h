@@ -3,6 +3,7 @@
 #ifndef MP_COLLECTOR_TARGET_FILE_H
 #define MP_COLLECTOR_TARGET_FILE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct file_user;
@@ -12,9 +13,14 @@ int target_file__user(pid_t pid, struct file_user *out);
 
 /*
  * The model file @path as process @pid sees it, if that process itself could open it: a regular
- * file that begins as GGUF files do, since models are all that is asked for by name. A descriptor
- * for reading, or -errno (-EACCES: not the process's to read, or no model).
+ * file that begins as GGUF files do, or one of a model folder that is named and begins as those
+ * are, since models are all that is asked for by name. A descriptor for reading, or -errno
+ * (-EACCES: not the process's to read, or no model).
  */
 int target_file__open_model(pid_t pid, const char *path);
+
+/* True if @path is named as weights in a model folder are: that a process has them open may be
+ * told. */
+bool target_file__is_weights(const char *path);
 
 #endif

@@ -10,7 +10,8 @@
 
 struct waiting_request {
 	struct engine_request request; /* its client's id is ours */
-	UT_hash_handle hh;             /* by its number */
+	struct engine_sampling sampling;
+	UT_hash_handle hh; /* by its number */
 };
 
 static void free_one(struct waiting_request *w)
@@ -35,6 +36,10 @@ int waiting_requests__add(struct waiting_request **all, const struct engine_requ
 		return -ENOMEM;
 	w->request = *q;
 	w->request.tokens = NULL;
+	if (q->sampling) {
+		w->sampling = *q->sampling;
+		w->request.sampling = &w->sampling;
+	}
 	w->request.client_id = strdup(q->client_id ? q->client_id : "");
 	if (w->request.client_id)
 		HASH_ADD(hh, *all, request.request, sizeof(w->request.request), w);

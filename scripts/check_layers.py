@@ -38,14 +38,15 @@ LIBRARIES: dict[str, set[str]] = {
     r"^(libelf|gelf|elfutils/.*|dwarf)\.h$|^elfutils/": {"probe/target"},
     r"^Zydis/": {"probe/attach"},
     r"^(curses|ncurses|ncursesw/.*)\.h$|^ncursesw/": {"analyzer/view"},
-    r"^json-c/": {"analyzer/view", "analyzer"},
+    r"^json-c/": {"probe/target", "analyzer/view", "analyzer"},
+    r"^nettle/": {"probe/target"},
     r"^uthash\.h$": {"probe/base"},  # by probe/base/hash.h, where it does not end the program
 }
 
 TOP_LEVEL = {"Makefile", "README.md", "probe", "collector", "analyzer", "scripts", "tests", "docs"}
 FILE_LINES, HEADER_LINES, FUNCTION_LINES, MAIN_LINES = 600, 150, 60, 40
 # Contracts that are lists or wire layouts: their length is their content.
-LONG_HEADERS = {"collector/trace/records.h", "probe/abi/site.h"}
+LONG_HEADERS = {"collector/trace/records.h", "probe/abi/site.h", "probe/abi/event.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 
 

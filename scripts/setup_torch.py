@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ASK_SECONDS = 120  # an index that does not serve metadata apart would make pip download the wheel
-ACCELERATOR = re.compile(r"(nvidia|cuda|rocm|triton|pytorch-triton)([-_ .]|$)")
+ACCELERATOR = re.compile(r"(nvidia|cuda|rocm|triton|pytorch-triton)(?![a-z])")
 PIP = ("-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps",
        "--only-binary=:all:")
 

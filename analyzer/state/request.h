@@ -12,10 +12,12 @@
 
 #define STATE_REQUESTS_MAX 4096
 
+#define STATE_MISSING_OTHER TRACE_MISSING_COUNT /* causes that only a later writer knows */
+
 /* expected = seen + sum of missing[], in rows x layers; missing[i] belongs to cause i + 1. */
 struct state_coverage {
 	uint64_t expected, seen;
-	uint64_t missing[TRACE_MISSING_COUNT];
+	uint64_t missing[TRACE_MISSING_COUNT + 1];
 };
 
 /* Numbers that the stream does not say are TRACE_UNKNOWN, times UINT64_MAX. */

@@ -134,32 +134,30 @@ static int apply_cost(struct state *s, const struct trace_item *item)
 	return 0;
 }
 
-static void add_coverage(struct state_coverage *to, const struct trace_coverage *c)
+static void add_coverage(struct state_coverage *to, const struct trace_item *item)
 {
-	to->expected += c->expected;
-	to->seen += c->seen;
-	for (int i = 0; i < TRACE_MISSING_COUNT; i++)
-		to->missing[i] += c->missing[i];
+	const uint64_t *missing = item->column[0].bytes;
+
+	to->expected += item->coverage->expected;
+	to->seen += item->coverage->seen;
+	for (uint32_t i = 0; i < item->coverage->causes; i++)
+		to->missing[i < TRACE_MISSING_COUNT ? i : STATE_MISSING_OTHER] += missing[i];
 }
 
 static int apply_coverage(struct state *s, const struct trace_item *item)
 {
 	const struct trace_coverage *n = item->coverage;
 	struct state_request *r = request_table__find(s->requests, n->request);
-	struct context *c = NULL;
+	struct context *c = state__find_context(s, n->context);
 	int layer;
 
 	s->summary.has_coverage = true;
-	add_coverage(&s->summary.coverage, n);
-	if (r) {
-		add_coverage(&r->coverage, n);
-		c = state__find_context(s, r->context);
-	} else if (s->contexts == 1) {
-		c = s->context[0];
-	}
+	add_coverage(&s->summary.coverage, item);
+	if (r)
+		add_coverage(&r->coverage, item);
 	layer = c ? context__layer_index(c, n->layer) : -1;
 	if (layer >= 0)
-		add_coverage(&c->public.coverage[layer], n);
+		add_coverage(&c->public.coverage[layer], item);
 	return 0;
 }
 

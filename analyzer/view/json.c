@@ -5,15 +5,13 @@
  */
 #include "analyzer/view/json.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <json-c/json.h>
-#include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include "analyzer/state/printable.h"
+#include "analyzer/view/value.h"
 #include "collector/trace/layout.h"
 #include "collector/trace/reader.h"
 #include "probe/base/hash.h"
@@ -32,34 +30,16 @@ struct json_context {
 	struct open_request *open;
 };
 
-enum kind {
-	NUMBER,       /* u32 */
-	MAYBE,        /* u32 or unknown */
-	ZERO_UNKNOWN, /* u32, 0 is unknown */
-	LONG,         /* u64 */
-	LONG_MAYBE,   /* u64 or unknown */
-	LONG_ZERO_UNKNOWN,
-	ADDRESS, /* u64 as hexadecimal text: above 2^53 numbers are not safe in JSON */
-	TRUTH,   /* u32: 0, 1 or unknown */
-	NAME,    /* u32 of an enumeration */
-};
-
-struct field {
-	const char *name; /* NULL ends the list */
-	uint16_t offset;
-	enum kind kind;
-	const char *const *names; /* NAME: by value; shown in small letters */
-	uint32_t name_count;
-};
-
-typedef struct json_object json;
-
 #define X(id, name, ...) [id] = #name,
 static const char *const ending_names[] = { TRACE_ENDINGS(X) };
 static const char *const loss_names[] = { TRACE_LOSSES(X) };
 static const char *const invalid_names[] = { TRACE_INVALIDS(X) };
 static const char *const missing_names[] = { TRACE_MISSING(X) };
 static const char *const stop_names[] = { TRACE_STOPS(X) };
+static const char *const finish_names[] = { TRACE_FINISHES(X) };
+static const char *const gate_names[] = { TRACE_GATES(X) };
+static const char *const origin_names[] = { TRACE_ORIGINS(X) };
+static const char *const reason_names[] = { TRACE_REASONS(X) };
 #undef X
 static const char *const phase_names[] = {
 	[TRACE_PREFILL] = "prefill",
@@ -78,178 +58,38 @@ static const char *const status_names[] = {
 };
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-#define NAME_SIZE 32
-
-static const char *small_letters(char out[NAME_SIZE], const char *name)
+static void add_source(struct json_object *o, const struct trace_item *item, struct json_context *c)
 {
-	size_t i;
-
-	for (i = 0; name[i] && i < NAME_SIZE - 1; i++)
-		out[i] = (char)tolower((unsigned char)name[i]);
-	out[i] = '\0';
-	return out;
+	value__add_text(o, "tool", item, 0);
+	value__add_text(o, "host", item, 1);
 }
 
-/* The name of @value, null for the one that means unknown, or the number where a later writer
- * knows more. */
-static json *name_value(const char *const *names, size_t count, uint32_t value)
+static void add_process(struct json_object *o, const struct trace_item *item,
+			struct json_context *c)
 {
-	char text[NAME_SIZE];
-
-	if (value >= count || !names[value])
-		return json_object_new_uint64(value);
-	if (!strcasecmp(names[value], "unknown"))
-		return NULL;
-	return json_object_new_string(small_letters(text, names[value]));
+	value__add(o, "build_id",
+		   value__digest(item->process->build_id, sizeof(item->process->build_id)));
+	value__add_text(o, "engine", item, 0);
+	value__add_text(o, "version", item, 1);
+	value__add_text(o, "command", item, 2);
 }
 
-/* Untrusted bytes as text, malloc'd: what is no harmless character becomes \xNN byte by byte. */
-static char *escape(const void *bytes, size_t size)
+static void add_model(struct json_object *o, const struct trace_item *item, struct json_context *c)
 {
-	const unsigned char *p = bytes;
-	char *text = malloc(size * 4 + 1), *to = text;
-	size_t n;
-
-	if (!text)
-		return NULL;
-	while (size) {
-		n = printable__length(p, size);
-		if (n) {
-			memcpy(to, p, n);
-			to += n;
-		} else {
-			n = 1;
-			to += sprintf(to, "\\x%02x", *p);
-		}
-		p += n;
-		size -= n;
-	}
-	*to = '\0';
-	return text;
-}
-
-/* Adding to an object or list; json-c copies keys, and takes the value. A NULL value is null. */
-static void add(json *o, const char *key, json *value)
-{
-	json_object_object_add(o, key, value);
-}
-
-/* Column @i as text; empty is unknown. */
-static void add_text(json *o, const char *key, const struct trace_item *item, size_t i)
-{
-	char *text;
-
-	if (!item->column[i].size) {
-		add(o, key, NULL);
-		return;
-	}
-	text = escape(item->column[i].bytes, item->column[i].size);
-	add(o, key, text ? json_object_new_string(text) : NULL);
-	free(text);
-}
-
-static json *maybe(uint32_t value)
-{
-	return value == TRACE_UNKNOWN ? NULL : json_object_new_uint64(value);
-}
-
-/* The shortest text that gives the same binary32 again. */
-static json *real(float value)
-{
-	char text[32];
-
-	if (!isfinite(value))
-		return NULL;
-	snprintf(text, sizeof(text), "%.9g", (double)value);
-	return json_object_new_double_s((double)value, text);
-}
-
-/* Entries of a column; @width in bytes; @as_float for f32. */
-static json *list(const void *bytes, size_t from, size_t count, unsigned width, bool as_float)
-{
-	json *l = json_object_new_array_ext((int)count), *value;
-	size_t i;
-
-	for (i = from; l && i < from + count; i++) {
-		if (as_float)
-			value = real(((const float *)bytes)[i]);
-		else if (width == 1)
-			value = json_object_new_uint64(((const uint8_t *)bytes)[i]);
-		else if (width == 2)
-			value = json_object_new_uint64(((const uint16_t *)bytes)[i]);
-		else
-			value = json_object_new_uint64(((const uint32_t *)bytes)[i]);
-		json_object_array_add(l, value);
-	}
-	return l;
-}
-
-static json *address(uint64_t value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "0x%llx", (unsigned long long)value);
-	return json_object_new_string(text);
-}
-
-static json *field_value(const struct field *f, const void *record)
-{
-	const uint8_t *at = (const uint8_t *)record + f->offset;
-	uint32_t number;
-	uint64_t big;
-
-	memcpy(&number, at, sizeof(number));
-	switch (f->kind) {
-	case NUMBER:
-		return json_object_new_uint64(number);
-	case MAYBE:
-		return maybe(number);
-	case ZERO_UNKNOWN:
-		return number ? json_object_new_uint64(number) : NULL;
-	case TRUTH:
-		return number > 1 ? NULL : json_object_new_boolean((int)number);
-	case NAME:
-		return name_value(f->names, f->name_count, number);
-	default:
-		break;
-	}
-	memcpy(&big, at, sizeof(big));
-	if (f->kind == ADDRESS)
-		return address(big);
-	if ((f->kind == LONG_MAYBE && big == UINT64_MAX) || (f->kind == LONG_ZERO_UNKNOWN && !big))
-		return NULL;
-	return json_object_new_uint64(big);
-}
-
-static void add_source(json *o, const struct trace_item *item, struct json_context *c)
-{
-	add_text(o, "tool", item, 0);
-	add_text(o, "host", item, 1);
-}
-
-static void add_process(json *o, const struct trace_item *item, struct json_context *c)
-{
-	static const uint8_t none[sizeof(item->process->build_id)];
-	const uint8_t *id = item->process->build_id;
-	char text[2 * sizeof(none) + 1];
-	size_t i;
-
-	for (i = 0; i < sizeof(none); i++)
-		sprintf(text + 2 * i, "%02x", id[i]);
-	add(o, "build_id", memcmp(id, none, sizeof(none)) ? json_object_new_string(text) : NULL);
-	add_text(o, "engine", item, 0);
-	add_text(o, "version", item, 1);
-	add_text(o, "command", item, 2);
-}
-
-static void add_model(json *o, const struct trace_item *item, struct json_context *c)
-{
-	add(o, "from_file", json_object_new_boolean(item->head->flags & TRACE_MODEL_FROM_FILE));
-	add(o, "layer_ids", list(item->column[0].bytes, 0, item->model->layers, 2, false));
-	add_text(o, "architecture", item, 1);
-	add_text(o, "name", item, 2);
-	add_text(o, "path", item, 3);
-	add_text(o, "quantisation", item, 4);
+	value__add(o, "from_file",
+		   json_object_new_boolean(item->head->flags & TRACE_MODEL_FROM_FILE));
+	value__add(o, "layer_ids",
+		   value__list(item->column[0].bytes, 0, item->model->layers, 2, false));
+	value__add_text(o, "architecture", item, 1);
+	value__add_text(o, "name", item, 2);
+	value__add_text(o, "path", item, 3);
+	value__add_text(o, "quantisation", item, 4);
+	value__add_text(o, "kv_type", item, 5);
+	value__add(o, "model_digest",
+		   value__digest(item->model->model_digest, sizeof(item->model->model_digest)));
+	value__add(o, "tokenizer_digest",
+		   value__digest(item->model->tokenizer_digest,
+				 sizeof(item->model->tokenizer_digest)));
 }
 
 /* Remember who this is for its end. Without memory the end says null, which is true. */
@@ -278,25 +118,40 @@ static void remember(struct json_context *c, const struct trace_item *item)
 	r->slot = b->slot;
 	r->task = b->task;
 	r->cached = b->cached;
-	r->client_id =
-		item->column[0].size ? escape(item->column[0].bytes, item->column[0].size) : NULL;
+	r->client_id = item->column[0].size
+			       ? value__escape(item->column[0].bytes, item->column[0].size)
+			       : NULL;
 }
 
-static void add_request_begin(json *o, const struct trace_item *item, struct json_context *c)
+static void add_request_begin(struct json_object *o, const struct trace_item *item,
+			      struct json_context *c)
 {
 	const int32_t *token = item->column[1].bytes;
-	json *tokens = NULL;
+	struct json_object *tokens = NULL;
 	size_t i;
 
-	add_text(o, "client_id", item, 0);
-	add(o, "before_attach",
-	    json_object_new_boolean(item->head->flags & TRACE_REQUEST_BEFORE_ATTACH));
+	value__add_text(o, "client_id", item, 0);
+	value__add(o, "before_attach",
+		   json_object_new_boolean(item->head->flags & TRACE_REQUEST_BEFORE_ATTACH));
 	if (item->column[1].size)
 		tokens = json_object_new_array();
 	for (i = 0; tokens && i < item->request_begin->prompt_known; i++)
 		json_object_array_add(tokens, json_object_new_int(token[i]));
-	add(o, "prompt_tokens", tokens);
+	value__add(o, "prompt_tokens", tokens);
 	remember(c, item);
+}
+
+/* A client's id that became known later is repeated at the end too. */
+static void update(struct json_context *c, const struct trace_item *item)
+{
+	struct open_request *r = NULL;
+
+	if (c && item->column[0].size)
+		HASH_FIND(hh, c->open, &item->request_info->request, sizeof(uint32_t), r);
+	if (!r)
+		return;
+	free(r->client_id);
+	r->client_id = value__escape(item->column[0].bytes, item->column[0].size);
 }
 
 static void forget(struct json_context *c, struct open_request *r)
@@ -306,51 +161,85 @@ static void forget(struct json_context *c, struct open_request *r)
 	free(r);
 }
 
-static void add_request_end(json *o, const struct trace_item *item, struct json_context *c)
+static void add_request_end(struct json_object *o, const struct trace_item *item,
+			    struct json_context *c)
 {
 	struct open_request *r = NULL;
 
 	if (c)
 		HASH_FIND(hh, c->open, &item->request_end->request, sizeof(uint32_t), r);
-	add(o, "slot", r ? maybe(r->slot) : NULL);
-	add(o, "task", r ? maybe(r->task) : NULL);
-	add(o, "client_id", r && r->client_id ? json_object_new_string(r->client_id) : NULL);
-	add(o, "cached", r ? maybe(r->cached) : NULL);
+	value__add(o, "slot", r ? value__maybe(r->slot) : NULL);
+	value__add(o, "task", r ? value__maybe(r->task) : NULL);
+	value__add(o, "client_id", r && r->client_id ? json_object_new_string(r->client_id) : NULL);
+	value__add(o, "cached", r ? value__maybe(r->cached) : NULL);
 	if (r)
 		forget(c, r);
 }
 
-static void add_step(json *o, const struct trace_item *item, struct json_context *c)
+/* Bits of STEP's row flags. */
+static const char *const row_flag_names[] = { "output", "padding", "draft", "rejected",
+					      "finished" };
+
+static void add_step(struct json_object *o, const struct trace_item *item, struct json_context *c)
 {
 	const uint32_t *sequence = item->column[0].bytes, *request = item->column[1].bytes;
 	const uint32_t *position = item->column[2].bytes;
 	const uint8_t *phase = item->column[3].bytes, *flags = item->column[4].bytes;
 	const int32_t *token = item->column[5].size ? item->column[5].bytes : NULL;
-	json *rows = json_object_new_array(), *row;
+	struct json_object *rows = json_object_new_array(), *row;
 	uint32_t i;
 
 	for (i = 0; rows && i < item->step->rows; i++) {
 		row = json_object_new_object();
 		if (!row)
 			break;
-		add(row, "sequence", maybe(sequence[i]));
-		add(row, "request", maybe(request[i]));
-		add(row, "position", maybe(position[i]));
-		add(row, "phase", name_value(phase_names, COUNT(phase_names), phase[i]));
-		add(row, "token", token && token[i] >= 0 ? json_object_new_int(token[i]) : NULL);
-		add(row, "output", json_object_new_boolean(flags[i] & TRACE_ROW_OUTPUT));
+		value__add(row, "sequence", value__maybe(sequence[i]));
+		value__add(row, "request", value__maybe(request[i]));
+		value__add(row, "position", value__maybe(position[i]));
+		value__add(row, "phase", value__name(phase_names, COUNT(phase_names), phase[i]));
+		value__add(row, "token",
+			   token && token[i] >= 0 ? json_object_new_int(token[i]) : NULL);
+		for (size_t f = 0; f < COUNT(row_flag_names); f++)
+			value__add(row, row_flag_names[f],
+				   json_object_new_boolean(flags[i] & 1u << f));
 		json_object_array_add(rows, row);
 	}
-	add(o, "rows", rows);
+	value__add(o, "rows", rows);
 }
 
-static void add_route(json *o, const struct trace_item *item, struct json_context *c)
+_Static_assert(TRACE_ROUTE_PHYSICAL == TRACE_COUNTS_PHYSICAL, "one function for both");
+_Static_assert(TRACE_ROUTE_LOCAL == TRACE_COUNTS_LOCAL, "one function for both");
+
+/* What ids count. */
+static struct json_object *ids_name(uint32_t flags)
+{
+	return json_object_new_string(flags & TRACE_ROUTE_PHYSICAL ? "physical"
+				      : flags & TRACE_ROUTE_LOCAL  ? "local"
+								   : "logical");
+}
+
+/* Entries whose choice between equal scores was inferred; null: no entry says. */
+static struct json_object *ties(const struct trace_item *item)
+{
+	const uint8_t *flags = item->column[3].bytes;
+	struct json_object *l;
+
+	if (!(item->head->flags & TRACE_ROUTE_ROW_FLAGS))
+		return NULL;
+	l = json_object_new_array();
+	for (uint32_t i = 0; l && i < item->route->rows; i++)
+		if (flags[i] & TRACE_ROUTE_ROW_TIE)
+			json_object_array_add(l, json_object_new_uint64(i));
+	return l;
+}
+
+static void add_route(struct json_object *o, const struct trace_item *item, struct json_context *c)
 {
 	const struct trace_route *r = item->route;
 	unsigned width = r->head.flags & TRACE_ROUTE_IDS_16 ? 2 : 1;
 	bool weighted = r->head.flags & TRACE_ROUTE_WEIGHTS;
-	json *rows = json_object_new_array(), *experts = json_object_new_array();
-	json *weights = weighted ? json_object_new_array() : NULL;
+	struct json_object *rows = json_object_new_array(), *experts = json_object_new_array();
+	struct json_object *weights = weighted ? json_object_new_array() : NULL;
 	const uint32_t *row = item->column[0].size ? item->column[0].bytes : NULL;
 	uint32_t i;
 
@@ -359,55 +248,105 @@ static void add_route(json *o, const struct trace_item *item, struct json_contex
 
 		json_object_array_add(rows, json_object_new_uint64(row ? row[i] : i));
 		json_object_array_add(experts,
-				      list(item->column[1].bytes, from, r->k, width, false));
+				      value__list(item->column[1].bytes, from, r->k, width, false));
 		if (weights)
-			json_object_array_add(weights,
-					      list(item->column[2].bytes, from, r->k, 4, true));
+			json_object_array_add(
+				weights, value__list(item->column[2].bytes, from, r->k, 4, true));
 	}
-	add(o, "rows", rows);
-	add(o, "experts", experts);
-	add(o, "weights", weights);
-	add(o, "inferred", json_object_new_boolean(r->head.flags & TRACE_ROUTE_INFERRED));
+	value__add(o, "rows", rows);
+	value__add(o, "experts", experts);
+	value__add(o, "weights", weights);
+	value__add(o, "inferred", json_object_new_boolean(r->head.flags & TRACE_ROUTE_INFERRED));
+	value__add(o, "raw", json_object_new_boolean(r->head.flags & TRACE_ROUTE_RAW));
+	value__add(o, "ids", ids_name(r->head.flags));
+	value__add(o, "ties", ties(item));
 }
 
-static void add_coverage(json *o, const struct trace_item *item, struct json_context *c)
+/* Causes of a later writer by their number. */
+static void add_coverage(struct json_object *o, const struct trace_item *item,
+			 struct json_context *c)
 {
-	json *missing = json_object_new_object();
-	char name[NAME_SIZE];
-	size_t i;
+	const uint64_t *count = item->column[0].bytes;
+	uint32_t causes = item->coverage->causes;
+	struct json_object *missing = json_object_new_object();
+	char name[VALUE_NAME_SIZE];
 
-	for (i = 0; missing && i < TRACE_MISSING_COUNT; i++)
-		add(missing, small_letters(name, missing_names[i + 1]),
-		    json_object_new_uint64(item->coverage->missing[i]));
-	add(o, "missing", missing);
+	for (uint32_t i = 0; missing && (i < causes || i < TRACE_MISSING_COUNT); i++) {
+		if (i < TRACE_MISSING_COUNT)
+			value__small(name, missing_names[i + 1]);
+		else
+			snprintf(name, sizeof(name), "%u", i + 1);
+		value__add(missing, name, json_object_new_uint64(i < causes ? count[i] : 0));
+	}
+	value__add(o, "missing", missing);
 }
 
-static void add_counts(json *o, const struct trace_item *item, struct json_context *c)
+static void add_counts(struct json_object *o, const struct trace_item *item, struct json_context *c)
 {
-	add(o, "count", list(item->column[0].bytes, 0, item->counts->experts, 4, false));
-	add(o, "gate", list(item->column[1].bytes, 0, item->counts->experts, 4, true));
+	value__add(o, "count",
+		   value__list(item->column[0].bytes, 0, item->counts->experts, 4, false));
+	value__add(o, "gate",
+		   item->head->flags & TRACE_COUNTS_GATE
+			   ? value__list(item->column[1].bytes, 0, item->counts->experts, 4, true)
+			   : NULL);
+	value__add(o, "ids", ids_name(item->head->flags));
 }
 
-static void add_finding(json *o, const struct trace_item *item, struct json_context *c)
+/* "key=value" lines as an object; a line without '=' is a key without a value. */
+static struct json_object *labels(const struct trace_item *item, size_t column)
 {
-	add_text(o, "area", item, 0);
-	add_text(o, "name", item, 1);
-	add_text(o, "value", item, 2);
-	add_text(o, "remedy", item, 3);
+	const char *at = item->column[column].bytes, *end = at + item->column[column].size;
+	struct json_object *o = item->column[column].size ? json_object_new_object() : NULL;
+
+	while (o && at < end) {
+		const char *line = memchr(at, '\n', (size_t)(end - at));
+		const char *stop = line ? line : end;
+		const char *equals = memchr(at, '=', (size_t)(stop - at));
+		char *key = value__escape(at, (size_t)((equals ? equals : stop) - at));
+		char *value =
+			equals ? value__escape(equals + 1, (size_t)(stop - equals - 1)) : NULL;
+
+		if (key)
+			value__add(o, key, value ? json_object_new_string(value) : NULL);
+		free(key);
+		free(value);
+		at = stop + 1;
+	}
+	return o;
+}
+
+static void add_request_info(struct json_object *o, const struct trace_item *item,
+			     struct json_context *c)
+{
+	value__add_text(o, "client_id", item, 0);
+	value__add_text(o, "request_id", item, 1);
+	value__add_text(o, "trace_id", item, 2);
+	value__add_text(o, "adapter", item, 3);
+	value__add(o, "labels", labels(item, 4));
+	update(c, item);
+}
+
+static void add_finding(struct json_object *o, const struct trace_item *item,
+			struct json_context *c)
+{
+	value__add_text(o, "area", item, 0);
+	value__add_text(o, "name", item, 1);
+	value__add_text(o, "value", item, 2);
+	value__add_text(o, "remedy", item, 3);
 }
 
 /* clang-format off */
 #define FIELD(type, field, kind) { #field, offsetof(struct trace_##type, field), kind, NULL, 0 }
 #define ENUM(type, field, list)                                                                    \
 	{ #field, offsetof(struct trace_##type, field), NAME, list##_names, COUNT(list##_names) }
-#define FIELDS(...) (const struct field[]){ __VA_ARGS__ { 0 } }
+#define FIELDS(...) (const struct value_field[]){ __VA_ARGS__ { 0 } }
 
 /* What a type's object holds after "type", "time_ns" and "source", in this order. */
 static const struct {
 	const char *type;
 	const char *event; /* "event", where one type of object stands for two of record */
-	const struct field *fields;
-	void (*add)(json *o, const struct trace_item *item, struct json_context *c);
+	const struct value_field *fields;
+	void (*add)(struct json_object *o, const struct trace_item *item, struct json_context *c);
 } shapes[] = {
 	[TRACE_SOURCE] = { "source", NULL, FIELDS(FIELD(source, id, NUMBER), ), add_source },
 	[TRACE_PROCESS] = { "process", NULL,
@@ -424,27 +363,36 @@ static const struct {
 		       FIELD(model, experts, MAYBE), FIELD(model, k, MAYBE),
 		       FIELD(model, shared_experts, MAYBE),
 		       { "vocab", offsetof(struct trace_model, vocabulary), MAYBE, NULL, 0 },
-		       FIELD(model, blocks, MAYBE), FIELD(model, normalised, TRUTH), ),
+		       FIELD(model, blocks, MAYBE), FIELD(model, normalised, TRUTH),
+		       ENUM(model, gate, gate), FIELD(model, groups, MAYBE),
+		       FIELD(model, groups_used, MAYBE), FIELD(model, scale, FLOAT), ),
 		add_model },
 	[TRACE_SEQUENCE] = { "sequence", NULL,
 		FIELDS(FIELD(sequence, sequence, NUMBER), FIELD(sequence, context, NUMBER),
 		       FIELD(sequence, slot, MAYBE), FIELD(sequence, epoch, NUMBER), ), NULL },
 	[TRACE_BIND] = { "bind", NULL,
-		FIELDS(FIELD(bind, sequence, NUMBER), FIELD(bind, request, NUMBER),
-		       FIELD(bind, position, NUMBER), ENUM(bind, certainty, certainty), ), NULL },
+		FIELDS(FIELD(bind, sequence, NUMBER), FIELD(bind, request, MAYBE),
+		       FIELD(bind, position, NUMBER), ENUM(bind, certainty, certainty),
+		       ENUM(bind, origin, origin), ), NULL },
 	[TRACE_REQUEST_BEGIN] = { "request", "begin",
 		FIELDS(FIELD(request_begin, request, NUMBER), FIELD(request_begin, context, NUMBER),
 		       FIELD(request_begin, sequence, MAYBE), FIELD(request_begin, slot, MAYBE),
 		       FIELD(request_begin, task, MAYBE), FIELD(request_begin, cached, MAYBE),
 		       FIELD(request_begin, prompt, MAYBE),
-		       FIELD(request_begin, begin_ns, LONG_MAYBE), ), add_request_begin },
+		       FIELD(request_begin, begin_ns, LONG_MAYBE),
+		       FIELD(request_begin, temperature, FLOAT),
+		       FIELD(request_begin, top_p, FLOAT), FIELD(request_begin, top_k, MAYBE),
+		       FIELD(request_begin, max_tokens, MAYBE), ), add_request_begin },
 	[TRACE_REQUEST_END] = { "request", "end",
 		FIELDS(FIELD(request_end, request, NUMBER), ENUM(request_end, ending, ending),
 		       { "rows_seen", offsetof(struct trace_request_end, rows), NUMBER, NULL, 0 },
-		       FIELD(request_end, tokens, MAYBE), ), add_request_end },
+		       FIELD(request_end, tokens, MAYBE), ENUM(request_end, finish, finish),
+		       FIELD(request_end, prompt, MAYBE), FIELD(request_end, generated, MAYBE),
+		       ENUM(request_end, certainty, certainty), ), add_request_end },
 	[TRACE_STEP] = { "step", NULL,
 		FIELDS(FIELD(step, step, LONG), FIELD(step, context, NUMBER),
-		       FIELD(step, begin_ns, LONG), FIELD(step, end_ns, LONG), ), add_step },
+		       FIELD(step, begin_ns, LONG), FIELD(step, end_ns, LONG),
+		       FIELD(step, ubatch, MAYBE), FIELD(step, ubatches, MAYBE), ), add_step },
 	[TRACE_ROUTE] = { "route", NULL,
 		FIELDS(FIELD(route, step, LONG), FIELD(route, context, NUMBER),
 		       FIELD(route, layer, NUMBER), ), add_route },
@@ -452,7 +400,8 @@ static const struct {
 		FIELDS(FIELD(clock, monotonic_ns, LONG), FIELD(clock, boot_ns, LONG),
 		       FIELD(clock, real_ns, LONG), ), NULL },
 	[TRACE_LOSS] = { "loss", NULL,
-		FIELDS(ENUM(loss, cause, loss), FIELD(loss, count, LONG),
+		FIELDS(ENUM(loss, cause, loss), FIELD(loss, context, MAYBE),
+		       FIELD(loss, count, LONG),
 		       FIELD(loss, rows, LONG_MAYBE), FIELD(loss, since_ns, LONG), ), NULL },
 	[TRACE_INVALID] = { "invalid", NULL,
 		FIELDS(ENUM(invalid, cause, invalid), FIELD(invalid, count, LONG), ), NULL },
@@ -463,7 +412,8 @@ static const struct {
 		       FIELD(cost, slowdown_ppm, MAYBE), ), NULL },
 	[TRACE_COVERAGE] = { "coverage", NULL,
 		FIELDS(FIELD(coverage, request, ZERO_UNKNOWN), FIELD(coverage, layer, NUMBER),
-		       FIELD(coverage, expected, LONG), FIELD(coverage, seen, LONG), ),
+		       FIELD(coverage, context, MAYBE), FIELD(coverage, expected, LONG),
+		       FIELD(coverage, seen, LONG), ),
 		add_coverage },
 	[TRACE_END] = { "end", NULL,
 		FIELDS(ENUM(end, stop, stop), FIELD(end, records, LONG), FIELD(end, steps, LONG),
@@ -474,18 +424,27 @@ static const struct {
 		FIELDS(FIELD(counts, request, MAYBE), FIELD(counts, context, NUMBER),
 		       FIELD(counts, layer, NUMBER), ENUM(counts, phase, phase),
 		       FIELD(counts, rows, NUMBER), FIELD(counts, experts, NUMBER),
-		       FIELD(counts, first_position, MAYBE), FIELD(counts, k, NUMBER), ),
+		       FIELD(counts, first_position, MAYBE), FIELD(counts, k, NUMBER),
+		       FIELD(counts, sequence, MAYBE), FIELD(counts, last_position, MAYBE), ),
 		add_counts },
 	[TRACE_FINDING] = { "finding", NULL,
 		FIELDS(ENUM(finding, status, status), FIELD(finding, pid, ZERO_UNKNOWN), ),
 		add_finding },
+	[TRACE_REQUEST_INFO] = { "request_info", NULL,
+		FIELDS(FIELD(request_info, request, NUMBER),
+		       ENUM(request_info, certainty, certainty),
+		       ENUM(request_info, origin, origin), ), add_request_info },
+	[TRACE_WINDOW] = { "window", NULL,
+		FIELDS(FIELD(window, context, MAYBE), FIELD(window, begin_ns, LONG),
+		       FIELD(window, end_ns, LONG), FIELD(window, inclusion, DOUBLE),
+		       ENUM(window, reason, reason), ), NULL },
 };
 /* clang-format on */
 
 struct json_object *json_view__record(const struct trace_item *item, struct json_context *c)
 {
-	const struct field *f;
-	json *o;
+	const struct value_field *f;
+	struct json_object *o;
 
 	/* The reader hands out only types of its own list, which is this one. */
 	if ((unsigned)item->type >= COUNT(shapes) || !shapes[item->type].type)
@@ -493,13 +452,13 @@ struct json_object *json_view__record(const struct trace_item *item, struct json
 	o = json_object_new_object();
 	if (!o)
 		return NULL;
-	add(o, "type", json_object_new_string(shapes[item->type].type));
+	value__add(o, "type", json_object_new_string(shapes[item->type].type));
 	if (shapes[item->type].event)
-		add(o, "event", json_object_new_string(shapes[item->type].event));
-	add(o, "time_ns", json_object_new_uint64(item->head->time_ns));
-	add(o, "source", json_object_new_uint64(item->head->source));
+		value__add(o, "event", json_object_new_string(shapes[item->type].event));
+	value__add(o, "time_ns", json_object_new_uint64(item->head->time_ns));
+	value__add(o, "source", json_object_new_uint64(item->head->source));
 	for (f = shapes[item->type].fields; f->name; f++)
-		add(o, f->name, field_value(f, item->fixed));
+		value__add(o, f->name, value__of_field(f, item->fixed));
 	if (shapes[item->type].add)
 		shapes[item->type].add(o, item, c);
 	return o;
@@ -509,7 +468,7 @@ struct json_object *json_view__record(const struct trace_item *item, struct json
 
 int json_view__print(FILE *out, const struct trace_item *item, struct json_context *c)
 {
-	json *o = json_view__record(item, c);
+	struct json_object *o = json_view__record(item, c);
 	const char *text = o ? json_object_to_json_string_ext(o, PRINT_FLAGS) : NULL;
 	int err = text ? 0 : -ENOMEM;
 
@@ -521,7 +480,7 @@ int json_view__print(FILE *out, const struct trace_item *item, struct json_conte
 
 int text_view__print(FILE *out, const struct trace_item *item, struct json_context *c)
 {
-	json *o = json_view__record(item, c);
+	struct json_object *o = json_view__record(item, c);
 	const char *separator = "";
 	int err = o ? 0 : -ENOMEM;
 

@@ -47,6 +47,10 @@ int report__coverage(struct table **out, const struct state *s, const char *sour
 	table__real(*out, CAUSE_MORE, coverage__missing_share(c, (id)-1));
 	TRACE_MISSING(X)
 #undef X
+	if (c->missing[STATE_MISSING_OTHER]) {
+		add_cause(*out, "other causes", c->missing[STATE_MISSING_OTHER]);
+		table__real(*out, CAUSE_MORE, coverage__missing_share(c, STATE_MISSING_OTHER));
+	}
 	table__note(*out,
 		    "coverage, here and everywhere: seen / (expected - cached - not computed), "
 		    "in rows x layers of ended requests.");

@@ -23,6 +23,7 @@ const char *missing__short_name(unsigned cause_index)
 		[TRACE_MISSING_BEFORE_ATTACH - 1] = "before attach",
 		[TRACE_MISSING_NOT_ROUTED - 1] = "not routed",
 		[TRACE_MISSING_AFTER_DETACH - 1] = "after detach",
+		[TRACE_MISSING_GOVERNOR - 1] = "governor",
 	};
 
 	return cause_index < TRACE_MISSING_COUNT && name[cause_index] ? name[cause_index] : "other";
@@ -37,7 +38,7 @@ static void describe_coverage(struct status *out, const struct state *s)
 
 	format__share(out->coverage, sizeof(out->coverage),
 		      coverage__share(&state__summary(s)->coverage));
-	for (unsigned i = 0; i < TRACE_MISSING_COUNT && c->expected; i++) {
+	for (unsigned i = 0; i <= STATE_MISSING_OTHER && c->expected; i++) {
 		if (!c->missing[i] || used >= sizeof(out->missing))
 			continue;
 		format__share(part, sizeof(part), coverage__missing_share(c, i));

@@ -22,7 +22,7 @@
 #define TRACE_BLOCK_MAGIC 0x4b4c424du /* "MBLK" */
 #define TRACE_HEADER_MAX 4096u        /* bytes of a file or block header, at most */
 #define TRACE_BLOCK_MAX (16u << 20)   /* bytes of a block, stored or decoded, at most */
-#define TRACE_COLUMNS_MAX 6           /* columns of a record, at most */
+#define TRACE_COLUMNS_MAX 8           /* columns of a record, at most */
 #define TRACE_UNKNOWN UINT32_MAX      /* "not known" in 32-bit columns; unsigned 64: UINT64_MAX */
 
 struct trace_file_header {
@@ -70,7 +70,9 @@ _Static_assert(sizeof(struct trace_block_header) == 40, "file format");
 	X(16, COVERAGE, coverage) \
 	X(17, END, end) \
 	X(18, COUNTS, counts) \
-	X(19, FINDING, finding)
+	X(19, FINDING, finding) \
+	X(20, REQUEST_INFO, request_info) \
+	X(21, WINDOW, window)
 /* 11 is kept for LAUNCH. */
 
 enum trace_type {
@@ -119,8 +121,22 @@ struct trace_context {
 	uint64_t key;
 };
 
+/* X(id, NAME, text): how a router makes weights of its scores. */
+#define TRACE_GATES(X) \
+	X(0, UNKNOWN, "unknown") \
+	X(1, SOFTMAX, "softmax over all experts, then the choice") \
+	X(2, SIGMOID, "sigmoid of each score") \
+	X(3, SOFTMAX_CHOSEN, "the choice, then softmax over the chosen") \
+	X(4, SQRT_SOFTPLUS, "square root of the softplus of each score")
+
+enum trace_gate {
+#define X(id, name, text) TRACE_GATE_##name = (id),
+	TRACE_GATES(X)
+#undef X
+};
+
 /* What the model looks like. Columns: layer_ids u16[layers] (the model's own layer numbers),
- * architecture, name, path, quantisation. TRACE_UNKNOWN where unknown. */
+ * architecture, name, path, quantisation, kv_type. TRACE_UNKNOWN where unknown. */
 #define TRACE_MODEL_FROM_FILE 1u /* else: seen only in the captured tensors so far */
 struct trace_model {
 	struct trace_record head;
@@ -131,6 +147,13 @@ struct trace_model {
 	uint32_t blocks;     /* all transformer layers, dense ones included */
 	uint32_t normalised; /* 1: weights of a token sum to 1; 0: not; TRACE_UNKNOWN */
 	uint16_t architecture_length, name_length, path_length, quantisation_length;
+	uint32_t gate;                /* enum trace_gate */
+	uint32_t groups, groups_used; /* of experts: in all, chosen a token; 1, 1: not grouped */
+	float scale;                  /* that weights are multiplied with at last; NaN: unknown */
+	uint8_t model_digest[32];     /* SHA-256; zero: unknown */
+	uint8_t tokenizer_digest[32];
+	uint16_t kv_type_length;
+	uint16_t reserved[3];
 };
 
 /* A row's owner in the engine's own terms. */
@@ -144,13 +167,33 @@ struct trace_sequence {
 
 enum trace_certainty { TRACE_EXACT = 0, TRACE_INFERRED = 1 };
 
-/* From `position` on, the rows of `sequence` belong to `request`. */
+/* X(id, NAME, text): where an identity was seen. */
+#define TRACE_ORIGINS(X) \
+	X(0, UNKNOWN, "unknown") \
+	X(1, LOG_LINE, "a line of the server's log") \
+	X(2, QUEUED_TASK, "the server's queue of tasks") \
+	X(3, HTTP_RESPONSE, "an HTTP response of the server") \
+	X(4, HTTP_REQUEST, "an HTTP request to the server") \
+	X(5, MESSAGE, "a message between the server's processes") \
+	X(6, TOKENS, "equal tokens") \
+	X(7, ORDER, "the order of events") \
+	X(8, COMMAND, "a command of the operator")
+
+enum trace_origin {
+#define X(id, name, text) TRACE_ORIGIN_##name = (id),
+	TRACE_ORIGINS(X)
+#undef X
+};
+
+/* From `position` on, the rows of `sequence` belong to `request`; TRACE_UNKNOWN: to none. */
 struct trace_bind {
 	struct trace_record head;
 	uint32_t sequence;
 	uint32_t request;
 	uint32_t position;
 	uint32_t certainty; /* enum trace_certainty */
+	uint32_t origin;    /* enum trace_origin */
+	uint32_t reserved;
 };
 
 /* A request, said when its first row (so its cached prefix) is known. Columns: client_id,
@@ -169,6 +212,9 @@ struct trace_request_begin {
 	uint64_t begin_ns;     /* when the server took it up; UINT64_MAX: before us */
 	uint16_t client_id_length;
 	uint16_t reserved[3];
+	float temperature, top_p; /* as asked for; NaN: unknown */
+	uint32_t top_k;           /* likewise; 0: not limited; TRACE_UNKNOWN */
+	uint32_t max_tokens;      /* to be generated at most, TRACE_UNKNOWN */
 };
 
 /* X(id, NAME, text) */
@@ -185,16 +231,51 @@ enum trace_ending {
 #undef X
 };
 
+/* X(id, NAME, text): why the server stopped generating. */
+#define TRACE_FINISHES(X) \
+	X(0, UNKNOWN, "unknown") \
+	X(1, STOP, "end of text or a stop word") \
+	X(2, LENGTH, "the limit of tokens") \
+	X(3, CANCELLED, "cancelled by the client") \
+	X(4, ERROR, "an error of the server") \
+	X(5, TOOL, "a call of a tool")
+
+enum trace_finish {
+#define X(id, name, text) TRACE_FINISH_##name = (id),
+	TRACE_FINISHES(X)
+#undef X
+};
+
 struct trace_request_end {
 	struct trace_record head;
 	uint32_t request;
-	uint32_t ending; /* enum trace_ending */
-	uint32_t rows;   /* rows seen of it */
-	uint32_t tokens; /* tokens of its sequence by the server's word, TRACE_UNKNOWN */
+	uint32_t ending;            /* enum trace_ending */
+	uint32_t rows;              /* rows seen of it */
+	uint32_t tokens;            /* tokens of its sequence by the server's word, TRACE_UNKNOWN */
+	uint32_t finish;            /* enum trace_finish */
+	uint32_t certainty;         /* enum trace_certainty: of what the server said */
+	uint32_t prompt, generated; /* tokens by the server's word, TRACE_UNKNOWN */
+};
+
+/* What became known of a request after its beginning. Columns: client_id, request_id, trace_id,
+ * adapter, labels. An empty one says nothing. */
+struct trace_request_info {
+	struct trace_record head;
+	uint32_t request;
+	uint32_t certainty; /* enum trace_certainty */
+	uint32_t origin;    /* enum trace_origin */
+	uint16_t client_id_length, request_id_length, trace_id_length;
+	uint16_t adapter_length, labels_length;
+	uint16_t reserved;
 };
 
 enum trace_phase { TRACE_PREFILL = 0, TRACE_DECODE = 1, TRACE_PHASE_UNKNOWN = 255 };
-#define TRACE_ROW_OUTPUT 1u /* logits asked for: computed in the last layer too */
+/* Row flags. PADDING and FINISHED rows belong to no request, and their phase is unknown. */
+#define TRACE_ROW_OUTPUT 1u    /* logits asked for: computed in the last layer too */
+#define TRACE_ROW_PADDING 2u   /* computed for no token of any request */
+#define TRACE_ROW_DRAFT 4u     /* a token that a draft proposed (speculative decoding) */
+#define TRACE_ROW_REJECTED 8u  /* and that was not accepted */
+#define TRACE_ROW_FINISHED 16u /* computed on although its sequence had ended (a whole batch) */
 
 /* One forward computation (a ubatch). Columns of `rows` entries: sequence u32, request u32
  * (TRACE_UNKNOWN), position u32, phase u8, row flags u8; token i32 if TRACE_STEP_TOKENS. */
@@ -206,15 +287,24 @@ struct trace_step {
 	uint64_t end_ns; /* of its last captured layer */
 	uint32_t context;
 	uint32_t rows;
+	uint32_t ubatch;   /* which part of the server's batch this is, from 0, TRACE_UNKNOWN */
+	uint32_t ubatches; /* parts of that batch, TRACE_UNKNOWN */
 };
 
 /* The choice of one layer in one step. Columns: row u32[rows] (index in the step; absent with
  * TRACE_ROUTE_ALL_ROWS), expert ids u8 or u16 [rows][k] in gate order (descending final
- * weight, ties by id), weights f32[rows][k] if TRACE_ROUTE_WEIGHTS. */
+ * weight, ties by id), weights f32[rows][k] if TRACE_ROUTE_WEIGHTS, row flags u8[rows] if
+ * TRACE_ROUTE_ROW_FLAGS. */
 #define TRACE_ROUTE_ALL_ROWS 1u
 #define TRACE_ROUTE_WEIGHTS 2u
 #define TRACE_ROUTE_IDS_16 4u   /* ids are 16 bits wide, else 8 */
 #define TRACE_ROUTE_INFERRED 8u /* else exact */
+#define TRACE_ROUTE_RAW 16u     /* weights are scores as selected; final ones are unknown */
+/* What the ids count, if not the model's own (logical) experts. */
+#define TRACE_ROUTE_PHYSICAL 32u /* copies of experts as they were placed */
+#define TRACE_ROUTE_LOCAL 64u    /* experts of one rank */
+#define TRACE_ROUTE_ROW_FLAGS 128u
+#define TRACE_ROUTE_ROW_TIE 1u /* row flag: the choice between equal scores was inferred */
 struct trace_route {
 	struct trace_record head;
 	uint64_t step;
@@ -237,7 +327,8 @@ struct trace_clock {
 	X(4, CHUNKS, "captures dropped while their chunks were put together") \
 	X(5, QUEUE, "steps dropped: the reader of the stream was too slow") \
 	X(6, NO_STEP, "router results whose step description was lost") \
-	X(7, REQUESTS, "requests dropped whole: the reader of the stream was too slow")
+	X(7, REQUESTS, "requests dropped whole: the reader of the stream was too slow") \
+	X(8, INFO, "names of requests dropped: the reader of the stream was too slow")
 
 enum trace_loss_cause {
 #define X(id, name, text) TRACE_LOSS_##name = (id),
@@ -248,8 +339,8 @@ enum trace_loss_cause {
 /* `count` things and `rows` rows or rows x layers of them since the last record of this cause. */
 struct trace_loss {
 	struct trace_record head;
-	uint32_t cause; /* enum trace_loss_cause */
-	uint32_t reserved;
+	uint32_t cause;   /* enum trace_loss_cause */
+	uint32_t context; /* that it was lost of, TRACE_UNKNOWN */
 	uint64_t count;
 	uint64_t rows;
 	uint64_t since_ns;
@@ -301,25 +392,27 @@ struct trace_cost {
 	X(4, INVALID, "failed its check") \
 	X(5, BEFORE_ATTACH, "computed before we attached") \
 	X(6, NOT_ROUTED, "no router result arrived") \
-	X(7, AFTER_DETACH, "still being computed when the capture ended")
+	X(7, AFTER_DETACH, "still being computed when the capture ended") \
+	X(8, GOVERNOR, "probes were taken away to save time")
 
 enum trace_missing {
 #define X(id, name, text) TRACE_MISSING_##name = (id),
 	TRACE_MISSING(X)
 #undef X
-		TRACE_MISSING_COUNT = 7
+		TRACE_MISSING_COUNT = 8
 };
 
 /* expected = seen + sum of missing[], exactly, for one request and layer; said at the request's
- * end. `missing[i]` belongs to cause id i + 1. request 0: rows of no known request, and of requests
- * that were dropped whole. */
+ * end. Columns: missing u64[causes], of which entry i belongs to cause id i + 1. request 0: rows of
+ * no known request, and of requests that were dropped whole. */
 struct trace_coverage {
 	struct trace_record head;
 	uint32_t request;
 	uint32_t layer;
 	uint64_t expected;
 	uint64_t seen;
-	uint64_t missing[TRACE_MISSING_COUNT];
+	uint32_t causes;
+	uint32_t context;
 };
 
 /* X(id, NAME, text): why the capture ended. */
@@ -349,8 +442,12 @@ struct trace_end {
 	uint64_t lost, invalid;
 };
 
-/* Detail `requests`: how often each expert was chosen for a block of rows of one request, layer
- * and phase. Columns: count u32[experts], gate f32[experts] (sums of final weights). */
+/* Detail `requests`: how often each expert was chosen for a block of rows of one sequence, layer
+ * and phase. Columns: count u32[experts], gate f32[experts] (sums of final weights) if
+ * TRACE_COUNTS_GATE. PHYSICAL and LOCAL as in ROUTE. */
+#define TRACE_COUNTS_GATE 1u
+#define TRACE_COUNTS_PHYSICAL 32u
+#define TRACE_COUNTS_LOCAL 64u
 struct trace_counts {
 	struct trace_record head;
 	uint32_t request;
@@ -361,6 +458,8 @@ struct trace_counts {
 	uint32_t experts;
 	uint32_t first_position;
 	uint32_t k;
+	uint32_t sequence;      /* TRACE_UNKNOWN */
+	uint32_t last_position; /* likewise */
 };
 
 /* X(id, NAME): how a finding is meant. */
@@ -378,6 +477,30 @@ struct trace_finding {
 	uint32_t status; /* enum trace_status */
 	uint32_t pid;    /* 0: about the machine */
 	uint16_t area_length, name_length, value_length, remedy_length;
+};
+
+/* X(id, NAME, text): why probes were in place, or not, as they were. */
+#define TRACE_REASONS(X) \
+	X(0, UNKNOWN, "unknown") \
+	X(1, CAPTURE, "the whole capture") \
+	X(2, GOVERNOR, "time was to be saved") \
+	X(3, SCHEDULE, "as the operator asked")
+
+enum trace_reason {
+#define X(id, name, text) TRACE_REASON_##name = (id),
+	TRACE_REASONS(X)
+#undef X
+};
+
+/* Probes were in place from begin_ns on and before end_ns. Positions that were computed at other
+ * times are missing by cause GOVERNOR. */
+struct trace_window {
+	struct trace_record head;
+	uint64_t begin_ns;
+	uint64_t end_ns;
+	double inclusion; /* probability with which the window was chosen; 1: always */
+	uint32_t reason;  /* enum trace_reason */
+	uint32_t context; /* TRACE_UNKNOWN: all */
 };
 
 #endif

@@ -215,6 +215,14 @@ static size_t share_limit(const struct trace_writer *w, enum trace_share share)
 	}
 }
 
+struct trace_column trace_column__text(const char *text, uint16_t *length)
+{
+	size_t n = text ? strnlen(text, TRACE_TEXT_MAX) : 0;
+
+	*length = (uint16_t)n;
+	return (struct trace_column){ text, n };
+}
+
 int trace_writer__append(struct trace_writer *w, enum trace_type type, void *record, size_t fixed,
 			 const struct trace_column *column, size_t columns)
 {

@@ -44,6 +44,10 @@ struct trace_column {
 int trace_writer__append(struct trace_writer *w, enum trace_type type, void *record, size_t fixed,
 			 const struct trace_column *column, size_t columns);
 
+/* @text (NULL: none) as a column; its length, at most TRACE_TEXT_MAX, goes to @length. */
+#define TRACE_TEXT_MAX 4096u
+struct trace_column trace_column__text(const char *text, uint16_t *length);
+
 /* Who may fill the queue how far. A slow reader that takes a little now and then finds steps there;
  * what is said beside them must not wait behind them for ever. */
 enum trace_share {

@@ -19,7 +19,9 @@
 	X(2, ROWS, "the rows of one forward computation: token, position, sequence, output") \
 	X(3, TEXT_LINE, "one formatted-log call: function, format, its first integers") \
 	X(4, TASK, "one queued server task: id, kind, the client's id") \
-	X(5, TASK_TOKENS, "the prompt of a queued task as token ids")
+	X(5, TASK_TOKENS, "the prompt of a queued task as token ids") \
+	X(6, TENSOR, "one libtorch tensor of a call") \
+	X(7, BYTES, "bytes that a call hands over to be sent")
 
 enum mp_event_kind {
 #define X(id, name, text) MP_EVENT_##name = (id),
@@ -38,9 +40,10 @@ struct mp_event {
 	__u64 object;  /* first argument of the probed function (an address: identity only) */
 	__u16 chunk;   /* 0 .. chunks - 1 */
 	__u16 chunks;
-	__u32 total; /* rows (ROUTE, ROWS), tokens (TASK_TOKENS) of the whole capture */
-	__u32 first; /* first row or token in this chunk */
-	__u32 count; /* rows or tokens in this chunk */
+	__u32 total; /* rows (ROUTE, ROWS, TENSOR), tokens (TASK_TOKENS), bytes of the whole capture
+		      */
+	__u32 first; /* first row, token or byte in this chunk */
+	__u32 count; /* rows, tokens or bytes in this chunk */
 };
 _Static_assert(sizeof(struct mp_event) == 48, "mp_event is shared by kernel and reader");
 
@@ -110,5 +113,60 @@ struct mp_event_tokens {
 	__u32 reserved;
 };
 _Static_assert(sizeof(struct mp_event_tokens) == 64, "mp_event_tokens is shared");
+
+/* X(id, NAME, what the tensor is). The reader writes them into the site table. */
+#define MP_TENSOR_ROLES(X) \
+	X(1, SCORES, "scores of all experts, rows x experts") \
+	X(2, IDS, "chosen experts, rows x k") \
+	X(3, WEIGHTS, "their weights, rows x k") \
+	X(4, TOKENS, "token ids of a computation's rows") \
+	X(5, POSITIONS, "positions of a computation's rows, times a constant") \
+	X(6, SLOTS, "where each row's keys and values go in a cache") \
+	X(7, STARTS, "first row of each sequence") \
+	X(8, BLOCKS, "first cache block of each sequence") \
+	X(9, KEY, "only where it lies: the identity of a layer or a model")
+
+enum mp_tensor_role {
+#define X(id, name, text) MP_ROLE_##name = (id),
+	MP_TENSOR_ROLES(X)
+#undef X
+};
+
+#define MP_TENSOR_RAW 1u /* the layout is not known yet: the bytes are the TensorImpl's own */
+#define MP_TENSOR_RAW_BYTES 192u
+#define MP_TENSOR_DEVICE 2u /* not in this machine's memory: no rows */
+
+/* MP_EVENT_TENSOR: then count rows of row_bytes each. Tensors of one call share (tid, time_ns,
+ * site) and come in the order of the row's rules; `event.object` is the TensorImpl's address. */
+struct mp_event_tensor {
+	struct mp_event event;
+	__u8 role;  /* enum mp_tensor_role */
+	__u8 dtype; /* c10::ScalarType */
+	__u8 dims;
+	__u8 flags;        /* MP_TENSOR_* */
+	__u32 computation; /* of this thread, as in ROUTE; MP_COMPUTATION_REFUSED may be set */
+	__u32 row_bytes;
+	__u32 key_first; /* first size of the tensor with role KEY, and where its data lies; 0: none
+			  */
+	__u64 key;
+	__u64 data;      /* address of the first element */
+	__u32 size[3];   /* of the dimensions; 0 where there is none */
+	__u32 ordinal;   /* ROUTE: results matched in this computation before it, lost ones too */
+	__s64 scalar[2]; /* as the row asked; 0: not asked */
+};
+_Static_assert(sizeof(struct mp_event_tensor) == 112, "mp_event_tensor is shared");
+
+/* MP_EVENT_BYTES: then count bytes. With a gap: MP_BYTES_END bytes of its head, then as many of its
+ * end. One call may hand over several pieces: they come in order, with one time. */
+#define MP_BYTES_END 896u
+#define MP_BYTES_GAP 1u
+struct mp_event_bytes {
+	struct mp_event event; /* total: bytes delivered */
+	__u64 length;          /* bytes of the piece */
+	__u64 channel;         /* the descriptor, or the address of a TLS connection */
+	__u32 flags;           /* MP_BYTES_GAP */
+	__u32 form;            /* enum mp_bytes_form */
+};
+_Static_assert(sizeof(struct mp_event_bytes) == 72, "mp_event_bytes is shared");
 
 #endif

@@ -22,7 +22,9 @@
 	X(1, ROWS, mp_rows) \
 	X(2, LINE, mp_line) \
 	X(3, TASKS, mp_tasks) \
-	X(4, EMPTY, mp_empty)
+	X(4, EMPTY, mp_empty) \
+	X(5, TENSORS, mp_tensors) \
+	X(6, BYTES, mp_bytes)
 
 enum mp_program {
 #define X(id, name, function) MP_PROGRAM_##name = (id),
@@ -30,6 +32,9 @@ enum mp_program {
 #undef X
 		MP_PROGRAM_COUNT
 };
+
+/* Number of the first argument that is on the stack, where a function has as many. */
+#define MP_STACK_ARGUMENT 8
 
 /* Where an 8-byte value is: start at argument @base (0 .. 5: registers, in calling order), then
  * @steps times load 8 bytes at (value + offset[i]). */
@@ -89,6 +94,91 @@ struct mp_tasks_site {
 	char prefix[MP_PREFIX_SIZE]; /* the client's id begins so */
 };
 
+/*
+ * MP_PROGRAM_TENSORS: up to four libtorch tensors of one call. The first decides whether the hit
+ * is what the row looks for; that a later one then breaks its rule is a capture given up (shape).
+ */
+
+/* When a row's hits count. X(id, NAME, what it means) */
+#define MP_MOMENTS(X) \
+	X(0, ALWAYS, "each hit") \
+	X(1, BEGIN, "a computation of the thread begins") \
+	X(2, ROUTE, "a router's result of the thread's computation") \
+	X(3, FIRST, "the first hit in a computation") \
+	X(4, REMEMBER, \
+	  "where the tensor lies is noted; the first ROUTE delivers what is there then")
+
+enum mp_moment {
+#define X(id, name, text) MP_MOMENT_##name = (id),
+	MP_MOMENTS(X)
+#undef X
+};
+
+/* What is delivered of a tensor of 1 to 3 dimensions with adjacent elements in the last. */
+enum mp_tensor_copy {
+	MP_COPY_NOTHING = 0,  /* its address and first size go along with the others (`key`) */
+	MP_COPY_ROWS = 1,     /* all, a row for each index but the last */
+	MP_COPY_COLUMN = 2,   /* the first element of each such row */
+	MP_COPY_ELEMENTS = 3, /* all, in rows of one element where all are adjacent, else as ROWS */
+};
+
+/* Bytes of a row that is not adjacent to the next one, at most. */
+#define MP_STRIDED_ROW_MAX 256
+/* Elements of an ELEMENTS copy at most. */
+#define MP_ELEMENTS_MAX (1u << 20)
+
+/* The tensor is handed over by reference: the argument points to a pointer to a TensorImpl. */
+struct mp_tensor_rule {
+	__u8 argument; /* 0 .. 5; MP_STACK_ARGUMENT + n: n-th on the stack, at an entry only */
+	__u8 role;     /* enum mp_tensor_role (event.h), of our choice */
+	__u8 copy;     /* enum mp_tensor_copy */
+	__u8 reserved;
+	__u8 dims_min, dims_max; /* 1 .. 3 */
+	__u16 reserved2;
+	__u32 dtypes;               /* bit i: ScalarType i */
+	__u32 first_min, first_max; /* of the first size */
+	__u32 last_min, last_max;   /* of the last size */
+};
+_Static_assert(sizeof(struct mp_tensor_rule) == 28, "mp_tensor_rule is shared");
+
+#define MP_TENSOR_RULES 4 /* a power of two */
+#define MP_NO_ARGUMENT 255
+struct mp_tensors_site {
+	/* Offsets in TensorImpl: of the pointer to its StorageImpl; of {ndim, sizes[5], strides[5],
+	 * storage offset, numel, dtype, device}; in StorageImpl: of the data pointer.
+	 * @head 0: not known yet; then the first bytes of each tensor are delivered instead. */
+	__u16 storage, head, data;
+	__u8 moment; /* enum mp_moment */
+	__u8 rules;
+	__u8 scalar[2]; /* arguments whose values go along, or MP_NO_ARGUMENT */
+	__u16 reserved;
+	__u32 scalar_min, scalar_max; /* of the first, where there is one; else no match */
+	__u32 reserved2;
+	struct mp_tensor_rule rule[MP_TENSOR_RULES];
+};
+
+/* MP_PROGRAM_BYTES: what a call hands over to be sent. */
+#define MP_BYTES_FORMS(X) \
+	X(0, BUFFER, "(descriptor, buffer, length, ...)") \
+	X(1, VECTOR, "(descriptor, iovec[], count)") \
+	X(2, MESSAGE, "(descriptor, msghdr *, ...)") \
+	X(3, OBJECT, "(object, buffer, length, ...): of a TLS library")
+
+enum mp_bytes_form {
+#define X(id, name, text) MP_BYTES_##name = (id),
+	MP_BYTES_FORMS(X)
+#undef X
+};
+
+struct mp_bytes_site {
+	__u32 form;  /* enum mp_bytes_form */
+	__u32 whole; /* longer pieces are delivered as head and tail (MP_BYTES_END each) */
+};
+
+/* What a row is for: the order in which rows fall silent (results first), and what a lost capture
+ * of it means. */
+enum mp_purpose { MP_PURPOSE_ROUTER, MP_PURPOSE_ROWS, MP_PURPOSE_IDENTITY, MP_PURPOSES };
+
 struct mp_site {
 	__u32 program; /* enum mp_program */
 	__u32 tgid;    /* hits of other processes are counted as foreign and dropped */
@@ -99,10 +189,23 @@ struct mp_site {
 		struct mp_rows_site rows;
 		struct mp_line_site line;
 		struct mp_tasks_site tasks;
-		__u8 bytes[112];
+		struct mp_tensors_site tensors;
+		struct mp_bytes_site sent;
+		__u8 bytes[240];
 	};
 };
-_Static_assert(sizeof(struct mp_site) == 128, "mp_site is shared");
+_Static_assert(sizeof(struct mp_site) == 256, "mp_site is shared");
+
+static inline enum mp_purpose mp_site__purpose(const struct mp_site *s)
+{
+	if (s->program == MP_PROGRAM_ROUTE)
+		return MP_PURPOSE_ROUTER;
+	if (s->program == MP_PROGRAM_ROWS)
+		return MP_PURPOSE_ROWS;
+	if (s->program != MP_PROGRAM_TENSORS)
+		return MP_PURPOSE_IDENTITY;
+	return s->tensors.moment == MP_MOMENT_ROUTE ? MP_PURPOSE_ROUTER : MP_PURPOSE_ROWS;
+}
 
 /* Counters of one row, one array per CPU; added up by the reader. X(id, name, meaning) */
 #define MP_COUNTERS(X) \

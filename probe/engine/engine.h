@@ -3,12 +3,17 @@
  * An inference engine: does it run here, what does its model look like, where to probe, and
  * how its raw events become requests, steps and routes. All code here runs in the reader,
  * outside the target and without rights. docs/adding-an-engine.md walks through one.
+ *
+ * What is captured is a service: the process that the command line names, and its descendants.
+ * There is one engine object a service, and a plan for each process that takes part in it, a
+ * member. Events say by their tgid which member they are of.
  */
 #ifndef MP_ENGINE_ENGINE_H
 #define MP_ENGINE_ENGINE_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "probe/abi/site.h"
 #include "probe/attach/site.h"
@@ -33,10 +38,13 @@ struct engine_site {
 
 #define ENGINE_SITES_MAX 16
 
-/* What an engine found in a target. Plain data; pointers borrowed from engine and target. */
+/* What an engine found in a process. Plain data; pointers borrowed from engine and target. */
 struct engine_plan {
 	size_t sites;
 	struct engine_site site[ENGINE_SITES_MAX];
+	char role[32]; /* in its service: "server", "api server", "worker"; "" if unknown */
+	/* Its place in each kind of parallelism; ENGINE_UNKNOWN where it has none. */
+	uint32_t rank_tensor, rank_pipeline, rank_data, rank_expert;
 	char version[64];     /* of the engine, "" if unknown */
 	uint8_t build_id[20]; /* of the library with the router */
 	uint32_t threads;     /* that run the router operator, ENGINE_UNKNOWN */
@@ -44,7 +52,10 @@ struct engine_plan {
 	double hits_per_step_thread, hits_per_step;
 };
 
-struct engine; /* per engine, per target: assembly state */
+/* Nothing found: no sites, threads, hits and ranks unknown. */
+void engine_plan__clear(struct engine_plan *plan);
+
+struct engine; /* per engine, per service: assembly state */
 
 struct engine_ops {
 	const char *name;       /* "llama.cpp" */
@@ -54,19 +65,42 @@ struct engine_ops {
 	int (*match)(struct target *t, struct error *e);
 
 	/*
-	 * Find sites and layouts, verify them, read the model. Called after match() gave 1. The
-	 * caller frees *@out by free(). A dense model, stripped symbols, an unsupported release
-	 * or a failed layout check is an error by name (EXIT_UNSUPPORTED).
+	 * Find sites and layouts, verify them, read the model: once a service, for the first of its
+	 * processes (the named one, then its descendants, parents and elders first) in which
+	 * match() gave 1. The caller frees *@out by free(). A dense model, stripped symbols, an
+	 * unsupported release or a failed layout check is an error by name (EXIT_UNSUPPORTED).
+	 * @plan may have no sites: what is read may be in processes that join.
 	 */
 	int (*open)(struct engine **out, struct target *t, struct engine_plan *plan,
 		    struct error *e);
 
+	/*
+	 * Another process of the same service. 1: it takes part, @plan says with what; 0: there is
+	 * nothing to read in it, now; -errno with @e: it should take part and cannot (the user is
+	 * told, and the capture goes on). @t stays open until leave() if it gave 1; else it ends
+	 * with the call. Called once for each other process at attach, parents first, and for
+	 * descendants as they appear; after 0 or an error again when it has become another program
+	 * or has mapped further files. After 1 its probes may still fail: leave() follows. NULL: an
+	 * engine of one process.
+	 */
+	int (*join)(struct engine *g, struct target *t, struct engine_plan *plan, struct error *e);
+
+	/*
+	 * Member @pid (also that of open()) is no more, or became another program: close what was
+	 * open in it with @ending. Its events were all given before; a new process may join with
+	 * the same number. May be NULL: all ends with finish().
+	 */
+	int (*leave)(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t ending,
+		     const struct engine_sink *sink);
+
 	/* The model as known now; borrowed. NULL if nothing is known before the first event. */
 	const struct engine_context *(*model)(const struct engine *g);
 
-	/* The live site table (@MP_SITES rows, shared with the kernel): an engine that learns a
-	 * layout at run time writes it here. NULL in a replay. May be NULL. */
-	void (*table)(struct engine *g, struct mp_site *table);
+	/* The live rows of member @pid, shared with the kernel: rows[i] is plan.site[i].row. An
+	 * engine that learns a layout at run time writes it here; never after leave(), when others
+	 * get the rows. mp_event.site and the rows of other members are numbered otherwise. Not
+	 * called in a replay. May be NULL. */
+	void (*table)(struct engine *g, pid_t pid, struct mp_site *rows);
 
 	/*
 	 * One raw event of @size bytes (untrusted), in ring order. Says what follows from it.
@@ -88,18 +122,27 @@ struct engine_ops {
 	/* Accepts NULL. */
 	void (*free)(struct engine *g);
 
-	/* For raw logs: append to @out what replay() of the same build needs to know of what open()
-	 * found. 0, -ENOMEM. Both are NULL where raw logs cannot be replayed. */
+	/* For raw logs: append to @out what replay() of the same build needs of what open() found.
+	 * 0, -ENOMEM. Both are NULL where raw logs cannot be replayed. */
 	int (*save)(const struct engine *g, struct buffer *out);
-	/* An engine without a target, from @size bytes of save() (untrusted: a file). The caller
-	 * frees *@out by free(). */
+	/* An engine without a target, from @size bytes of save() (untrusted). The caller frees. */
 	int (*replay)(struct engine **out, const void *saved, size_t size, struct error *e);
+	/* The same of one member after join(), for load_member() in a replay. Both may be NULL:
+	 * join() left nothing behind that events need. */
+	int (*save_member)(const struct engine *g, pid_t pid, struct buffer *out);
+	int (*load_member)(struct engine *g, pid_t pid, const void *saved, size_t size,
+			   struct error *e);
 };
 
 /* All engines, in the order in which they are asked; NULL-terminated. engines.c. */
 extern const struct engine_ops *const engines[];
 
-/* The engine that runs in @t. None: EXIT_UNSUPPORTED, saying what was looked for. */
+/* The engine that runs in @t: 1, 0 (none), -errno with @e (that cannot be said). */
+int engine__match(const struct engine_ops **out, struct target *t, struct error *e);
+/* Say that none runs in @t, nor in the others of @processes that were looked at: what was looked
+ * for (EXIT_UNSUPPORTED). Returns -ENOTSUP. */
+int engine__not_found(struct target *t, size_t processes, struct error *e);
+/* Both. */
 int engine__find(const struct engine_ops **out, struct target *t, struct error *e);
 /* The engine called @name, whether it matches or not; NULL if there is none. */
 const struct engine_ops *engine__by_name(const char *name);

@@ -9,19 +9,35 @@
 #include "probe/base/error.h"
 #include "probe/engine/llama/llama.h"
 #include "probe/engine/null/null.h"
+#include "probe/engine/transformers/transformers.h"
+#include "probe/engine/sink.h"
 #include "probe/target/target.h"
 
 const struct engine_ops *const engines[] = {
 	&engine_llama,
+	&engine_transformers,
 	&engine_null,
 	NULL,
 };
 
-static int not_found(struct target *t, struct error *e)
+void engine_plan__clear(struct engine_plan *plan)
+{
+	memset(plan, 0, sizeof(*plan));
+	plan->threads = ENGINE_UNKNOWN;
+	plan->rank_tensor = plan->rank_pipeline = ENGINE_UNKNOWN;
+	plan->rank_data = plan->rank_expert = ENGINE_UNKNOWN;
+	plan->hits_per_step_thread = plan->hits_per_step = -1;
+}
+
+int engine__not_found(struct target *t, size_t processes, struct error *e)
 {
 	const struct target_info *info = target__info(t);
-	char looked_for[256];
+	char looked_for[256], others[64] = "";
 	size_t at = 0;
+
+	if (processes > 1)
+		snprintf(others, sizeof(others), " or in the %zu process%s below it", processes - 1,
+			 processes == 2 ? "" : "es");
 
 	looked_for[0] = '\0';
 	for (size_t i = 0; engines[i] && at < sizeof(looked_for); i++) {
@@ -32,25 +48,29 @@ static int not_found(struct target *t, struct error *e)
 	}
 	return error__set(e, EXIT_UNSUPPORTED, ENOTSUP,
 			  "moeprobe attach (without a pid) lists the servers that can be read",
-			  "engine: failed to recognise process %d (%s): no known engine runs in it "
-			  "(looked for %s)",
-			  (int)info->pid, info->command, looked_for);
+			  "engine: failed to recognise process %d (%s): no known engine runs in it"
+			  "%s (looked for %s)",
+			  (int)info->pid, info->command, others, looked_for);
+}
+
+int engine__match(const struct engine_ops **out, struct target *t, struct error *e)
+{
+	int match = 0;
+
+	*out = NULL;
+	for (size_t i = 0; engines[i] && !match; i++) {
+		match = engines[i]->match(t, e);
+		if (match > 0)
+			*out = engines[i];
+	}
+	return match;
 }
 
 int engine__find(const struct engine_ops **out, struct target *t, struct error *e)
 {
-	*out = NULL;
-	for (size_t i = 0; engines[i]; i++) {
-		int match = engines[i]->match(t, e);
+	int match = engine__match(out, t, e);
 
-		if (match < 0)
-			return match;
-		if (match) {
-			*out = engines[i];
-			return 0;
-		}
-	}
-	return not_found(t, e);
+	return match > 0 ? 0 : match ? match : engine__not_found(t, 1, e);
 }
 
 const struct engine_ops *engine__by_name(const char *name)

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define ENGINE_UNKNOWN UINT32_MAX
+#include "probe/engine/sink_numbers.h"
 
 /* A loaded model in a process; @context is the engine's small id, from 1. Said once it is known,
  * and again when more is known. */
@@ -21,11 +21,30 @@ struct engine_context {
 	uint32_t context;
 	pid_t pid;
 	uint64_t key; /* the engine's own identity (an address) */
+	/* The same in all contexts of one loaded model: ranks that hold copies, pipeline stages
+	 * that hold some of its layers each. 0: this context is all of it. */
+	uint64_t model_key;
+	/* A context that computes what another does (a tensor-parallel rank): its routing repeats
+	 * that one's and is counted there; steps that are said of it are dropped. 0: none. */
+	uint32_t replica_of;
 	const char *architecture, *name, *path, *quantisation; /* "" if unknown */
 	uint32_t layers;                                       /* MoE layers */
 	const uint16_t *layer_ids;
 	uint32_t experts, k, shared_experts, vocabulary, blocks, normalised; /* or ENGINE_UNKNOWN */
 	bool from_file;
+	uint32_t gate;                /* ENGINE_GATE_*; 0: unknown */
+	uint32_t groups, groups_used; /* of experts: in all, chosen a token; 0: unknown */
+	float scale;                  /* that weights are multiplied with at last; 0: unknown */
+	const char *kv_type;          /* "f16", "q8_0/f16" (keys, values); NULL: unknown */
+	/* ENGINE_DIGEST_BYTES each; NULL: unknown. What they are taken of: docs/trace-format.md. */
+	const uint8_t *model_digest, *tokenizer_digest;
+};
+
+/* What was asked for, where it is visible. */
+struct engine_sampling {
+	float temperature, top_p; /* NaN: unknown */
+	uint32_t top_k;           /* 0: not limited; ENGINE_UNKNOWN */
+	uint32_t max_tokens;      /* to be generated at most; ENGINE_UNKNOWN */
 };
 
 /* A request, said when its first row is known or it ends without one. */
@@ -43,6 +62,33 @@ struct engine_request {
 	bool inferred; /* row -> request by tokens or positions only */
 	uint64_t begin_ns;
 	uint64_t time_ns;
+	const struct engine_sampling *sampling; /* NULL: not visible */
+};
+
+/*
+ * What became known of a request after it was said to begin, at any time, also after its end (of
+ * the last thousand or so). NULL or "": says nothing; of what is said twice the last word counts.
+ */
+struct engine_request_info {
+	uint32_t request;
+	uint32_t origin;        /* ENGINE_ORIGIN_* */
+	bool inferred;          /* that it is this request's */
+	const char *client_id;  /* that the client received: "chatcmpl-..." */
+	const char *request_id; /* of an x-request-id header */
+	const char *trace_id;   /* W3C: 32 hexadecimal digits */
+	const char *adapter;    /* a LoRA's name */
+	const char *labels;     /* "key=value" pairs, each ended by a line feed */
+	uint64_t time_ns;
+};
+
+/* From @position on, rows of @sequence belong to @request, whatever its rows have said. */
+struct engine_bind {
+	uint32_t context, sequence;
+	uint32_t request; /* that was said to begin; ENGINE_UNKNOWN: to none */
+	uint32_t position;
+	uint32_t origin; /* ENGINE_ORIGIN_* */
+	bool inferred;
+	uint64_t time_ns;
 };
 
 struct engine_request_end {
@@ -52,9 +98,10 @@ struct engine_request_end {
 	 * that were evaluated (cached prefix included), prompt rows computed, tokens generated. */
 	uint32_t tokens, prompt_rows, generated;
 	uint64_t time_ns;
+	uint32_t finish; /* ENGINE_FINISH_*; 0: unknown */
+	uint32_t prompt; /* its tokens, by the server's word; 0 or ENGINE_UNKNOWN: unknown */
+	bool inferred;   /* that the server's word is about this request */
 };
-
-enum engine_phase { ENGINE_PREFILL = 0, ENGINE_DECODE = 1, ENGINE_PHASE_UNKNOWN = 255 };
 
 struct engine_row {
 	uint32_t sequence;
@@ -63,16 +110,19 @@ struct engine_row {
 	int32_t token;  /* -1: unknown */
 	uint8_t phase;  /* enum engine_phase */
 	uint8_t output; /* logits asked for: this row reaches the last layer */
+	uint8_t flags;  /* ENGINE_ROW_*; PADDING and FINISHED: of no request, phase unknown */
 };
 
 /* One layer of a step. rows <= rows of the step; ids and weights are [rows][k], each row in
- * descending final weight, ties by id. @row NULL: rows 0 .. rows - 1. */
+ * descending weight, ties by id. @row NULL: rows 0 .. rows - 1. */
 struct engine_route {
 	uint32_t layer; /* the model's own number */
 	uint32_t rows, k;
 	const uint32_t *row;
 	const uint16_t *ids;
-	const float *weights; /* NULL if unknown */
+	const float *weights;     /* NULL if unknown */
+	uint32_t flags;           /* ENGINE_ROUTE_* */
+	const uint8_t *row_flags; /* [rows] of ENGINE_ROUTE_ROW_*; NULL: none */
 };
 
 /* One forward computation with all layers that were captured of it. */
@@ -84,6 +134,7 @@ struct engine_step {
 	const struct engine_row *row;
 	uint32_t routes;
 	const struct engine_route *route;
+	uint32_t ubatch, ubatches; /* part of the server's batch, from 0; parts, 0: unknown */
 };
 
 struct engine_sink {
@@ -96,26 +147,10 @@ struct engine_sink {
 	/* @count captures lost before they could be understood (ENGINE_LOSS_*); @rows of router
 	 * results. What the kernel gave up is in its counters and not said here. */
 	int (*lost)(void *ctx, uint32_t cause, uint64_t count, uint64_t rows);
+	/* An engine that can say neither need not; both are set in what the collector hands out. */
+	int (*request_info)(void *ctx, const struct engine_request_info *i);
+	int (*bind)(void *ctx, const struct engine_bind *b);
 	void *ctx;
-};
-
-/* The numbers of collector/trace/records.h that engines use; a test holds them equal. */
-enum {
-	ENGINE_ENDING_UNKNOWN = 0,
-	ENGINE_ENDING_RELEASED = 1,
-	ENGINE_ENDING_REPLACED = 2,
-	ENGINE_ENDING_TARGET_GONE = 3,
-	ENGINE_ENDING_CAPTURE_END = 4,
-	ENGINE_LOSS_CHUNKS = 4,
-	ENGINE_LOSS_NO_STEP = 6,
-	ENGINE_INVALID_SHAPE = 2,
-	ENGINE_INVALID_EXPERT_RANGE = 3,
-	ENGINE_INVALID_EXPERT_REPEATED = 4,
-	ENGINE_INVALID_WEIGHT = 5,
-	ENGINE_INVALID_ROW = 6,
-	ENGINE_INVALID_ROW_COUNT = 7,
-	ENGINE_INVALID_IDENTITY = 8,
-	ENGINE_INVALID_WARM_UP = 9,
 };
 
 #endif

@@ -36,10 +36,6 @@ def poke_generate(server: Server, number: int) -> Answer:
     return perform_batch(server, Batch((tuple(encode(f"poke {number}")),), 2))[0]
 
 
-def poke_plain(server: Server, number: int) -> Answer:
-    return perform_plain(server, [number % 100, 2, 3], 2)[0]
-
-
 def check(picture: Picture, verdict: Verdict, name: str, decisions: int,
           capsys: pytest.CaptureFixture[str]) -> None:
     check_totals(picture)
@@ -117,18 +113,19 @@ def test_generate_with_equal_scores(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A program that uses torch alone: no config, no tokenizer, no transformers."""
     source, told = random.Random(5), []
+
+    def ask(server: Server, tokens: list[int], generate: int) -> Answer:
+        answer, all_of_it = perform_plain(server, tokens, generate)
+        told.append(all_of_it)
+        return answer
+
     with plain_torch(tmp_path / "server.log") as server:
-
-        def work() -> list[Answer]:
-            done = [perform_plain(server, [source.randrange(320) for _ in range(length)], 6)
-                    for length in (3, 40, 200)]
-            told.extend(one for _, one in done)
-            return [answer for answer, _ in done]
-
-        picture, answers, early = capture_work(server, tmp_path / "r.moeprobe", work, poke_plain)
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: [ask(server, [source.randrange(320) for _ in range(length)], 6)
+                     for length in (3, 40, 200)],
+            lambda server, number: ask(server, [number % 320, number // 320, 3], 2))
     truth = ChainTruth(map(chain_of_answer, told), 3)
-    known = {tuple(answer.prompt) for answer in answers}
-    early = [answer for answer in early if tuple(answer.prompt) in known]
     verdict = judge_torch(picture, answers, truth, optional=early)
     check(picture, verdict, "plain torch", 500, capsys)
 

@@ -21,7 +21,7 @@ from models.make_model import Shape, make_model
 
 TYPE = {layout.name: number for number, layout in LAYOUTS.items()}
 PROMPT, GENERATED, CACHED = [72, 101, 108, 108, 111, 33], [65, 66, 67], 2
-CLIENT = "chatcmpl-x"
+CLIENT, NAN = "chatcmpl-x", float("nan")
 
 
 def pack(name: str, values: tuple[Any, ...], *columns: bytes, flags: int = 0) -> bytes:
@@ -71,12 +71,14 @@ def tell(path: Path, oracle: Oracle, story: Story) -> recording.Picture:
     layer_ids = np.arange(oracle.layers, dtype="<u2").tobytes()
     records = [
         pack("model", (1, oracle.layers, oracle.experts, oracle.k, 0, 260, oracle.layers,
-                       UNKNOWN, 0, 0, 0, 0), layer_ids),
+                       UNKNOWN, 0, 0, 0, 0, 0, UNKNOWN, UNKNOWN, NAN, b"", b"", 0, 0, 0, 0),
+             layer_ids),
         pack("sequence", (1, 1, story["slot"], 0)),
         pack("request_begin", (1, 1, 1, story["slot"], 7, story["cached"], len(story["prompt"]),
-                               len(story["prompt"]), 900, len(story["client"]), 0, 0, 0),
+                               len(story["prompt"]), 900, len(story["client"]), 0, 0, 0, NAN, NAN,
+                               UNKNOWN, UNKNOWN),
              story["client"].encode(), u32(story["prompt"])),
-        pack("step", (1, 900, 950, 1, count), u32([1] * count), u32([1] * count), u32(rows),
+        pack("step", (1, 900, 950, 1, count, UNKNOWN, UNKNOWN), u32([1] * count), u32([1] * count), u32(rows),
              bytes(int(p >= len(PROMPT)) for p in rows),
              bytes(int(row in story["output"]) for row in range(count)),
              np.asarray([story["tokens"][p] for p in rows], "<i4").tobytes(), flags=TOKENS)]
@@ -86,11 +88,13 @@ def tell(path: Path, oracle: Oracle, story: Story) -> recording.Picture:
             "route", (1, 1, number, len(chosen), oracle.k), u32(route["row"]),
             route["ids"][chosen].astype("u1").tobytes(),
             route["weights"][chosen].astype("<f4").tobytes(), flags=WEIGHTS))
-    records.append(pack("request_end", (1, 1, count, len(story["tokens"]))))
+    records.append(pack("request_end", (1, 1, count, len(story["tokens"]), 0, 0, UNKNOWN,
+                                          UNKNOWN)))
     for number, (expected, seen, *missing) in enumerate(story["coverage"]):
-        records.append(pack("coverage", (1, number, expected, seen, *missing)))
+        records.append(pack("coverage", (1, number, expected, seen, len(missing), 1),
+                            np.asarray(missing, "<u8").tobytes()))
     if story["lost"]:
-        records.append(pack("loss", (1, 0, story["lost"], UNKNOWN_64, 0)))
+        records.append(pack("loss", (1, UNKNOWN, story["lost"], UNKNOWN_64, 0)))
     records.append(pack("end", (1, 0, len(records), 1, count, 4, 0, 0, 0)))
     write_file(path, records)
     return recording.Picture(recording.read(path))
@@ -179,7 +183,7 @@ def test_reader_notices_the_cut(tmp_path: Path, oracle: Oracle) -> None:
 def test_all_rows_and_wide_ids() -> None:
     body = pack("route", (1, 1, 0, 2, 2), np.asarray([300, 2, 3, 4], "<u2").tobytes(),
                 flags=ALL_ROWS | recording.IDS_16)
-    record = recording.record_of(body, known=15)
+    record = recording.record_of(body)
     assert record is not None
     assert record.columns["ids"].tolist() == [[300, 2], [3, 4]]
     assert record.columns["row"].tolist() == [0, 1]

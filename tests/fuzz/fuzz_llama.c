@@ -143,7 +143,7 @@ static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
 
 static struct engine *open_engine(bool with_file)
 {
-	uint32_t head[2] = { 1, with_file };
+	uint32_t head[3] = { 1, 0, with_file };
 	struct buffer saved = { 0 };
 	struct llama_model m = { 0 };
 	struct engine *g;
@@ -248,8 +248,8 @@ static void one(struct engine *g, const struct engine_sink *sink, const uint8_t 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct said said;
-	struct engine_sink sink = { on_context, on_begin, on_end, on_step,
-				    on_invalid, on_lost,  &said };
+	struct engine_sink sink = { on_context, on_begin, on_end, on_step, on_invalid,
+				    on_lost,    NULL,     NULL,   &said };
 	uint32_t turn[2] = { 0 };
 	struct engine *g;
 

@@ -38,7 +38,7 @@ static void copy(struct trace_writer *w, const struct trace_item *item)
 {
 	const struct trace_layout *l = trace_layout__find(item->type);
 	struct trace_column column[TRACE_COLUMNS_MAX];
-	uint8_t fixed[128];
+	uint8_t fixed[256];
 
 	/* An unknown flag let through columns that the copy would not have: not the same record. */
 	if (item->head->flags & ~l->flags)

@@ -54,11 +54,11 @@ def steps_of(requests: list[list[Row]], prompts: list[int]) -> list[list[Row]]:
 
 
 def begin_of(number: int, answer: Answer, cached: int) -> list[Record]:
-    tokens = np.asarray(answer.prompt, "<i4")
+    tokens = np.asarray([] if cached else answer.prompt, "<i4")  # nobody sees those in the cache
     return [record("sequence", sequence=number, context=1, slot=UNKNOWN, epoch=0),
             record("request_begin", {"client_id": answer.client_id or "", "tokens": tokens},
                    request=number, context=1, sequence=number, slot=UNKNOWN, task=UNKNOWN,
-                   cached=cached, prompt=len(answer.prompt), prompt_known=len(answer.prompt),
+                   cached=cached, prompt=len(answer.prompt), prompt_known=len(tokens),
                    begin_ns=900)]
 
 

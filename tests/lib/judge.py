@@ -33,8 +33,8 @@ class Rules:
     """How servers differ."""
 
     last_layer_outputs: bool = True  # only rows with logits reach the last layer
-    # A cached prefix of which no client is told is of so many tokens or a multiple; 0: there is none;
-    # None: such clients are not compared.
+    # A cached prefix of which no client is told is of so many tokens or a multiple, and nobody sees
+    # the tokens in it; 0: there is none; None: such clients are not compared.
     page: int | None = None
 
 
@@ -102,6 +102,19 @@ def match(answers: list[Answer], picture: Picture,
     return pairs
 
 
+def prompt_unseen(request: Request, rules: Rules) -> bool:
+    """Its first tokens came from shared pages: which they are can only be seen at the client."""
+    return bool(rules.page and request.begin.fields["cached"]
+                and not len(request.begin.columns["tokens"]))
+
+
+def tokens_of(answer: Answer, request: Request, rules: Rules) -> list[int]:
+    """The request's tokens as far as they were computed."""
+    if not prompt_unseen(request, rules):
+        return request.tokens
+    return answer.prompt[:request.begin.fields["cached"]] + request.token
+
+
 def check_identity(answer: Answer, request: Request, rules: Rules, verdict: Verdict) -> None:
     begin, name = request.begin.fields, f"request {request.begin.fields['request']}"
     if answer.slot is not None:
@@ -116,8 +129,9 @@ def check_identity(answer: Answer, request: Request, rules: Rules, verdict: Verd
         if cached and (not rules.page or cached % rules.page or cached >= len(answer.prompt)):
             verdict.fault(f"{name}: cached prefix of {cached} tokens")
     verdict.check(f"{name}: prompt length", begin["prompt"], len(answer.prompt))
-    verdict.check(f"{name}: prompt", [int(t) for t in request.begin.columns["tokens"]],
-                  answer.prompt)
+    if not prompt_unseen(request, rules):
+        verdict.check(f"{name}: prompt", [int(t) for t in request.begin.columns["tokens"]],
+                      answer.prompt)
     verdict.check(f"{name}: before attach", request.before_attach, False)
     if request.end is None:
         verdict.fault(f"{name}: has no end")
@@ -208,8 +222,7 @@ class Judge:
                 return True
         return False
 
-    def routing(self, request: Request, verdict: Verdict) -> None:
-        tokens = request.tokens
+    def routing(self, request: Request, tokens: list[int], verdict: Verdict) -> None:
         if max(request.position, default=-1) >= len(tokens):
             verdict.fault(f"request {request.begin.fields['request']}: rows are missing before "
                           f"position {max(request.position)}: routing cannot be compared")
@@ -257,9 +270,11 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
     """Everything of an exact recording. @optional: answers that may be missing from it, because
     they were made while the probes were placed; if they are there, they must be right."""
     verdict = Verdict()
-    known = {str(r.begin.columns["client_id"]) for r in picture.requests.values()
-             if not r.before_attach}
-    present = [a for a in optional or [] if a.client_id in known]
+    seen = [r.begin.columns for r in picture.requests.values() if not r.before_attach]
+    known = {str(columns["client_id"]) for columns in seen}
+    prompts = {tuple(int(token) for token in columns["tokens"]) for columns in seen}
+    present = [a for a in optional or []
+               if (a.client_id in known if a.client_id else tuple(a.prompt) in prompts)]
     pairs = match(answers + present, picture, verdict)
     matched = {id(request) for _, request in pairs}
     queued = queued_before_attach(picture)
@@ -278,7 +293,7 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
             continue
         check_rows(answer, request, verdict)
         check_coverage(request, picture.layers, rules, verdict)
-        court.routing(request, verdict)
+        court.routing(request, tokens_of(answer, request, rules), verdict)
     verdict.check("decisions in the recording", picture.decisions, verdict.decisions + before)
     verdict.check("rows of no request", picture.unknown_rows, 0)
     verdict.check("lost", picture.recording.lost, 0)

@@ -18,14 +18,15 @@ UNKNOWN_64 = 0xFFFFFFFFFFFFFFFF
 BLOCK_MAX = 16 << 20
 HEAD = struct.Struct("<HHIQII")  # type, fixed, size, time_ns, source, flags
 
-FROM_FILE = BEFORE_ATTACH = TOKENS = OUTPUT = 1
-ALL_ROWS, WEIGHTS, IDS_16 = 1, 2, 4
+FROM_FILE = BEFORE_ATTACH = TOKENS = GATE = TIE = 1
+OUTPUT, PADDING, DRAFT, REJECTED, FINISHED = 1, 2, 4, 8, 16
+ALL_ROWS, WEIGHTS, IDS_16, INFERRED, RAW, PHYSICAL, LOCAL, ROW_FLAGS = (1 << i for i in range(8))
 PREFILL, DECODE = 0, 1
 MISSING = ("cached", "not_computed", "lost", "invalid", "before_attach", "not_routed",
-           "after_detach")
+           "after_detach", "governor")
 STOPS = ("unknown", "asked", "duration", "target_exit", "target_exec", "failed", "output")
 
-Fields = dict[str, int]
+Fields = dict[str, Any]
 
 
 class Damaged(Exception):
@@ -55,6 +56,7 @@ class Layout:
     format: str
     names: str
     columns: tuple[Column, ...] = ()
+    flags: int = 0  # that are known
 
 
 def when(flag: int, name: str, kind: str, length: str) -> Column:
@@ -66,6 +68,7 @@ ROUTE_COLUMNS = (
     Column("ids_8", "u1", lambda f, flags: 0 if flags & IDS_16 else f["rows"] * f["k"]),
     Column("ids_16", "<u2", lambda f, flags: f["rows"] * f["k"] if flags & IDS_16 else 0),
     Column("weights", "<f4", lambda f, flags: f["rows"] * f["k"] if flags & WEIGHTS else 0),
+    when(ROW_FLAGS, "row_flags", "u1", "rows"),
 )
 LAYOUTS = {
     1: Layout("source", "IHH", "id tool_length host_length", (text("tool"), text("host"))),
@@ -74,37 +77,48 @@ LAYOUTS = {
               "version_length command_length - -",
               (text("engine"), text("version"), text("command"))),
     3: Layout("context", "IIQ", "context process key"),
-    4: Layout("model", "IIIIIIIIHHHH",
+    4: Layout("model", "IIIIIIIIHHHHIIIf32s32sH3H",
               "context layers experts k shared_experts vocabulary blocks normalised "
-              "architecture_length name_length path_length quantisation_length",
+              "architecture_length name_length path_length quantisation_length gate groups "
+              "groups_used scale model_digest tokenizer_digest kv_type_length - - -",
               (count("layer_ids", "<u2", "layers"), text("architecture"), text("name"),
-               text("path"), text("quantisation"))),
+               text("path"), text("quantisation"), text("kv_type")), FROM_FILE),
     5: Layout("sequence", "IIII", "sequence context slot epoch"),
-    6: Layout("bind", "IIII", "sequence request position certainty"),
-    7: Layout("request_begin", "IIIIIIIIQH3H",
+    6: Layout("bind", "IIIIII", "sequence request position certainty origin -"),
+    7: Layout("request_begin", "IIIIIIIIQH3HffII",
               "request context sequence slot task cached prompt prompt_known begin_ns "
-              "client_id_length - - -",
-              (text("client_id"), count("tokens", "<i4", "prompt_known"))),
-    8: Layout("request_end", "IIII", "request ending rows tokens"),
-    9: Layout("step", "QQQII", "step begin_ns end_ns context rows",
+              "client_id_length - - - temperature top_p top_k max_tokens",
+              (text("client_id"), count("tokens", "<i4", "prompt_known")), BEFORE_ATTACH),
+    8: Layout("request_end", "IIIIIIII",
+              "request ending rows tokens finish certainty prompt generated"),
+    9: Layout("step", "QQQIIII", "step begin_ns end_ns context rows ubatch ubatches",
               (count("sequence", "<u4", "rows"), count("request", "<u4", "rows"),
                count("position", "<u4", "rows"), count("phase", "u1", "rows"),
-               count("row_flags", "u1", "rows"), when(TOKENS, "token", "<i4", "rows"))),
-    10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS),
+               count("row_flags", "u1", "rows"), when(TOKENS, "token", "<i4", "rows")), TOKENS),
+    10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS, 255),
     12: Layout("clock", "QQQ", "monotonic_ns boot_ns real_ns"),
-    13: Layout("loss", "IIQQQ", "cause - count rows since_ns"),
+    13: Layout("loss", "IIQQQ", "cause context count rows since_ns"),
     14: Layout("invalid", "IIQ", "cause - count"),
     15: Layout("cost", "QQQQQII",
                "interval_ns hits hit_ns collector_cpu_ns resident_bytes threads slowdown_ppm"),
-    16: Layout("coverage", "IIQQ7Q", "request layer expected seen " + " ".join(MISSING)),
+    16: Layout("coverage", "IIQQII", "request layer expected seen causes context",
+               (count("missing", "<u8", "causes"),)),
     17: Layout("end", "IIQQQQQQQ",
                "stop - records steps rows routes decisions lost invalid"),
-    18: Layout("counts", "IIIIIIII",
-               "request context layer phase rows experts first_position k",
-               (count("count", "<u4", "experts"), count("gate", "<f4", "experts"))),
+    18: Layout("counts", "IIIIIIIIII",
+               "request context layer phase rows experts first_position k sequence "
+               "last_position",
+               (count("count", "<u4", "experts"), when(GATE, "gate", "<f4", "experts")),
+               GATE | PHYSICAL | LOCAL),
     19: Layout("finding", "IIHHHH",
                "status pid area_length name_length value_length remedy_length",
                (text("area"), text("name"), text("value"), text("remedy"))),
+    20: Layout("request_info", "IIIHHHHHH",
+               "request certainty origin client_id_length request_id_length trace_id_length "
+               "adapter_length labels_length -",
+               (text("client_id"), text("request_id"), text("trace_id"), text("adapter"),
+                text("labels"))),
+    21: Layout("window", "QQdII", "begin_ns end_ns inclusion reason context"),
 }
 
 
@@ -142,7 +156,7 @@ def columns_of(layout: Layout, body: bytes, fixed: int, fields: Fields,
     return columns, place
 
 
-def record_of(body: bytes, known: int) -> Record | None:
+def record_of(body: bytes) -> Record | None:
     """One record from its bytes; None if its type is unknown."""
     kind, fixed, size, time_ns, source, flags = HEAD.unpack_from(body)
     layout = LAYOUTS.get(kind)
@@ -155,8 +169,12 @@ def record_of(body: bytes, known: int) -> Record | None:
     fields = {name: value for name, value in zip(layout.names.split(), values, strict=True)
               if name != "-"}
     columns, end = columns_of(layout, body, fixed, fields, flags)
-    if fixed == HEAD.size + shape.size and not flags & ~known and end != size:
+    if end > size or (end < size and fixed == HEAD.size + shape.size
+                      and not flags & ~layout.flags):
         raise Damaged(f"{layout.name}: {size} bytes instead of {end}")
+    if layout.name == "coverage":
+        missing = [int(number) for number in columns["missing"]]
+        fields.update(zip(MISSING, missing + [0] * len(MISSING)))
     if layout.name == "route":
         ids = columns.pop("ids_16" if flags & IDS_16 else "ids_8")
         columns.pop("ids_8" if flags & IDS_16 else "ids_16")
@@ -177,7 +195,7 @@ def records_of(decoded: bytes, announced: int) -> Iterator[Record]:
         size = HEAD.unpack_from(decoded, place)[2]
         if size < HEAD.size or size % 8 or size > len(decoded) - place:
             raise Damaged(f"record of {size} bytes")
-        record = record_of(decoded[place:place + size], known=15)
+        record = record_of(decoded[place:place + size])
         if record is not None:
             yield record
         place, number = place + size, number + 1
@@ -267,6 +285,8 @@ class Request:
     begin: Record
     end: Record | None = None
     coverage: list[Record] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # client_id, request_id, ..., labels
+    labels: dict[str, str] = field(default_factory=dict)
     position: list[int] = field(default_factory=list)
     token: list[int] = field(default_factory=list)
     phase: list[int] = field(default_factory=list)
@@ -278,6 +298,11 @@ class Request:
     @property
     def rows(self) -> int:
         return len(self.position)
+
+    @property
+    def client_id(self) -> str:
+        """The last word on it."""
+        return self.names.get("client_id") or str(self.begin.columns["client_id"])
 
     @property
     def before_attach(self) -> bool:
@@ -326,18 +351,32 @@ class Picture:
     def _request_end(self, record: Record) -> None:
         self.requests[record.fields["request"]].end = record
 
+    def _request_info(self, record: Record) -> None:
+        request = self.requests[record.fields["request"]]
+        request.names.update({name: value for name, value in record.columns.items() if value})
+        for line in record.columns["labels"].splitlines():
+            key, _, value = line.partition("=")
+            request.labels[key] = value
+
     def _coverage(self, record: Record) -> None:
         if record.fields["request"]:
             self.requests[record.fields["request"]].coverage.append(record)
 
     def _owner(self, record: Record, row: int) -> int:
         """The request of a row: what STEP says, unless a BIND knows better."""
-        owner = int(record.columns["request"][row])
+        said = int(record.columns["request"][row])
         position = int(record.columns["position"][row])
+        if record.columns["row_flags"][row] & (PADDING | FINISHED):
+            return UNKNOWN
+        before = after = None
         for place, begin, request in self._binds.get(int(record.columns["sequence"][row]), []):
-            if begin <= position and (owner == UNKNOWN or place > record.fields["place"]):
-                owner = request
-        return owner
+            if begin <= position and place > record.fields["place"]:
+                after = request
+            elif begin <= position:
+                before = request
+        if after is not None:
+            return after
+        return before if said == UNKNOWN and before is not None else said
 
     def _step(self, record: Record) -> None:
         places: list[tuple[Request, int] | None] = []

@@ -14,8 +14,10 @@ TRANSFORMERS = ENVIRONMENT / "bin" / "transformers"
 
 
 def environment() -> dict[str, str]:
-    """For every process started from there: no network, two threads."""
+    """For every process started from there: no network, and two threads that sleep while they wait
+    (those that spin take the processors of what else a test runs)."""
     return os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "2",
+                         "OMP_WAIT_POLICY": "PASSIVE",
                          "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1",
                          "TOKENIZERS_PARALLELISM": "false"}
 

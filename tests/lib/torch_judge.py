@@ -7,15 +7,15 @@ from lib.judge import Rules, Truth, Verdict, judge
 from lib.recording import UNKNOWN, Picture
 
 
-def check_prefixes(picture: Picture, verdict: Verdict) -> None:
+def check_prefixes(picture: Picture, answers: list[Answer], verdict: Verdict) -> None:
     """A prefix from the cache is one that another request had computed, or had from the cache."""
+    by_id = {answer.client_id: answer for answer in answers}
     for number, request in picture.requests.items():
         cached = request.begin.fields["cached"]
-        if cached in (0, UNKNOWN) or request.before_attach:
-            continue
-        prefix = request.tokens[:cached]
-        if not any(other.tokens[:cached] == prefix for other in picture.requests.values()
-                   if other is not request):
+        answer = by_id.get(str(request.begin.columns["client_id"]))
+        if answer and cached not in (0, UNKNOWN) and not any(
+                other.tokens[:cached] == answer.prompt[:cached] for other in answers
+                if other is not answer):
             verdict.fault(f"request {number}: nobody computed its cached prefix of {cached} tokens")
 
 
@@ -24,5 +24,5 @@ def judge_torch(picture: Picture, answers: list[Answer], truth: Truth, *, page: 
     """Everything of an exact recording. @page: tokens of a page where pages are shared."""
     verdict = judge(picture, answers, truth, optional=optional,
                     rules=Rules(last_layer_outputs=False, page=page))
-    check_prefixes(picture, verdict)
+    check_prefixes(picture, answers + (optional or []), verdict)
     return verdict

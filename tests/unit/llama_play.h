@@ -133,7 +133,7 @@ static inline struct play *play__new(bool with_file)
 {
 	struct play *p = calloc(1, sizeof(*p));
 	struct buffer saved = { 0 };
-	uint32_t head[2] = { 4711, with_file };
+	uint32_t head[3] = { 4711, TASKS_SITE + 1, with_file };
 	struct llama_model m = { 0 };
 
 	m.gguf.experts = EXPERTS;
@@ -149,10 +149,11 @@ static inline struct play *play__new(bool with_file)
 		assert_int_equal(buffer__append(&saved, &m, sizeof(m)), 0);
 	assert_int_equal(engine_llama.replay(&p->engine, saved.data, saved.size, NULL), 0);
 	buffer__free(&saved);
-	p->sink = (struct engine_sink){ play__context, play__begin, play__end, play__step,
-					play__invalid, play__lost,  p };
+	p->sink = (struct engine_sink){ play__context, play__begin,   play__end,
+					play__step,    play__invalid, play__lost,
+					NULL,          NULL,          p };
 	p->table[TASKS_SITE].program = MP_PROGRAM_TASKS;
-	engine_llama.table(p->engine, p->table);
+	engine_llama.table(p->engine, 4711, p->table);
 	p->now = 1000000;
 	return p;
 }

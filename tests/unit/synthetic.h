@@ -64,10 +64,11 @@ static inline void synthetic__model(struct synthetic *s, uint32_t context, uint3
 					 { "olmoe", 5 },
 					 { name, sizeof(name) - 1 },
 					 { "", 0 },
-					 { "F32", 3 } };
+					 { "F32", 3 },
+					 { "", 0 } };
 
 	synthetic__add(s, TRACE_CONTEXT, &c, sizeof(c), NULL, 0);
-	synthetic__add(s, TRACE_MODEL, &m, sizeof(m), column, 5);
+	synthetic__add(s, TRACE_MODEL, &m, sizeof(m), column, 6);
 }
 
 /* A source, a process 7 with pid 1234 of "llama.cpp" "b1", and a model in context 1 with MoE layers
@@ -181,8 +182,9 @@ static inline void synthetic__route(struct synthetic *s, uint64_t step, uint32_t
 	synthetic__add(s, TRACE_ROUTE, &r, sizeof(r),
 		       (struct trace_column[]){ { NULL, 0 },
 						{ ids, rows * k },
-						{ gate, weights ? rows * k * 4 : 0 } },
-		       3);
+						{ gate, weights ? rows * k * 4 : 0 },
+						{ NULL, 0 } },
+		       4);
 }
 
 static inline void synthetic__finish_request(struct synthetic *s, uint32_t request, uint32_t rows)
@@ -230,7 +232,7 @@ static inline void synthetic__noise(struct synthetic *s, unsigned records)
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t)(rand() % 3 ? rand() % 10 : rand());
 	for (unsigned i = 0; i < records; i++) {
-		enum trace_type type = (enum trace_type)(1 + rand() % 19);
+		enum trace_type type = (enum trace_type)(1 + rand() % 21);
 		const struct trace_layout *l = trace_layout__find(type);
 		uint64_t size[TRACE_COLUMNS_MAX];
 		struct trace_column column[TRACE_COLUMNS_MAX];
@@ -243,7 +245,7 @@ static inline void synthetic__noise(struct synthetic *s, unsigned records)
 		/* Mostly what a stream of this model could have, so that more than lookups fail. */
 		head->time_ns =
 			rand() % 50 ? s->now_ns + (uint64_t)(rand() % 1000000) : head->time_ns;
-		head->flags = (uint32_t)rand() % 16;
+		head->flags = (uint32_t)rand() % 256;
 		for (size_t j = 6; j < 32 && rand() % 3; j++)
 			record[j] = (uint32_t)rand() % 9;
 		if (!fits || trace_layout__measure(l, record, size, &columns) > sizeof(bytes))

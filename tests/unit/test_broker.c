@@ -238,23 +238,20 @@ static void write_file(const char *path, uid_t uid, const char *text)
 static void test_rights_of_target(void **state)
 {
 	static const uid_t nobody = 65534;
-	char own[64], text[64], other[64];
+	char own[64], other[64];
 	struct broker *b;
 	pid_t pid, root;
 
 	if (geteuid())
 		skip();
 	snprintf(own, sizeof(own), "/tmp/broker-%d-own", getpid());
-	snprintf(text, sizeof(text), "/tmp/broker-%d-text", getpid());
 	snprintf(other, sizeof(other), "/tmp/broker-%d-other", getpid());
 	write_file(own, nobody, "GGUF and so on");
-	write_file(text, nobody, "GGU");
 	write_file(other, 0, "GGUF of root");
 	pid = start_as(nobody);
 	b = start_broker(pid, false);
 	assert_int_equal(open_path(b, pid, own), 0);
 	assert_int_equal(open_path(b, pid, "/etc/shadow"), -EACCES);
-	assert_int_equal(open_path(b, pid, text), -EACCES);
 	assert_int_equal(open_path(b, pid, "/etc/passwd"), -EACCES);
 	assert_int_equal(open_path(b, pid, other), -EACCES);
 	/* We are ourselves again. */
@@ -272,8 +269,33 @@ static void test_rights_of_target(void **state)
 	waitpid(pid, NULL, 0);
 	waitpid(root, NULL, 0);
 	unlink(own);
-	unlink(text);
 	unlink(other);
+}
+
+/* Of what a process has open: sockets and weights, and no other names. */
+static void test_which_links(void **state)
+{
+	char path[] = "/tmp/broker-XXXXXX.safetensors";
+	struct broker_request r = { .operation = BROKER_READ_FD_LINK };
+	struct broker_response response;
+	int weights = mkstemps(path, 12), other = open("/etc/passwd", O_RDONLY);
+	struct family f = start_family();
+	struct broker *b = start_broker(f.parent, false);
+
+	r.pid = f.parent;
+	r.fd = weights;
+	broker__answer(b, &r, &response, NULL);
+	assert_int_equal(response.result, 0);
+	assert_string_equal(response.text, path);
+	r.fd = other;
+	broker__answer(b, &r, &response, NULL);
+	assert_int_equal(response.result, -ENODATA);
+	assert_string_equal(response.text, "");
+	end_family(&f);
+	broker__free(b);
+	close(weights);
+	close(other);
+	unlink(path);
 }
 
 /* What comes back can be read and not written. */
@@ -564,6 +586,7 @@ int main(void)
 		cmocka_unit_test(test_no_such_process),
 		cmocka_unit_test(test_which_files),
 		cmocka_unit_test(test_rights_of_target),
+		cmocka_unit_test(test_which_links),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_link_refusals),

@@ -146,7 +146,7 @@ static void take(struct said *s, const struct trace_item *i)
 		s->expected += i->coverage->expected;
 		s->seen += i->coverage->seen;
 		for (int j = 0; j < TRACE_MISSING_COUNT; j++)
-			s->missing[j] += i->coverage->missing[j];
+			s->missing[j] += ((const uint64_t *)i->column[0].bytes)[j];
 	} else if (i->type == TRACE_ROUTE) {
 		s->routes++;
 	}

@@ -33,6 +33,7 @@
 #include "collector/confine.h"
 #include "collector/sandbox.h"
 #include "probe/base/error.h"
+#include "probe/target/model_config.h"
 #include "tests/unit/child.h"
 
 #define UNCONFINED 251 /* exit codes of a child that did not get so far */
@@ -335,6 +336,32 @@ static void test_resources(void **state)
 	assert_int_equal(run_confined(use_up, NULL), 0);
 }
 
+/* Models are parsed by a library, which wants a locale and random numbers; and one that was made to
+ * take as much memory as it can. */
+static int read_models(const void *unused)
+{
+	static const char model[] = "{\"model_type\":\"x\",\"num_hidden_layers\":2,"
+				    "\"num_experts\":4,\"routed_scaling_factor\":2.5}";
+	const size_t size = MODEL_CONFIG_BYTES_MAX;
+	char *large = malloc(size);
+	struct model_config c;
+
+	EXPECT(large);
+	EXPECT(!model_config__parse(&c, "x", model, strlen(model), NULL, 0, NULL));
+	EXPECT(c.moe_layers == 2 && c.routed_scaling == 2.5);
+	memcpy(large, "{\"model_type\":[{}", 17);
+	for (size_t i = 17; i + 3 <= size; i += 3)
+		memcpy(large + i, ",{}", 3);
+	EXPECT(model_config__parse(&c, "x", large, size, NULL, 0, NULL) == -EINVAL);
+	free(large);
+	return AS_EXPECTED;
+}
+
+static void test_models(void **state)
+{
+	assert_int_equal(run_confined(read_models, NULL), 0);
+}
+
 /* --- and the rights ------------------------------------------------------------------------- */
 
 /* In a child: give all away, then look. */
@@ -364,9 +391,10 @@ static void test_sandbox_confines(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_deadly),    cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_allowed),   cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_resources), cmocka_unit_test(test_sandbox_confines),
+		cmocka_unit_test(test_deadly),           cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_allowed),          cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_resources),        cmocka_unit_test(test_models),
+		cmocka_unit_test(test_sandbox_confines),
 	};
 
 	return cmocka_run_group_tests_name("confine", tests, NULL, NULL);

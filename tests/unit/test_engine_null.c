@@ -54,8 +54,18 @@ static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
 	return called();
 }
 
-static const struct engine_sink mute = { on_context, on_begin, on_end, on_step,
-					 on_invalid, on_lost,  NULL };
+static int on_info(void *ctx, const struct engine_request_info *i)
+{
+	return called();
+}
+
+static int on_bind(void *ctx, const struct engine_bind *b)
+{
+	return called();
+}
+
+static const struct engine_sink mute = { on_context, on_begin, on_end,  on_step, on_invalid,
+					 on_lost,    on_info,  on_bind, NULL };
 
 static struct target *self(void)
 {
@@ -78,6 +88,8 @@ static void every_engine_fills_its_table(void **state)
 		assert_true(o->match && o->open && o->model && o->event && o->failure &&
 			    o->finish && o->free);
 		assert_true(!o->save == !o->replay);
+		assert_true(!o->save_member == !o->load_member);
+		assert_true(!o->join || o->leave);
 		assert_ptr_equal(engine__by_name(o->name), o);
 		for (size_t j = 0; j < i; j++)
 			assert_string_not_equal(engines[j]->name, o->name);
@@ -117,6 +129,9 @@ static void null_does_nothing(void **state)
 	assert_null(null->model(g));
 	assert_int_equal(null->event(g, &ev, sizeof(ev), &mute), 0);
 	assert_int_equal(null->event(g, &ev, 3, &mute), 0);
+	assert_int_equal(null->join(g, t, &plan, NULL), 0);
+	assert_int_equal(plan.rank_tensor, ENGINE_UNKNOWN);
+	assert_int_equal(null->leave(g, getpid(), 1, ENGINE_ENDING_TARGET_GONE, &mute), 0);
 	assert_int_equal(null->finish(g, 1, ENGINE_ENDING_CAPTURE_END, &mute), 0);
 	assert_false(error__is_set(null->failure(g)));
 	assert_int_equal(null->save(g, &saved), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* docs/dump-json.md: each type of record as the very line that is promised. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -67,7 +68,9 @@ static void test_identities(void **state)
 					 .build_id = { 0xab, 1 } };
 	struct trace_context context = { HEAD, .context = 2, .process = 1, .key = UINT64_MAX };
 	struct trace_sequence sequence = { HEAD, 1, 2, 3, 4 };
-	struct trace_bind bind = { HEAD, 1, 2, 3, TRACE_INFERRED };
+	struct trace_bind bind = {
+		HEAD, 1, TRACE_UNKNOWN, 3, TRACE_INFERRED, TRACE_ORIGIN_TOKENS, 0
+	};
 	struct trace_item item = item_of(TRACE_SOURCE, &source);
 
 	column(&item, "tool", 4);
@@ -91,7 +94,8 @@ static void test_identities(void **state)
 			   "\"context\":2,\"slot\":3,\"epoch\":4}");
 	item = item_of(TRACE_BIND, &bind);
 	assert_json(&item, "{\"type\":\"bind\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
-			   "\"request\":2,\"position\":3,\"certainty\":\"inferred\"}");
+			   "\"request\":null,\"position\":3,\"certainty\":\"inferred\","
+			   "\"origin\":\"tokens\"}");
 }
 
 static void test_model(void **state)
@@ -105,7 +109,12 @@ static void test_model(void **state)
 				     .shared_experts = TRACE_UNKNOWN,
 				     .vocabulary = 50304,
 				     .blocks = 16,
-				     .normalised = 0 };
+				     .normalised = 0,
+				     .gate = TRACE_GATE_SIGMOID,
+				     .groups = 8,
+				     .groups_used = TRACE_UNKNOWN,
+				     .scale = 2.5f,
+				     .tokenizer_digest = { 0xab, [31] = 1 } };
 	struct trace_item item = item_of(TRACE_MODEL, &model);
 
 	column(&item, layers, 4);
@@ -113,23 +122,43 @@ static void test_model(void **state)
 	column(&item, "a\"b/c", 5);
 	column(&item, NULL, 0);
 	column(&item, "F16", 3);
+	column(&item, "q8_0", 4);
 	assert_json(&item, "{\"type\":\"model\",\"time_ns\":7,\"source\":1,\"context\":1,"
 			   "\"layers\":2,\"experts\":64,\"k\":8,\"shared_experts\":null,"
 			   "\"vocab\":50304,\"blocks\":16,\"normalised\":false,"
+			   "\"gate\":\"sigmoid\",\"groups\":8,\"groups_used\":null,\"scale\":2.5,"
 			   "\"from_file\":true,\"layer_ids\":[1,300],"
 			   "\"architecture\":\"olmoe\",\"name\":\"a\\\"b/c\",\"path\":null,"
-			   "\"quantisation\":\"F16\"}");
+			   "\"quantisation\":\"F16\",\"kv_type\":\"q8_0\","
+			   "\"model_digest\":null,\"tokenizer_digest\":\"ab00000000000000"
+			   "000000000000000000000000000000000000000000000001\"}");
 }
 
 static void test_request(void **state)
 {
 	static const int32_t tokens[] = { 17, -1 };
-	struct trace_request_begin begin = {
-		HEAD,      .request = 9, .context = 1, .sequence = 2,     .slot = 3,
-		.task = 4, .cached = 0,  .prompt = 2,  .prompt_known = 2, .begin_ns = UINT64_MAX
-	};
-	struct trace_request_end end = { HEAD, .request = 9, .ending = 1, .rows = 5,
-					 .tokens = TRACE_UNKNOWN };
+	struct trace_request_begin begin = { HEAD,
+					     .request = 9,
+					     .context = 1,
+					     .sequence = 2,
+					     .slot = 3,
+					     .task = 4,
+					     .cached = 0,
+					     .prompt = 2,
+					     .prompt_known = 2,
+					     .begin_ns = UINT64_MAX,
+					     .temperature = 0.5f,
+					     .top_p = NAN,
+					     .top_k = 40,
+					     .max_tokens = TRACE_UNKNOWN };
+	struct trace_request_end end = { HEAD,
+					 .request = 9,
+					 .ending = 1,
+					 .rows = 5,
+					 .tokens = TRACE_UNKNOWN,
+					 .finish = TRACE_FINISH_LENGTH,
+					 .prompt = 2,
+					 .generated = TRACE_UNKNOWN };
 	struct trace_item item = item_of(TRACE_REQUEST_BEGIN, &begin);
 	struct trace_item ends = item_of(TRACE_REQUEST_END, &end);
 	struct json_context *c = json_context__new();
@@ -139,16 +168,19 @@ static void test_request(void **state)
 	assert_text(shown(&item, c, json_view__print),
 		    "{\"type\":\"request\",\"event\":\"begin\",\"time_ns\":7,\"source\":1,"
 		    "\"request\":9,\"context\":1,\"sequence\":2,\"slot\":3,\"task\":4,"
-		    "\"cached\":0,\"prompt\":2,\"begin_ns\":null,\"client_id\":\"id-1\","
+		    "\"cached\":0,\"prompt\":2,\"begin_ns\":null,\"temperature\":0.5,\"top_p\":"
+		    "null,\"top_k\":40,\"max_tokens\":null,\"client_id\":\"id-1\","
 		    "\"before_attach\":false,\"prompt_tokens\":[17,-1]}");
 	assert_text(shown(&ends, c, json_view__print),
 		    "{\"type\":\"request\",\"event\":\"end\",\"time_ns\":7,\"source\":1,"
 		    "\"request\":9,\"ending\":\"released\",\"rows_seen\":5,\"tokens\":null,"
+		    "\"finish\":\"length\",\"prompt\":2,\"generated\":null,\"certainty\":\"exact\","
 		    "\"slot\":3,\"task\":4,\"client_id\":\"id-1\",\"cached\":0}");
 	/* Said once; and a request that began before the stream is unknown. */
 	assert_text(shown(&ends, c, json_view__print),
 		    "{\"type\":\"request\",\"event\":\"end\",\"time_ns\":7,\"source\":1,"
 		    "\"request\":9,\"ending\":\"released\",\"rows_seen\":5,\"tokens\":null,"
+		    "\"finish\":\"length\",\"prompt\":2,\"generated\":null,\"certainty\":\"exact\","
 		    "\"slot\":null,\"task\":null,\"client_id\":null,\"cached\":null}");
 	begin.head.flags = TRACE_REQUEST_BEFORE_ATTACH;
 	begin.task = begin.cached = begin.prompt = TRACE_UNKNOWN;
@@ -157,7 +189,8 @@ static void test_request(void **state)
 	assert_text(shown(&item, c, json_view__print),
 		    "{\"type\":\"request\",\"event\":\"begin\",\"time_ns\":7,\"source\":1,"
 		    "\"request\":9,\"context\":1,\"sequence\":2,\"slot\":3,\"task\":null,"
-		    "\"cached\":null,\"prompt\":null,\"begin_ns\":null,\"client_id\":null,"
+		    "\"cached\":null,\"prompt\":null,\"begin_ns\":null,\"temperature\":0.5,\"top_"
+		    "p\":null,\"top_k\":40,\"max_tokens\":null,\"client_id\":null,"
 		    "\"before_attach\":true,\"prompt_tokens\":null}");
 	json_context__free(c); /* with a request still open */
 	json_context__free(NULL);
@@ -167,9 +200,10 @@ static void test_step(void **state)
 {
 	static const uint32_t sequence[] = { 1, 2 }, request[] = { 5, TRACE_UNKNOWN };
 	static const uint32_t position[] = { 0, 70000 };
-	static const uint8_t phase[] = { 0, 1 }, flags[] = { 0, TRACE_ROW_OUTPUT };
+	static const uint8_t phase[] = { 0, 1 },
+			     flags[] = { TRACE_ROW_DRAFT | TRACE_ROW_REJECTED, TRACE_ROW_OUTPUT };
 	static const int32_t token[] = { 17, -1 };
-	struct trace_step step = { HEAD_FLAGS(TRACE_STEP_TOKENS), 3, 8, 9, 1, 2 };
+	struct trace_step step = { HEAD_FLAGS(TRACE_STEP_TOKENS), 3, 8, 9, 1, 2, 1, TRACE_UNKNOWN };
 	struct trace_item item = item_of(TRACE_STEP, &step);
 
 	column(&item, sequence, 8);
@@ -179,19 +213,23 @@ static void test_step(void **state)
 	column(&item, flags, 2);
 	column(&item, token, 8);
 	assert_json(&item, "{\"type\":\"step\",\"time_ns\":7,\"source\":1,\"step\":3,\"context\":1,"
-			   "\"begin_ns\":8,\"end_ns\":9,\"rows\":["
+			   "\"begin_ns\":8,\"end_ns\":9,\"ubatch\":1,\"ubatches\":null,\"rows\":["
 			   "{\"sequence\":1,\"request\":5,\"position\":0,\"phase\":\"prefill\","
-			   "\"token\":17,\"output\":false},"
+			   "\"token\":17,\"output\":false,\"padding\":false,\"draft\":true,"
+			   "\"rejected\":true,\"finished\":false},"
 			   "{\"sequence\":2,\"request\":null,\"position\":70000,"
-			   "\"phase\":\"decode\",\"token\":null,\"output\":true}]}");
+			   "\"phase\":\"decode\",\"token\":null,\"output\":true,\"padding\":false,"
+			   "\"draft\":false,\"rejected\":false,\"finished\":false}]}");
 	step.rows = 1;
 	step.head.flags = 0;
 	item.column[5].size = 0;
 	item.column[3].bytes = (uint8_t[]){ TRACE_PHASE_UNKNOWN };
+	item.column[4].bytes = (uint8_t[]){ TRACE_ROW_PADDING | TRACE_ROW_FINISHED };
 	assert_json(&item, "{\"type\":\"step\",\"time_ns\":7,\"source\":1,\"step\":3,\"context\":1,"
-			   "\"begin_ns\":8,\"end_ns\":9,\"rows\":["
+			   "\"begin_ns\":8,\"end_ns\":9,\"ubatch\":1,\"ubatches\":null,\"rows\":["
 			   "{\"sequence\":1,\"request\":5,\"position\":0,\"phase\":null,"
-			   "\"token\":null,\"output\":false}]}");
+			   "\"token\":null,\"output\":false,\"padding\":true,\"draft\":false,"
+			   "\"rejected\":false,\"finished\":true}]}");
 }
 
 static void test_route(void **state)
@@ -215,20 +253,23 @@ static void test_route(void **state)
 			   "\"context\":1,\"layer\":15,\"rows\":[0,7],"
 			   "\"experts\":[[3,200],[1,0]],"
 			   "\"weights\":[[0.100000001,1],[3.40282347e+38,1.40129846e-45]],"
-			   "\"inferred\":false}");
-	route.head.flags = TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_IDS_16 | TRACE_ROUTE_INFERRED;
+			   "\"inferred\":false,\"raw\":false,\"ids\":\"logical\",\"ties\":null}");
+	route.head.flags = TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_IDS_16 | TRACE_ROUTE_INFERRED |
+			   TRACE_ROUTE_RAW | TRACE_ROUTE_LOCAL | TRACE_ROUTE_ROW_FLAGS;
+	column(&item, ((uint8_t[]){ 2, TRACE_ROUTE_ROW_TIE }), 2);
 	item.column[0].size = item.column[2].size = 0;
 	item.column[1].bytes = wide;
 	item.column[1].size = 8;
 	assert_json(&item, "{\"type\":\"route\",\"time_ns\":7,\"source\":1,\"step\":4,"
 			   "\"context\":1,\"layer\":15,\"rows\":[0,1],"
-			   "\"experts\":[[300,2],[1,0]],\"weights\":null,\"inferred\":true}");
+			   "\"experts\":[[300,2],[1,0]],\"weights\":null,\"inferred\":true,"
+			   "\"raw\":true,\"ids\":\"local\",\"ties\":[1]}");
 }
 
 /* Every finite binary32 comes back from its text. */
 static void test_weights_round_trip(void **state)
 {
-	struct trace_counts counts = { HEAD, .experts = 1 };
+	struct trace_counts counts = { HEAD_FLAGS(TRACE_COUNTS_GATE), .experts = 1 };
 	uint32_t count = 1, bits = 1;
 	float weight, back;
 
@@ -254,23 +295,32 @@ static void test_weights_round_trip(void **state)
 
 static void test_losses(void **state)
 {
-	struct trace_loss loss = { HEAD, .cause = TRACE_LOSS_RING_ROUTES, .count = 5,
-				   .rows = UINT64_MAX, .since_ns = 2 };
+	struct trace_loss loss = { HEAD,
+				   .cause = TRACE_LOSS_RING_ROUTES,
+				   .context = 4,
+				   .count = 5,
+				   .rows = UINT64_MAX,
+				   .since_ns = 2 };
 	struct trace_invalid invalid = { HEAD, .cause = 77, .count = UINT64_MAX };
-	struct trace_coverage coverage = { HEAD, 0, 2, 10, 4, { 1, 1, 1, 1, 1, 1, 0 } };
+	struct trace_coverage coverage = { HEAD, 0, 2, 10, 3, 9, 5 };
+	const uint64_t missing[] = { 1, 1, 1, 1, 1, 1, 0, 0, 1 };
 	struct trace_cost cost = { HEAD, 1, 2, 3, 4, 5, TRACE_UNKNOWN, 12 };
 	struct trace_item item = item_of(TRACE_LOSS, &loss);
 
 	assert_json(&item, "{\"type\":\"loss\",\"time_ns\":7,\"source\":1,"
-			   "\"cause\":\"ring_routes\",\"count\":5,\"rows\":null,\"since_ns\":2}");
+			   "\"cause\":\"ring_routes\",\"context\":4,\"count\":5,\"rows\":null,"
+			   "\"since_ns\":2}");
 	item = item_of(TRACE_INVALID, &invalid);
 	assert_json(&item, "{\"type\":\"invalid\",\"time_ns\":7,\"source\":1,\"cause\":77,"
 			   "\"count\":18446744073709551615}");
 	item = item_of(TRACE_COVERAGE, &coverage);
-	assert_json(&item, "{\"type\":\"coverage\",\"time_ns\":7,\"source\":1,\"request\":null,"
-			   "\"layer\":2,\"expected\":10,\"seen\":4,\"missing\":{\"cached\":1,"
-			   "\"not_computed\":1,\"lost\":1,\"invalid\":1,\"before_attach\":1,"
-			   "\"not_routed\":1,\"after_detach\":0}}");
+	column(&item, missing, sizeof(missing));
+	assert_json(
+		&item,
+		"{\"type\":\"coverage\",\"time_ns\":7,\"source\":1,\"request\":null,"
+		"\"layer\":2,\"context\":5,\"expected\":10,\"seen\":3,\"missing\":{\"cached\":1,"
+		"\"not_computed\":1,\"lost\":1,\"invalid\":1,\"before_attach\":1,"
+		"\"not_routed\":1,\"after_detach\":0,\"governor\":0,\"9\":1}}");
 	item = item_of(TRACE_COST, &cost);
 	assert_json(&item, "{\"type\":\"cost\",\"time_ns\":7,\"source\":1,\"interval_ns\":1,"
 			   "\"hits\":2,\"hit_ns\":3,\"collector_cpu_ns\":4,\"resident_bytes\":5,"
@@ -283,7 +333,12 @@ static void test_the_rest(void **state)
 	static const float gate[] = { 1.5f, 0 };
 	struct trace_clock clock = { HEAD, 1, 2, 3 };
 	struct trace_end end = { HEAD, TRACE_STOP_TARGET_EXIT, 0, 1, 2, 3, 4, 5, 6, 7 };
-	struct trace_counts counts = { HEAD, 1, 2, 3, TRACE_DECODE, 2, 2, TRACE_UNKNOWN, 1 };
+	struct trace_counts counts = {
+		HEAD_FLAGS(TRACE_COUNTS_GATE), 1, 2, 3, TRACE_DECODE, 2, 2, TRACE_UNKNOWN, 1, 6, 9
+	};
+	struct trace_request_info info = { HEAD, .request = 9,
+					   .origin = TRACE_ORIGIN_HTTP_RESPONSE };
+	struct trace_window window = { HEAD, 1, 2, 0.25, TRACE_REASON_GOVERNOR, TRACE_UNKNOWN };
 	struct trace_finding finding = { HEAD, TRACE_STATUS_WARN, 0, 4, 1, 0, 3 };
 	struct trace_item item = item_of(TRACE_CLOCK, &clock);
 
@@ -298,8 +353,32 @@ static void test_the_rest(void **state)
 	column(&item, gate, 8);
 	assert_json(&item, "{\"type\":\"counts\",\"time_ns\":7,\"source\":1,\"request\":1,"
 			   "\"context\":2,\"layer\":3,\"phase\":\"decode\",\"rows\":2,"
-			   "\"experts\":2,\"first_position\":null,\"k\":1,\"count\":[2,0],"
-			   "\"gate\":[1.5,0]}");
+			   "\"experts\":2,\"first_position\":null,\"k\":1,\"sequence\":6,"
+			   "\"last_position\":9,\"count\":[2,0],\"gate\":[1.5,0],"
+			   "\"ids\":\"logical\"}");
+	counts.head.flags = TRACE_COUNTS_PHYSICAL;
+	counts.first_position = 3;
+	item.column[1].size = 0;
+	assert_json(&item, "{\"type\":\"counts\",\"time_ns\":7,\"source\":1,\"request\":1,"
+			   "\"context\":2,\"layer\":3,\"phase\":\"decode\",\"rows\":2,"
+			   "\"experts\":2,\"first_position\":3,\"k\":1,\"sequence\":6,"
+			   "\"last_position\":9,\"count\":[2,0],\"gate\":null,"
+			   "\"ids\":\"physical\"}");
+	item = item_of(TRACE_WINDOW, &window);
+	assert_json(&item, "{\"type\":\"window\",\"time_ns\":7,\"source\":1,\"context\":null,"
+			   "\"begin_ns\":1,\"end_ns\":2,\"inclusion\":0.25,"
+			   "\"reason\":\"governor\"}");
+	item = item_of(TRACE_REQUEST_INFO, &info);
+	column(&item, "chat", 4);
+	column(&item, NULL, 0);
+	column(&item, "4bf9", 4);
+	column(&item, NULL, 0);
+	column(&item, "task=a=b\nx\x1b=1\ny", 15);
+	assert_json(&item, "{\"type\":\"request_info\",\"time_ns\":7,\"source\":1,"
+			   "\"request\":9,\"certainty\":\"exact\",\"origin\":\"http_response\","
+			   "\"client_id\":\"chat\",\"request_id\":null,\"trace_id\":\"4bf9\","
+			   "\"adapter\":null,\"labels\":{\"task\":\"a=b\",\"x\\\\x1b\":\"1\","
+			   "\"y\":null}}");
 	item = item_of(TRACE_FINDING, &finding);
 	column(&item, "site", 4);
 	column(&item, "x", 1);
@@ -335,12 +414,12 @@ static void test_hostile_text(void **state)
 
 static void test_text(void **state)
 {
-	struct trace_loss loss = { HEAD, .cause = TRACE_LOSS_QUEUE, .count = 5, .rows = UINT64_MAX,
-				   .since_ns = 2 };
+	struct trace_loss loss = { HEAD,       .cause = TRACE_LOSS_QUEUE, .context = TRACE_UNKNOWN,
+				   .count = 5, .rows = UINT64_MAX,        .since_ns = 2 };
 	struct trace_item item = item_of(TRACE_LOSS, &loss);
 
 	assert_text(shown(&item, NULL, text_view__print),
-		    "loss time_ns=7 source=1 cause=\"queue\" count=5 rows=- since_ns=2");
+		    "loss time_ns=7 source=1 cause=\"queue\" context=- count=5 rows=- since_ns=2");
 }
 
 int main(void)

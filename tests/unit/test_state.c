@@ -264,11 +264,11 @@ static void test_loss_invalid_cost_coverage(void **unused)
 				   .resident_bytes = 7,
 				   .threads = 2,
 				   .slowdown_ppm = 100 };
-	struct trace_coverage coverage = { .request = 1,
-					   .layer = 2,
-					   .expected = 100,
-					   .seen = 60,
-					   .missing = { 10, 5, 20, 3, 2, 0 } };
+	struct trace_coverage coverage = {
+		.request = 1, .layer = 2, .expected = 100, .seen = 60, .causes = 9, .context = 1
+	};
+	/* The last one is of a later writer. */
+	const uint64_t missing[9] = { 10, 5, 18, 3, 1, 0, 0, 1, 2 };
 	uint64_t step;
 
 	synthetic__begin(&s, EXPERTS, 2);
@@ -282,7 +282,8 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	cost.hit_ns = UINT64_MAX; /* not calibrated: must not count as time */
 	synthetic__add(&s, TRACE_COST, &cost, sizeof(cost), NULL, 0);
 	synthetic__finish_request(&s, 1, 10);
-	synthetic__add(&s, TRACE_COVERAGE, &coverage, sizeof(coverage), NULL, 0);
+	synthetic__add(&s, TRACE_COVERAGE, &coverage, sizeof(coverage),
+		       &(struct trace_column){ missing, sizeof(missing) }, 1);
 	synthetic__end(&s);
 	state = read_state(&s);
 	m = state__summary(state);
@@ -297,10 +298,12 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	assert_int_equal(m->cost.hit_ns, 200000);
 	assert_int_equal(m->cost.timed_ns, SECOND);
 	assert_int_equal(m->coverage.expected, 100);
-	assert_int_equal(m->coverage.missing[TRACE_MISSING_LOST - 1], 20);
+	assert_int_equal(m->coverage.missing[TRACE_MISSING_LOST - 1], 18);
+	assert_int_equal(m->coverage.missing[TRACE_MISSING_GOVERNOR - 1], 1);
+	assert_int_equal(m->coverage.missing[STATE_MISSING_OTHER], 2);
 	assert_int_equal(state__context(state, 0)->coverage[1].seen, 60);
 	assert_int_equal(request_table__older(state__requests(state), NULL)->coverage.seen, 60);
-	/* 30 of 40 by the loss records, 20 of 100 by coverage: the larger counts. */
+	/* 30 of 40 by the loss records, 18 of 100 by coverage: the larger counts. */
 	assert_float_equal(state__lost_share(state), 0.75, 1e-9);
 	assert_true(m->ended);
 	assert_int_equal(m->end.stop, TRACE_STOP_ASKED);

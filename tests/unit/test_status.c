@@ -168,11 +168,10 @@ static double coverage_in(struct json_object *o)
 static void test_coverage_is_of_what_was_computed(void **unused)
 {
 	struct trace_request_begin begin = { .head.time_ns = 1, .request = 1, .context = 1 };
-	struct trace_coverage coverage = { .head.time_ns = 1,
-					   .request = 1,
-					   .expected = 100,
-					   .seen = 45,
-					   .missing = { 40, 10, 5 } };
+	struct trace_coverage coverage = {
+		.head.time_ns = 1, .request = 1, .expected = 100, .seen = 45, .causes = 3
+	};
+	const uint64_t missing[] = { 40, 10, 5 };
 	struct trace_item item = { .type = TRACE_REQUEST_BEGIN, .request_begin = &begin };
 	struct json_object *json;
 	struct status status;
@@ -183,7 +182,10 @@ static void test_coverage_is_of_what_was_computed(void **unused)
 	status__of(&status, s);
 	assert_string_equal(status.coverage, "-");
 	assert_int_equal(state__apply(s, &item), 0);
-	item = (struct trace_item){ .type = TRACE_COVERAGE, .coverage = &coverage };
+	item = (struct trace_item){ .type = TRACE_COVERAGE,
+				    .coverage = &coverage,
+				    .columns = 1,
+				    .column = { { missing, sizeof(missing) } } };
 	assert_int_equal(state__apply(s, &item), 0);
 	status__of(&status, s);
 	assert_string_equal(status.coverage, "90.0 %");

@@ -46,7 +46,7 @@ static void on_refresh(void *ctx)
 static void begin(struct bench *b, int fd, size_t queue_bytes)
 {
 	struct trace_writer_options options = { .queue_bytes = queue_bytes };
-	struct stream_sink_options o = { .source = 3, .process = 9 };
+	struct stream_sink_options o = { .source = 3, .process = 9, .begin_ns = 77 };
 	struct error e = { 0 };
 
 	memset(b, 0, sizeof(*b));
@@ -202,6 +202,12 @@ static void check_step(struct trace_reader *r)
 	assert_int_equal(i.column[2].size, 0);
 }
 
+static uint64_t missing(const struct trace_item *coverage, enum coverage_cause cause)
+{
+	assert_int_equal(coverage->coverage->causes, TRACE_MISSING_COUNT);
+	return ((const uint64_t *)coverage->column[0].bytes)[cause];
+}
+
 static void test_records(void **state)
 {
 	struct bench b;
@@ -243,10 +249,14 @@ static void test_records(void **state)
 	assert_int_equal(i.coverage->seen, 2);
 	i = next(r, TRACE_COVERAGE);
 	assert_int_equal(i.coverage->seen, 1);
-	assert_int_equal(i.coverage->missing[COVERAGE_NOT_COMPUTED], 1);
+	assert_int_equal(missing(&i, COVERAGE_NOT_COMPUTED), 1);
+	i = next(r, TRACE_WINDOW);
+	assert_int_equal(i.window->begin_ns, 77);
+	assert_int_equal(i.window->end_ns, 2000);
+	assert_true(i.window->inclusion == 1);
 	i = next(r, TRACE_END);
 	assert_int_equal(i.end->stop, TRACE_STOP_DURATION);
-	assert_int_equal(i.end->records, 12);
+	assert_int_equal(i.end->records, 13);
 	assert_int_equal(i.end->steps, 1);
 	assert_int_equal(i.end->rows, 2);
 	assert_int_equal(i.end->routes, 2);
@@ -306,11 +316,11 @@ static void test_refresh(void **state)
 	do
 		assert_int_equal(trace_reader__next(r, &i, NULL), 1);
 	while (i.type != TRACE_COVERAGE);
-	assert_int_equal(i.coverage->missing[COVERAGE_LOST], 1);
-	assert_int_equal(i.coverage->missing[COVERAGE_NOT_ROUTED], 0);
+	assert_int_equal(missing(&i, COVERAGE_LOST), 1);
+	assert_int_equal(missing(&i, COVERAGE_NOT_ROUTED), 0);
 	i = next(r, TRACE_COVERAGE);
-	assert_int_equal(i.coverage->missing[COVERAGE_LOST], 0);
-	assert_int_equal(i.coverage->missing[COVERAGE_NOT_ROUTED], 1);
+	assert_int_equal(missing(&i, COVERAGE_LOST), 0);
+	assert_int_equal(missing(&i, COVERAGE_NOT_ROUTED), 1);
 	trace_reader__free(r);
 	end(&b);
 }
@@ -330,8 +340,8 @@ static void test_slow_reader(void **state)
 	}
 	lost = b.loss.total;
 	assert_true(lost > 0 && lost < 2000);
-	assert_int_equal(b.loss.count[TRACE_LOSS_QUEUE], lost);
-	assert_int_equal(b.loss.rows[TRACE_LOSS_QUEUE], 2 * lost);
+	assert_int_equal(b.loss.part[0].count[TRACE_LOSS_QUEUE], lost);
+	assert_int_equal(b.loss.part[0].rows[TRACE_LOSS_QUEUE], 2 * lost);
 	assert_int_equal(stream_sink__steps(b.sink), 2000);
 	assert_int_equal(stream_sink__routes(b.sink), 4000);
 	close(ends[0]);
@@ -367,17 +377,17 @@ static void test_kernel_losses(void **state)
 	assert_int_equal(news.steps, 0);
 	assert_int_equal(news.invalid_captures, 0);
 	assert_int_equal(l.invalid[TRACE_INVALID_UNREADABLE], 4);
-	assert_int_equal(l.count[TRACE_LOSS_RING_ROUTES], 3);
-	assert_int_equal(l.rows[TRACE_LOSS_RING_ROUTES], 12);
-	assert_int_equal(l.count[TRACE_LOSS_RING_ROWS], 1);
-	assert_int_equal(l.rows[TRACE_LOSS_RING_ROWS], 4);
-	assert_int_equal(l.count[TRACE_LOSS_RING_IDENTITY], 7);
+	assert_int_equal(l.unknown.count[TRACE_LOSS_RING_ROUTES], 3);
+	assert_int_equal(l.unknown.rows[TRACE_LOSS_RING_ROUTES], 12);
+	assert_int_equal(l.unknown.count[TRACE_LOSS_RING_ROWS], 1);
+	assert_int_equal(l.unknown.rows[TRACE_LOSS_RING_ROWS], 4);
+	assert_int_equal(l.unknown.count[TRACE_LOSS_RING_IDENTITY], 7);
 	assert_int_equal(l.invalid[TRACE_INVALID_FAULT], 1);
 	assert_int_equal(l.invalid[TRACE_INVALID_SHAPE], 5);
 	assert_int_equal(l.total, 11);
 	assert_int_equal(l.total_invalid, 10);
-	loss__add(&l, 0, 1, 1);
-	loss__add(&l, 99, 1, 1);
+	loss__add(&l, 1, 0, 1, 1);
+	loss__add(&l, 1, 99, 1, 1);
 	loss__add_invalid(&l, 99, 1);
 	assert_int_equal(l.total, 11);
 }
@@ -415,7 +425,7 @@ static void test_step_larger_than_the_queue(void **state)
 		};
 	}
 	for (uint32_t i = 0; i < LARGE_ROWS; i++)
-		row[i] = (struct engine_row){ 1, ENGINE_UNKNOWN, i, 1, ENGINE_PREFILL, 1 };
+		row[i] = (struct engine_row){ 1, ENGINE_UNKNOWN, i, 1, ENGINE_PREFILL, 1, 0 };
 	large.layers = LARGE_LAYERS;
 	large.layer_ids = layers;
 	large.blocks = LARGE_LAYERS;
@@ -424,7 +434,7 @@ static void test_step_larger_than_the_queue(void **state)
 	assert_int_equal(b.say.context(b.say.ctx, &large), 0);
 	for (step.step = 1; step.step <= 3; step.step++) {
 		assert_int_equal(b.say.step(b.say.ctx, &step), 0);
-		assert_int_equal(b.loss.count[TRACE_LOSS_QUEUE], step.step > 1);
+		assert_int_equal(b.loss.part[0].count[TRACE_LOSS_QUEUE], step.step > 1);
 		if (step.step == 1)
 			continue;
 		while (trace_writer__queued(b.writer)) {

@@ -186,37 +186,47 @@ static void test_identities(void **state)
 	RECORD(4, MODEL, model, F(model, context), F(model, layers), F(model, experts), F(model, k),
 	       F(model, shared_experts), F(model, vocabulary), F(model, blocks),
 	       F(model, normalised), F(model, architecture_length), F(model, name_length),
-	       F(model, path_length), F(model, quantisation_length));
+	       F(model, path_length), F(model, quantisation_length), F(model, gate),
+	       F(model, groups), F(model, groups_used), F(model, scale), F(model, model_digest),
+	       F(model, tokenizer_digest), F(model, kv_type_length), F(model, reserved));
 	RECORD(5, SEQUENCE, sequence, F(sequence, sequence), F(sequence, context),
 	       F(sequence, slot), F(sequence, epoch));
 	RECORD(6, BIND, bind, F(bind, sequence), F(bind, request), F(bind, position),
-	       F(bind, certainty));
+	       F(bind, certainty), F(bind, origin), F(bind, reserved));
 	RECORD(7, REQUEST_BEGIN, request_begin, F(request_begin, request),
 	       F(request_begin, context), F(request_begin, sequence), F(request_begin, slot),
 	       F(request_begin, task), F(request_begin, cached), F(request_begin, prompt),
 	       F(request_begin, prompt_known), F(request_begin, begin_ns),
-	       F(request_begin, client_id_length), F(request_begin, reserved));
+	       F(request_begin, client_id_length), F(request_begin, reserved),
+	       F(request_begin, temperature), F(request_begin, top_p), F(request_begin, top_k),
+	       F(request_begin, max_tokens));
 	RECORD(8, REQUEST_END, request_end, F(request_end, request), F(request_end, ending),
-	       F(request_end, rows), F(request_end, tokens));
+	       F(request_end, rows), F(request_end, tokens), F(request_end, finish),
+	       F(request_end, certainty), F(request_end, prompt), F(request_end, generated));
+	RECORD(20, REQUEST_INFO, request_info, F(request_info, request), F(request_info, certainty),
+	       F(request_info, origin), F(request_info, client_id_length),
+	       F(request_info, request_id_length), F(request_info, trace_id_length),
+	       F(request_info, adapter_length), F(request_info, labels_length),
+	       F(request_info, reserved));
 }
 
 static void test_routing(void **state)
 {
 	RECORD(9, STEP, step, F(step, step), F(step, begin_ns), F(step, end_ns), F(step, context),
-	       F(step, rows));
+	       F(step, rows), F(step, ubatch), F(step, ubatches));
 	RECORD(10, ROUTE, route, F(route, step), F(route, context), F(route, layer), F(route, rows),
 	       F(route, k));
 	RECORD(16, COVERAGE, coverage, F(coverage, request), F(coverage, layer),
-	       F(coverage, expected), F(coverage, seen), F(coverage, missing));
+	       F(coverage, expected), F(coverage, seen), F(coverage, causes), F(coverage, context));
 	RECORD(18, COUNTS, counts, F(counts, request), F(counts, context), F(counts, layer),
 	       F(counts, phase), F(counts, rows), F(counts, experts), F(counts, first_position),
-	       F(counts, k));
+	       F(counts, k), F(counts, sequence), F(counts, last_position));
 }
 
 static void test_the_rest(void **state)
 {
 	RECORD(12, CLOCK, clock, F(clock, monotonic_ns), F(clock, boot_ns), F(clock, real_ns));
-	RECORD(13, LOSS, loss, F(loss, cause), F(loss, reserved), F(loss, count), F(loss, rows),
+	RECORD(13, LOSS, loss, F(loss, cause), F(loss, context), F(loss, count), F(loss, rows),
 	       F(loss, since_ns));
 	RECORD(14, INVALID, invalid, F(invalid, cause), F(invalid, reserved), F(invalid, count));
 	RECORD(15, COST, cost, F(cost, interval_ns), F(cost, hits), F(cost, hit_ns),
@@ -226,6 +236,8 @@ static void test_the_rest(void **state)
 	       F(end, rows), F(end, routes), F(end, decisions), F(end, lost), F(end, invalid));
 	RECORD(19, FINDING, finding, F(finding, status), F(finding, pid), F(finding, area_length),
 	       F(finding, name_length), F(finding, value_length), F(finding, remedy_length));
+	RECORD(21, WINDOW, window, F(window, begin_ns), F(window, end_ns), F(window, inclusion),
+	       F(window, reason), F(window, context));
 #define X(id, NAME, suffix) assert_true(checked[id]);
 	TRACE_RECORDS(X)
 #undef X
@@ -254,6 +266,18 @@ static void test_flags(void **state)
 	check_flag("### 10 ROUTE", TRACE_ROUTE_WEIGHTS, "WEIGHTS");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_IDS_16, "IDS_16");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_INFERRED, "INFERRED");
+	check_flag("### 10 ROUTE", TRACE_ROUTE_RAW, "RAW");
+	check_flag("### 10 ROUTE", TRACE_ROUTE_PHYSICAL, "PHYSICAL");
+	check_flag("### 10 ROUTE", TRACE_ROUTE_LOCAL, "LOCAL");
+	check_flag("### 10 ROUTE", TRACE_ROUTE_ROW_FLAGS, "ROW_FLAGS");
+	check_flag("### 10 ROUTE", TRACE_ROUTE_ROW_TIE, "TIE");
+	check_flag("### 9 STEP", TRACE_ROW_PADDING, "PADDING");
+	check_flag("### 9 STEP", TRACE_ROW_DRAFT, "DRAFT");
+	check_flag("### 9 STEP", TRACE_ROW_REJECTED, "REJECTED");
+	check_flag("### 9 STEP", TRACE_ROW_FINISHED, "FINISHED");
+	check_flag("### 18 COUNTS", TRACE_COUNTS_GATE, "GATE");
+	check_flag("### 18 COUNTS", TRACE_COUNTS_PHYSICAL, "PHYSICAL");
+	check_flag("### 18 COUNTS", TRACE_COUNTS_LOCAL, "LOCAL");
 }
 
 /* A row "| value | name | meaning |" in the section; @meaning "" accepts any. */
@@ -302,6 +326,10 @@ static void test_enumerations(void **state)
 	LIST("Invalid", TRACE_INVALIDS);
 	LIST("Missing", TRACE_MISSING);
 	LIST("Stops", TRACE_STOPS);
+	LIST("Gates", TRACE_GATES);
+	LIST("Origins", TRACE_ORIGINS);
+	LIST("Finishes", TRACE_FINISHES);
+	LIST("Reasons", TRACE_REASONS);
 #undef X
 	check_value("### Phases", TRACE_PREFILL, "prefill", "");
 	check_value("### Phases", TRACE_DECODE, "decode", "");

@@ -48,7 +48,8 @@ static struct trace_writer *writer_open(int fd, enum trace_codec codec, size_t q
 	return w;
 }
 
-/* A request with @tokens of the prompt: a record of 72 + 4 x @tokens bytes, padded. */
+/* A request with @tokens of the prompt: a record of sizeof(struct trace_request_begin) + 4 x
+ * @tokens bytes, padded. */
 static int append_tokens(struct trace_writer *w, uint32_t number, uint32_t tokens)
 {
 	struct trace_request_begin b = {
@@ -80,7 +81,7 @@ static uint32_t read_requests(struct trace_reader *r, uint32_t next, int *result
  * reads, all that was accepted arrives, in order. */
 static void test_slow_reader(void **state)
 {
-	const size_t step = 72 + 4000;
+	const size_t step = sizeof(struct trace_request_begin) + 4000;
 	struct error e = { 0 };
 	struct trace_writer *w;
 	struct trace_reader *r;
@@ -140,10 +141,11 @@ static void test_shares(void **state)
 		assert_true(trace_writer__fits(w, s, limit[s] - trace_writer__queued(w)));
 		assert_false(trace_writer__fits(w, s, limit[s] - trace_writer__queued(w) + 1));
 		assert_false(trace_writer__fits(w, s, SIZE_MAX));
-		while (trace_writer__fits(w, s, 72 + 400))
+		while (trace_writer__fits(w, s, sizeof(struct trace_request_begin) + 400))
 			assert_int_equal(append_tokens(w, 0, 100), 0);
 		assert_true(trace_writer__queued(w) <= limit[s]);
-		assert_true(trace_writer__queued(w) > limit[s] - 72 - 400);
+		assert_true(trace_writer__queued(w) >
+			    limit[s] - sizeof(struct trace_request_begin) - 400);
 		for (enum trace_share less = TRACE_SHARE_STEPS; less < s; less++)
 			assert_false(trace_writer__fits(w, less, 0));
 		trace_writer__free(w);
@@ -297,7 +299,7 @@ static void test_wrong_records(void **state)
 	assert_int_equal(APPEND(TRACE_ROUTE, fixed, 0), -EINVAL);
 	assert_int_equal(APPEND(TRACE_ROUTE, fixed, 2), -EINVAL);
 	assert_int_equal(APPEND(TRACE_ROUTE, fixed - 8, 1), -EINVAL);
-	assert_int_equal(APPEND(TRACE_BIND, fixed, 0), -EINVAL);
+	assert_int_equal(APPEND(TRACE_CONTEXT, fixed, 0), -EINVAL);
 	assert_int_equal(APPEND(11, fixed, 0), -EINVAL);
 	assert_int_equal(APPEND(0, fixed, 0), -EINVAL);
 	c[0].size = 3;

@@ -62,8 +62,7 @@ struct llama_tasks {
 	size_t bytes;
 	bool learnt;
 	struct layout layout;
-	uint16_t site; /* row of the table that the layout was learnt from */
-	struct mp_site *table;
+	struct mp_tasks_site *row; /* live; NULL: there is none */
 	struct {
 		uint64_t queue;
 		uint32_t tid; /* of the server's main thread */
@@ -146,9 +145,9 @@ void llama_tasks__free(struct llama_tasks *s)
 	free(s);
 }
 
-void llama_tasks__set_table(struct llama_tasks *s, struct mp_site *table)
+void llama_tasks__set_row(struct llama_tasks *s, struct mp_tasks_site *row)
 {
-	s->table = table;
+	s->row = row;
 }
 
 static void make_room(struct llama_tasks *s, const struct task *keep)
@@ -311,11 +310,10 @@ static const struct vector *find_prompt(const struct task *t, const struct llama
  * it looks for what is 0. */
 static void publish(struct llama_tasks *s)
 {
-	struct mp_tasks_site *row;
+	struct mp_tasks_site *row = s->row;
 
-	if (!s->table || s->site >= MP_SITES || s->table[s->site].program != MP_PROGRAM_TASKS)
+	if (!row)
 		return;
-	row = &s->table[s->site].tasks;
 	__atomic_store_n(&row->tokens_offset, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&row->text_offset, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&row->element_size, s->layout.element_size, __ATOMIC_SEQ_CST);
@@ -335,7 +333,6 @@ static void learn(struct llama_tasks *s, const struct task *t, const struct vect
 	s->layout.element_size = size;
 	s->layout.text_offset = said->text_offset;
 	s->layout.tokens_offset = v->offset;
-	s->site = said->event.site;
 	s->learnt = true;
 	publish(s);
 }

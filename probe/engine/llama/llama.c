@@ -32,6 +32,7 @@
 
 struct engine {
 	pid_t pid;
+	uint32_t sites; /* of the plan */
 	struct llama_models models;
 	struct captures *captures;
 	struct llama_contexts *contexts;
@@ -122,7 +123,7 @@ static int llama_open(struct engine **out, struct target *t, struct engine_plan 
 	int err = g ? 0 : -ENOMEM;
 
 	*out = NULL;
-	memset(plan, 0, sizeof(*plan));
+	engine_plan__clear(plan);
 	if (!err)
 		err = llama_models__read(&g->models, t, e);
 	if (!err)
@@ -138,14 +139,16 @@ static int llama_open(struct engine **out, struct target *t, struct engine_plan 
 		return err;
 	}
 	predict_hits(plan, &g->models, threads_of(t));
+	strcpy(plan->role, "server");
+	g->sites = (uint32_t)plan->sites;
 	*out = g;
 	return 0;
 }
 
 static int llama_save(const struct engine *g, struct buffer *out)
 {
-	int32_t pid = g->pid;
-	int err = buffer__append(out, &pid, sizeof(pid));
+	const uint32_t head[2] = { (uint32_t)g->pid, g->sites };
+	int err = buffer__append(out, head, sizeof(head));
 
 	return err ? err : llama_models__save(&g->models, out);
 }
@@ -155,9 +158,12 @@ static int llama_replay(struct engine **out, const void *saved, size_t size, str
 	struct cursor at = cursor__over(saved, size);
 	struct engine *g = calloc(1, sizeof(*g));
 	pid_t pid = (pid_t)cursor__u32(&at);
+	uint32_t sites = cursor__u32(&at);
 	int err = g ? llama_models__load(&g->models, &at) : -ENOMEM;
 
 	*out = NULL;
+	if (!err && sites > ENGINE_SITES_MAX)
+		err = -EBADMSG;
 	if (!err)
 		err = create_parts(g, pid);
 	if (err) {
@@ -166,6 +172,7 @@ static int llama_replay(struct engine **out, const void *saved, size_t size, str
 				  "llama: failed to replay: what was saved of the model %s",
 				  err == -ENOMEM ? "does not fit into memory" : "is damaged");
 	}
+	g->sites = sites;
 	*out = g;
 	return 0;
 }
@@ -175,9 +182,11 @@ static const struct engine_context *llama_model(const struct engine *g)
 	return llama_contexts__from_file(g->contexts);
 }
 
-static void llama_table(struct engine *g, struct mp_site *table)
+static void llama_table(struct engine *g, pid_t pid, struct mp_site *rows)
 {
-	llama_tasks__set_table(g->tasks, table);
+	for (uint32_t i = 0; i < g->sites; i++)
+		if (rows[i].program == MP_PROGRAM_TASKS)
+			llama_tasks__set_row(g->tasks, &rows[i].tasks);
 }
 
 static int on_line(struct engine *g, const struct mp_event *ev, const struct engine_sink *sink)
@@ -284,11 +293,22 @@ static int llama_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 	return err ? err : err_step ? err_step : err_end;
 }
 
+/* It is a server of one process, so its end is that of everything in it. */
+static int llama_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t ending,
+		       const struct engine_sink *sink)
+{
+	if (pid != g->pid)
+		return 0;
+	llama_tasks__set_row(g->tasks, NULL);
+	return llama_finish(g, now_ns, ending, sink);
+}
+
 const struct engine_ops engine_llama = {
 	.name = "llama.cpp",
 	.looked_for = "a library with ggml_compute_forward_mul and llm_graph_result::set_inputs",
 	.match = llama_layout__match,
 	.open = llama_open,
+	.leave = llama_leave,
 	.model = llama_model,
 	.table = llama_table,
 	.event = llama_event,

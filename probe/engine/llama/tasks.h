@@ -33,8 +33,8 @@ struct llama_tasks;
 int llama_tasks__new(struct llama_tasks **out);
 /* Accepts NULL. */
 void llama_tasks__free(struct llama_tasks *s);
-/* Where to write what is learnt; NULL: nowhere (replay). */
-void llama_tasks__set_table(struct llama_tasks *s, struct mp_site *table);
+/* The kernel's row, where to write what is learnt; NULL: nowhere (replay). */
+void llama_tasks__set_row(struct llama_tasks *s, struct mp_tasks_site *row);
 
 /* Remember a queued task, and its tokens. Bounded: the oldest are forgotten. 0, -ENOMEM, or
  * -EBADMSG if the event contradicts itself. */

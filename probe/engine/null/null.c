@@ -17,7 +17,7 @@
 #include "probe/engine/sink.h"
 #include "probe/target/target.h"
 
-/* One for each target: what this engine has learned and what it is in the middle of. */
+/* One for each service: what this engine has learned and what it is in the middle of. */
 struct engine {
 	uint64_t events;
 	struct error failed;
@@ -37,8 +37,7 @@ static int null_open(struct engine **out, struct target *t, struct engine_plan *
 	struct engine *g;
 
 	*out = NULL;
-	memset(plan, 0, sizeof(*plan));
-	plan->threads = ENGINE_UNKNOWN;
+	engine_plan__clear(plan);
 	plan->hits_per_step = plan->hits_per_step_thread = 0; /* no sites, no hits */
 	g = calloc(1, sizeof(*g));
 	if (!g)
@@ -46,6 +45,21 @@ static int null_open(struct engine **out, struct target *t, struct engine_plan *
 				  "null: failed to open process %d: out of memory",
 				  (int)target__info(t)->pid);
 	*out = g;
+	return 0;
+}
+
+/* Another process of the service: look at it as open() does, or say that nothing is to be read
+ * there. An engine of one process leaves this callback and the next NULL. */
+static int null_join(struct engine *g, struct target *t, struct engine_plan *plan, struct error *e)
+{
+	engine_plan__clear(plan);
+	return 0;
+}
+
+/* Close what is open in that process, as finish() does for all. */
+static int null_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t ending,
+		      const struct engine_sink *sink)
+{
 	return 0;
 }
 
@@ -103,6 +117,8 @@ const struct engine_ops engine_null = {
 	.looked_for = "", /* nothing: it matches no process */
 	.match = null_match,
 	.open = null_open,
+	.join = null_join,
+	.leave = null_leave,
 	.model = null_model,
 	.table = NULL, /* learns nothing at run time */
 	.event = null_event,
@@ -111,5 +127,7 @@ const struct engine_ops engine_null = {
 	.finish = null_finish,
 	.save = null_save,
 	.replay = null_replay,
+	.save_member = NULL, /* join() finds nothing */
+	.load_member = NULL,
 	.free = null_free,
 };

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What a libtorch tensor is and what of it is to be copied: the part of mp_tensors that reads the
+ * target's memory and delivers nothing. */
+#ifndef MP_BPF_ATEN_LOOK_H
+#define MP_BPF_ATEN_LOOK_H
+
+#include "probe/bpf/emit.bpf.h"
+
+#define DIMS_MAX 3
+#define IMPL_DIMS 5 /* that TensorImpl holds without an allocation of its own */
+#define CPU_DEVICE 0
+#define DTYPE_INT 3 /* c10::ScalarType */
+#define DTYPE_LONG 4
+
+/* What TensorImpl says of a tensor, in its order (c10/core/TensorImpl.h). */
+struct impl_head {
+	__u64 dims;
+	__s64 size[IMPL_DIMS];
+	__s64 stride[IMPL_DIMS]; /* in elements */
+	__s64 storage_offset;    /* in elements */
+	__s64 numel;
+	__u16 dtype;
+	__s8 device, device_index;
+	__u32 reserved;
+};
+_Static_assert(sizeof(struct impl_head) == 112, "no padding: filled by one read");
+#define IMPL_HEAD_BYTES 108
+
+/* One tensor, ready to be copied. */
+struct tensor_view {
+	__u64 impl;
+	__u64 from;   /* address of the first element */
+	__u64 stride; /* bytes from row to row */
+	__u32 rows, row_bytes;
+	__u32 size[DIMS_MAX];
+	__u8 role, dtype, dims, flags;
+};
+
+#define ARGUMENTS 6
+
+/*
+ * One hit: numbers only, since the functions that look and deliver are verified on their own (a
+ * call of them is one step to the verifier, not all their branches again) and get no pointers from
+ * us.
+ */
+struct tensors {
+	__u64 time_ns;
+	__u32 row, tgid, tid;
+	__u32 computation, ordinal;
+	__u64 argument[ARGUMENTS];
+	__u64 stack; /* where the arguments on the stack begin */
+	struct tensor_view view;
+	__u64 key;
+	__u32 key_first;
+	__u32 rows; /* of the first tensor that was delivered */
+	__s64 scalar[2];
+};
+
+/* --- what is there --------------------------------------------------------------------------- */
+
+/* Bytes of an element of c10::ScalarType @dtype; 0: not one that is read. By a shift: 4 bits each
+ * of uint8, int8, int16, int32, int64, half, float, double, 3 x complex, bool, 3 x quantised,
+ * bfloat16. */
+static __always_inline __u32 element_bytes(__u16 dtype)
+{
+	return dtype > 15 ? 0 : (0x2000100084284211ull >> (4 * dtype)) & 15;
+}
+
+/* Rule @i, in words that the verifier understands: the compiler must not compute it again. */
+static __always_inline const struct mp_tensor_rule *site__rule(const struct mp_tensors_site *site,
+							       __u32 i)
+{
+	const struct mp_tensor_rule *rule = &site->rule[i & (MP_TENSOR_RULES - 1)];
+
+	barrier_var(rule);
+	return rule;
+}
+
+/* Nonzero if @value is not within [least, most]. Here and below without branches: each doubles what
+ * the verifier walks through at attach. */
+static __always_inline __u64 outside(__u64 value, __u64 least, __u64 most)
+{
+	__u64 out = (value - least) | (most - value) | (value >> 62);
+
+	barrier_var(out);
+	return out >> 63;
+}
+
+/* All ones if @value is 0, else 0. */
+static __always_inline __u64 mask_of_zero(__u64 value)
+{
+	__u64 mask = ((value | -value) >> 63) - 1;
+
+	barrier_var(mask);
+	return mask;
+}
+
+/* Dimensions as three, the first ones 1 where there are fewer; a vector is a column. */
+struct shape {
+	__u64 size[DIMS_MAX], stride[DIMS_MAX];
+};
+
+static __always_inline void shape__of(struct shape *s, const struct impl_head *h)
+{
+	__u64 one = mask_of_zero(h->dims ^ 1), two = mask_of_zero(h->dims ^ 2);
+	__u64 three = mask_of_zero(h->dims ^ 3);
+
+	s->size[0] = (h->size[0] & three) | (1 & ~three);
+	s->size[1] = (h->size[1] & three) | (h->size[0] & (one | two));
+	s->size[2] = (h->size[2] & three) | (h->size[1] & two) | (1 & one);
+	s->stride[0] = h->stride[0] & three;
+	s->stride[1] = (h->stride[1] & three) | (h->stride[0] & (one | two));
+	s->stride[2] = (h->stride[2] & three) | (h->stride[1] & two) | (1 & one);
+}
+
+/* Last size of a tensor as it is, a vector's being its only one. */
+static __always_inline __u64 head__last(const struct impl_head *h, const struct shape *s)
+{
+	__u64 one = mask_of_zero(h->dims ^ 1);
+
+	return (s->size[2] & ~one) | (h->size[0] & one);
+}
+
+static __always_inline __u64 rule__refuses(const struct mp_tensor_rule *rule,
+					   const struct impl_head *h, const struct shape *s)
+{
+	return outside(h->dims, rule->dims_min, rule->dims_max) | outside(h->dims, 1, DIMS_MAX) |
+	       outside(h->dtype, 0, 31) | (~rule->dtypes >> (h->dtype & 31) & 1) |
+	       outside(h->size[0], rule->first_min, rule->first_max) |
+	       outside(head__last(h, s), rule->last_min, rule->last_max);
+}
+
+/* Fill rows, row_bytes and stride by what is to be copied. 0, or nonzero: cannot be copied so. */
+static __always_inline __u64 view__shape(struct tensor_view *v, const struct shape *s, __u32 copy,
+					 __u32 bytes)
+{
+	__u64 rows = s->size[0] * s->size[1], length = s->size[2], stride = s->stride[1];
+	/* Of rows: at one distance over both dimensions; adjacent elements in them. */
+	__u64 bad = (s->stride[0] ^ (s->stride[1] * s->size[1])) & ~mask_of_zero(s->size[0] ^ 1);
+	__u64 flat;
+
+	bad |= (s->stride[2] ^ 1) & ~mask_of_zero(length ^ 1) &
+	       ~mask_of_zero(copy ^ MP_COPY_COLUMN);
+	bad |= outside(s->size[0], 0, MP_ELEMENTS_MAX) | outside(s->size[1], 0, MP_ELEMENTS_MAX) |
+	       outside(length, 0, MP_ELEMENTS_MAX) | outside(stride, 0, 1u << 30);
+	length = (length & ~mask_of_zero(copy ^ MP_COPY_COLUMN)) |
+		 (1 & mask_of_zero(copy ^ MP_COPY_COLUMN));
+	stride = (stride & ~mask_of_zero(rows ^ 1)) | (length & mask_of_zero(rows ^ 1));
+	flat = mask_of_zero(copy ^ MP_COPY_ELEMENTS) & mask_of_zero(stride ^ length);
+	rows *= (length & flat) | (1 & ~flat);
+	length = (1 & flat) | (length & ~flat);
+	stride = (1 & flat) | (stride & ~flat);
+	bad |= outside(rows, 0, MP_ELEMENTS_MAX);
+	bad |= mask_of_zero(copy ^ MP_COPY_ROWS) & outside(rows, 0, MP_ROWS_MAX);
+	v->rows = rows;
+	v->row_bytes = length * bytes;
+	v->stride = stride * bytes;
+	bad |= ~mask_of_zero(stride ^ length) & outside(v->row_bytes, 0, MP_STRIDED_ROW_MAX);
+	barrier_var(bad);
+	return bad;
+}
+
+/* The TensorImpl that argument @number refers to; 0: none, or not readable. */
+static __always_inline __u64 tensors__impl(struct tensors *t, __u32 number)
+{
+	__u64 at = t->stack + 8 * ((__u64)number - MP_STACK_ARGUMENT), impl = 0;
+	__u32 in_register = number;
+
+	if (number < ARGUMENTS) {
+		CLAMP(in_register, ARGUMENTS - 1);
+		at = t->argument[in_register];
+	} else if (read_user(&at, 8, at)) {
+		return 0;
+	}
+	return read_user(&impl, 8, at) ? 0 : impl;
+}
+
+enum look { LOOK_FITS, LOOK_OTHER, LOOK_FAULT, LOOK_SHAPE };
+
+/* Look at the tensor of rule @i of the hit's row and fill the view: enum look. */
+__noinline int tensors__look(struct tensors *t, __u32 i)
+{
+	const struct mp_tensors_site *site;
+	const struct mp_tensor_rule *rule;
+	const struct mp_site *whole;
+	struct tensor_view *v;
+	struct impl_head h = {};
+	struct shape s;
+	__u64 storage;
+	__u32 bytes, row;
+
+	if (!t)
+		return LOOK_FAULT;
+	row = t->row;
+	whole = bpf_map_lookup_elem(&sites, &row);
+	if (!whole)
+		return LOOK_FAULT;
+	site = &whole->tensors;
+	rule = site__rule(site, i);
+	v = &t->view;
+	v->impl = tensors__impl(t, rule->argument);
+	if (!v->impl)
+		return LOOK_FAULT;
+	if (bpf_probe_read_user(&h, IMPL_HEAD_BYTES, (const void *)(v->impl + site->head)))
+		return LOOK_FAULT;
+	shape__of(&s, &h);
+	if (rule__refuses(rule, &h, &s))
+		return LOOK_OTHER;
+	bytes = element_bytes(h.dtype);
+	v->role = rule->role;
+	v->dtype = h.dtype;
+	v->dims = h.dims;
+	v->size[0] = h.size[0];
+	v->size[1] = h.size[1] & ~mask_of_zero(h.dims ^ 1);
+	v->size[2] = h.size[2] & mask_of_zero(h.dims ^ 3);
+	v->flags = 0;
+	v->rows = v->row_bytes = 0;
+	v->from = 0;
+	if (h.device != CPU_DEVICE) {
+		v->flags = MP_TENSOR_DEVICE;
+		return LOOK_FITS;
+	}
+	if (read_user(&storage, 8, v->impl + site->storage) ||
+	    read_user(&v->from, 8, storage + site->data))
+		return LOOK_FAULT;
+	v->from += h.storage_offset * bytes;
+	return view__shape(v, &s, rule->copy, bytes) ? LOOK_SHAPE : LOOK_FITS;
+}
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The program for what a process sends: at the entry of send(), write(), sendmsg() and the like,
+ * where all of it is there and no return probe is needed. */
+#include "probe/bpf/emit.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define PIECES_MAX 16u /* of one call */
+#define CHUNK_BYTES (RECORD_LARGE - (__u32)sizeof(struct mp_event_bytes))
+#define MEDIUM_BYTES (RECORD_MEDIUM - (__u32)sizeof(struct mp_event_bytes))
+#define SMALL_BYTES (RECORD_SMALL - (__u32)sizeof(struct mp_event_bytes))
+_Static_assert(2 * MP_BYTES_END <= MEDIUM_BYTES, "head and tail fit into one record");
+
+/* struct iovec and the part of struct msghdr that leads to it (POSIX, 64 bits). */
+struct piece {
+	__u64 base, length;
+};
+#define MSGHDR_VECTOR 16
+#define MSGHDR_COUNT 24
+
+struct sent {
+	struct hit hit;
+	__u64 channel;
+	__u64 vector; /* address of the pieces */
+	struct piece piece;
+	__u32 form, whole;
+	__u32 chunks, total;
+	__u32 failed;
+	__u32 reserved;
+};
+
+static __always_inline void event__describe(struct mp_event_bytes *e, const struct sent *s,
+					    __u32 flags)
+{
+	e->length = s->piece.length;
+	e->channel = s->channel;
+	e->flags = flags;
+	e->form = s->form;
+}
+
+static __always_inline long sent__emit(struct sent *s, __u32 index, __u32 first, __u32 count,
+				       const __u32 class, const __u32 most)
+{
+	__u64 bytes = count;
+	struct chunk c = { MP_EVENT_BYTES, index, s->chunks, 0, s->total, first, count };
+	struct mp_event_bytes *e;
+
+	CLAMP(bytes, most);
+	c.size = sizeof(*e) + bytes;
+	e = bpf_ringbuf_reserve(&ring, class, 0);
+	if (!e) {
+		hit__drop(&s->hit, 0);
+		s->failed = 1;
+		return 1;
+	}
+	event__fill(&e->event, &s->hit, &c);
+	event__describe(e, s, 0);
+	if (bpf_probe_read_user(e + 1, bytes, (const void *)(s->piece.base + first))) {
+		event__fault(e, &s->hit);
+		s->failed = 1;
+		return 1;
+	}
+	event__submit(e, &s->hit, c.size);
+	return 0;
+}
+
+static long sent__chunk(__u32 index, struct sent *s)
+{
+	__u32 first = index * CHUNK_BYTES;
+	__u32 count = s->total - first;
+
+	if (count <= SMALL_BYTES)
+		return sent__emit(s, index, first, count, RECORD_SMALL, SMALL_BYTES);
+	if (count <= MEDIUM_BYTES)
+		return sent__emit(s, index, first, count, RECORD_MEDIUM, MEDIUM_BYTES);
+	if (count > CHUNK_BYTES)
+		count = CHUNK_BYTES;
+	return sent__emit(s, index, first, count, RECORD_LARGE, CHUNK_BYTES);
+}
+
+/* Head and end of a piece that is longer than is read whole. */
+static __always_inline void sent__ends(struct sent *s)
+{
+	struct chunk c = { MP_EVENT_BYTES,
+			   0,
+			   1,
+			   sizeof(struct mp_event_bytes) + 2 * MP_BYTES_END,
+			   2 * MP_BYTES_END,
+			   0,
+			   2 * MP_BYTES_END };
+	struct mp_event_bytes *e = bpf_ringbuf_reserve(&ring, RECORD_MEDIUM, 0);
+
+	if (!e) {
+		hit__drop(&s->hit, 0);
+		return;
+	}
+	event__fill(&e->event, &s->hit, &c);
+	event__describe(e, s, MP_BYTES_GAP);
+	if (bpf_probe_read_user(e + 1, MP_BYTES_END, (const void *)s->piece.base) ||
+	    bpf_probe_read_user((void *)(e + 1) + MP_BYTES_END, MP_BYTES_END,
+				(const void *)(s->piece.base + s->piece.length - MP_BYTES_END)))
+		event__fault(e, &s->hit);
+	else
+		event__submit(e, &s->hit, c.size);
+}
+
+static __always_inline void sent__piece(struct sent *s)
+{
+	if (!s->piece.length)
+		return;
+	if (s->piece.length > s->whole && s->piece.length > 2 * MP_BYTES_END) {
+		sent__ends(s);
+		return;
+	}
+	s->total = s->piece.length;
+	s->chunks = (s->total + CHUNK_BYTES - 1) / CHUNK_BYTES;
+	bpf_loop(s->chunks, sent__chunk, s, 0);
+}
+
+static long sent__vector(__u32 i, struct sent *s)
+{
+	if (read_user(&s->piece, sizeof(s->piece), s->vector + i * sizeof(s->piece))) {
+		COUNT(&s->hit, fault, 1);
+		return 1;
+	}
+	sent__piece(s);
+	return s->failed;
+}
+
+/* Where the pieces are, and how many; 0 and counted on a fault. */
+static __always_inline __u64 sent__pieces(struct sent *s, struct pt_regs *ctx)
+{
+	__u64 message = argument(ctx, 1), count;
+
+	s->vector = message;
+	if (s->form != MP_BYTES_MESSAGE)
+		return argument(ctx, 2) & 0xffffffff;
+	if (read_user(&s->vector, 8, message + MSGHDR_VECTOR) ||
+	    read_user(&count, 8, message + MSGHDR_COUNT)) {
+		COUNT(&s->hit, fault, 1);
+		return 0;
+	}
+	return count;
+}
+
+SEC("uprobe")
+int mp_bytes(struct pt_regs *ctx)
+{
+	struct sent s = {};
+	__u64 count;
+
+	if (hit__begin(&s.hit, ctx))
+		return 0;
+	s.form = s.hit.site->sent.form;
+	s.whole = s.hit.site->sent.whole;
+	s.channel = argument(ctx, 0);
+	if (s.form != MP_BYTES_OBJECT)
+		s.channel &= 0xffffffff; /* an int: the upper half may hold anything */
+	hit__match(&s.hit, ctx);
+	if (s.form == MP_BYTES_BUFFER || s.form == MP_BYTES_OBJECT) {
+		s.piece.base = argument(ctx, 1);
+		s.piece.length = argument(ctx, 2);
+		sent__piece(&s);
+		return 0;
+	}
+	count = sent__pieces(&s, ctx);
+	if (count > PIECES_MAX) {
+		COUNT(&s.hit, shape, 1);
+		count = PIECES_MAX;
+	}
+	bpf_loop(count, sent__vector, &s, 0);
+	return 0;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "probe/engine/aten/gate.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "probe/target/model_config.h"
+
+/* What is done with the chosen scores; BY_CONFIG: normalised if norm_topk_prob says so. */
+enum rule { AS_IS, NORMALISED, SOFTMAX, BY_CONFIG };
+
+static const struct family {
+	const char *model_type;
+	enum rule rule;
+	uint32_t normalised; /* BY_CONFIG, where config.json does not say: the family's default */
+	float scale;         /* routed_scaling_factor, where it does not say; 0: not scaled */
+	bool gathered;
+} families[] = {
+	{ "olmoe", BY_CONFIG, 0, 0, false },         { "qwen2_moe", BY_CONFIG, 0, 0, false },
+	{ "qwen3_moe", BY_CONFIG, 0, 0, false },     { "mixtral", NORMALISED, 0, 0, false },
+	{ "gpt_oss", SOFTMAX, 0, 0, false },         { "deepseek_v2", AS_IS, 0, 1, false },
+	{ "deepseek_v3", BY_CONFIG, 1, 2.5f, true },
+};
+
+static enum aten_final final_of(const struct family *f, const struct model_config *c)
+{
+	uint32_t normalised =
+		c->weights_normalised == MODEL_UNKNOWN ? f->normalised : c->weights_normalised;
+
+	switch (f->rule) {
+	case AS_IS:
+		return ATEN_AS_IS;
+	case NORMALISED:
+		return ATEN_NORMALISED;
+	case SOFTMAX:
+		return ATEN_SOFTMAX;
+	case BY_CONFIG:
+		return normalised ? ATEN_NORMALISED : ATEN_AS_IS;
+	}
+	return ATEN_RAW;
+}
+
+struct aten_gate aten_gate__of(const struct model_config *c)
+{
+	struct aten_gate g = { ATEN_RAW, 1, false };
+
+	for (size_t i = 0; c && i < sizeof(families) / sizeof(*families); i++) {
+		if (strcmp(families[i].model_type, c->model_type))
+			continue;
+		g.final = final_of(&families[i], c);
+		g.gathered = families[i].gathered;
+		if (families[i].scale > 0)
+			g.scale = isfinite(c->routed_scaling) ? (float)c->routed_scaling
+							      : families[i].scale;
+	}
+	return g;
+}
+
+void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k)
+{
+	float most = -INFINITY;
+	double sum = 0;
+
+	if (g->final == ATEN_SOFTMAX) {
+		for (uint32_t i = 0; i < k; i++)
+			most = fmaxf(most, scores[i]);
+		for (uint32_t i = 0; i < k; i++)
+			scores[i] = expf(scores[i] - most);
+	}
+	for (uint32_t i = 0; i < k; i++)
+		sum += scores[i];
+	for (uint32_t i = 0; i < k; i++) {
+		if (g->final == ATEN_NORMALISED || g->final == ATEN_SOFTMAX)
+			scores[i] = (float)(scores[i] / sum);
+		scores[i] *= g->scale;
+	}
+}

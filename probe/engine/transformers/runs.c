@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "probe/engine/transformers/runs.h"
+
+#include <stddef.h>
+
+uint32_t runs__most(const struct aten_step *s)
+{
+	return s->token.count ? s->token.count : s->rows;
+}
+
+/* Position of row @i; -1: not known. One row of positions may serve all batch rows. */
+static int64_t position_of(const struct aten_step *s, uint32_t i, uint32_t rows)
+{
+	if (s->position.count == rows)
+		return s->position.value[i];
+	if (s->position.count && s->position.count == s->length)
+		return s->position.value[i % s->length];
+	return -1;
+}
+
+static int64_t slot_of(const struct aten_step *s, uint32_t i, uint32_t rows)
+{
+	return s->slot.count == rows ? s->slot.value[i] : -1;
+}
+
+/* Of a plain batch row what stands before the last run that begins at 0 is padding: it has one
+ * position over and over. */
+static void drop_padding(struct run *run, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i + 1 < to; i++)
+		run[i].padding = true;
+}
+
+uint32_t runs__cut(struct run *out, const struct aten_step *s)
+{
+	uint32_t rows = runs__most(s), runs = 0, row_begin = 0;
+	uint32_t length = s->length && s->batch * s->length == rows ? s->length : rows;
+	/* A paged cache packs all sequences into one batch row. */
+	bool packed = s->batch <= 1 && s->slot.count == rows;
+
+	for (uint32_t i = 0; i < rows; i++) {
+		int64_t position = position_of(s, i, rows);
+		struct run *r = runs ? &out[runs - 1] : NULL;
+		bool fresh = !(i % length);
+
+		if (fresh && i && !packed)
+			drop_padding(out, row_begin, runs);
+		if (fresh)
+			row_begin = runs;
+		if (!fresh && (position < 0 || position == (int64_t)r->position + r->rows)) {
+			r->rows++;
+			r->last_slot = slot_of(s, i, rows);
+			continue;
+		}
+		out[runs++] = (struct run){
+			.first = i,
+			.rows = 1,
+			.batch_row = i / length,
+			.position = position < 0 ? 0 : (uint32_t)position,
+			.slot = slot_of(s, i, rows),
+			.last_slot = slot_of(s, i, rows),
+			.packed = packed,
+			.unplaced = position < 0,
+		};
+	}
+	if (!packed)
+		drop_padding(out, row_begin, runs);
+	return runs;
+}

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "probe/engine/transformers/sequences.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "probe/engine/transformers/runs.h"
+
+#define SEQUENCES_MAX 4096 /* remembered, ended ones included: names come late */
+
+/* One sequence, and its request. */
+struct sequence {
+	uint32_t number; /* of the sequence and of its request: from 1 */
+	uint32_t tgid, tid, context;
+	uint32_t batch_row; /* plain batches */
+	uint32_t next;      /* position */
+	int64_t slot;       /* cache slot of its last row; -1: not captured */
+	uint32_t prompt;    /* positions of the prompt that were seen, cached ones included */
+	uint32_t generated; /* rows of generated tokens */
+	uint64_t begin_ns, last_ns;
+	uint64_t step; /* in which it last had rows */
+	bool packed, before_attach, inferred;
+	bool stopped; /* its text ended, and the batch goes on with it */
+	bool ended, named;
+};
+
+struct sequences {
+	uint32_t said;     /* numbers given */
+	uint64_t steps;
+	uint32_t first, count; /* a ring of the last SEQUENCES_MAX */
+	uint32_t live_from;    /* no live one is older */
+	struct sequence item[SEQUENCES_MAX];
+	/* Scratch for one step. */
+	struct run *run;
+	uint32_t run_capacity;
+	struct engine_row *row;
+	uint32_t row_capacity;
+	struct engine_route *route;
+	uint32_t route_capacity;
+	int32_t *token;
+	uint32_t token_capacity;
+};
+
+int sequences__new(struct sequences **out)
+{
+	*out = calloc(1, sizeof(**out));
+	return *out ? 0 : -ENOMEM;
+}
+
+void sequences__free(struct sequences *q)
+{
+	if (!q)
+		return;
+	free(q->run);
+	free(q->row);
+	free(q->route);
+	free(q->token);
+	free(q);
+}
+
+static struct sequence *at(struct sequences *q, uint32_t i)
+{
+	return &q->item[(q->first + i) % SEQUENCES_MAX];
+}
+
+/* Make *@array hold @count entries of @size bytes. */
+static int reserve(void *array, uint32_t *capacity, uint32_t count, size_t size)
+{
+	void **block = array, *more;
+
+	if (count <= *capacity)
+		return 0;
+	more = realloc(*block, count * size);
+	if (!more)
+		return -ENOMEM;
+	*block = more;
+	*capacity = count;
+	return 0;
+}
+
+/* --- ends -------------------------------------------------------------------------------------- */
+
+static int sequence__end(struct sequence *s, uint64_t now_ns, uint32_t ending,
+			 const struct engine_sink *sink)
+{
+	struct engine_request_end end = {
+		.request = s->number,
+		.ending = ending,
+		.tokens = ENGINE_UNKNOWN,
+		.prompt_rows = ENGINE_UNKNOWN,
+		.generated = ENGINE_UNKNOWN,
+		.prompt = ENGINE_UNKNOWN,
+		.time_ns = now_ns,
+	};
+
+	if (s->ended)
+		return 0;
+	s->ended = true;
+	return sink->request_end(sink->ctx, &end);
+}
+
+int sequences__end(struct sequences *q, uint64_t before_ns, uint32_t tgid, uint64_t now_ns,
+		   uint32_t ending, const struct engine_sink *sink)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < q->count; i++) {
+		struct sequence *s = at(q, i);
+		int err_one;
+
+		if (s->ended || s->last_ns >= before_ns || (tgid && s->tgid != tgid))
+			continue;
+		err_one = sequence__end(s, now_ns, ending, sink);
+		err = err ? err : err_one;
+	}
+	return err;
+}
+
+int sequences__finished(struct sequences *q, const struct engine_request_end *end,
+			const struct engine_sink *sink)
+{
+	for (uint32_t i = 0; i < q->count; i++) {
+		struct sequence *s = at(q, i);
+
+		if (s->number != end->request || s->ended)
+			continue;
+		s->ended = true;
+		return sink->request_end(sink->ctx, end);
+	}
+	return 0;
+}
+
+/* --- finding the sequence of a run ------------------------------------------------------------- */
+
+static bool is_live(const struct sequence *s, const struct aten_step *step, uint32_t context)
+{
+	return !s->ended && s->tgid == step->tgid && s->tid == step->tid && s->context == context;
+}
+
+/* The only live sequence that @r can continue. In *@count how many there are. */
+static struct sequence *find(struct sequences *q, const struct aten_step *step, uint32_t context,
+			     const struct run *r, bool by_slot, uint32_t *count)
+{
+	struct sequence *found = NULL;
+
+	*count = 0;
+	while (q->live_from < q->count && at(q, q->live_from)->ended)
+		q->live_from++;
+	for (uint32_t i = q->live_from; i < q->count; i++) {
+		struct sequence *s = at(q, i);
+
+		if (!is_live(s, step, context) || s->step == q->steps ||
+		    (!r->unplaced && s->next != r->position) || s->packed != r->packed ||
+		    (!r->packed && s->batch_row != r->batch_row) ||
+		    (by_slot && (s->slot < 0 || s->slot + 1 != r->slot)))
+			continue;
+		if (!(*count)++)
+			found = s;
+	}
+	return found;
+}
+
+static struct sequence *sequence__new(struct sequences *q)
+{
+	struct sequence *s;
+
+	if (q->count < SEQUENCES_MAX) {
+		s = at(q, q->count++);
+	} else {
+		q->first = (q->first + 1) % SEQUENCES_MAX;
+		q->live_from -= q->live_from ? 1 : 0;
+		s = at(q, q->count - 1);
+	}
+	*s = (struct sequence){ .number = ++q->said };
+	return s;
+}
+
+/* The oldest makes room, and its request ends with it. */
+static int make_room(struct sequences *q, uint64_t now_ns, const struct engine_sink *sink)
+{
+	if (q->count < SEQUENCES_MAX)
+		return 0;
+	return sequence__end(at(q, 0), now_ns, ENGINE_ENDING_UNKNOWN, sink);
+}
+
+/* Its tokens, where the run is the whole prompt and all are known. */
+static const int32_t *prompt_tokens(struct sequences *q, const struct aten_step *s,
+				    const struct run *r)
+{
+	if (r->position || r->packed || s->token.count < r->first + r->rows)
+		return NULL;
+	if (reserve(&q->token, &q->token_capacity, r->rows, sizeof(*q->token)))
+		return NULL;
+	for (uint32_t i = 0; i < r->rows; i++) {
+		int64_t token = s->token.value[r->first + i];
+
+		if (token < 0 || token > INT32_MAX)
+			return NULL;
+		q->token[i] = (int32_t)token;
+	}
+	return q->token;
+}
+
+static int begin(struct sequences *q, const struct aten_step *s, uint32_t context, struct run *r,
+		 const struct engine_sink *sink)
+{
+	/* One row in the middle of nothing was begun before we came. */
+	bool before = r->position && r->rows == 1;
+	struct engine_request out = {
+		.context = context,
+		.slot = r->batch_row,
+		.task = ENGINE_UNKNOWN,
+		.cached = before ? ENGINE_UNKNOWN : r->position,
+		.prompt = before || r->packed ? ENGINE_UNKNOWN : r->position + r->rows,
+		.tokens = prompt_tokens(q, s, r),
+		.client_id = "",
+		.before_attach = before,
+		.inferred = r->inferred,
+		.begin_ns = before ? UINT64_MAX : s->begin_ns,
+		.time_ns = s->begin_ns,
+	};
+	int err = make_room(q, s->begin_ns, sink);
+	struct sequence *new;
+
+	if (err)
+		return err;
+	new = sequence__new(q);
+	new->tgid = s->tgid;
+	new->tid = s->tid;
+	new->context = context;
+	new->batch_row = r->batch_row;
+	new->packed = r->packed;
+	new->before_attach = before;
+	new->begin_ns = s->begin_ns;
+	new->slot = -1;
+	new->step = q->steps;
+	r->sequence = new->number;
+	out.request = out.sequence = new->number;
+	return sink->request_begin(sink->ctx, &out);
+}
+
+static struct sequence *by_number(struct sequences *q, uint32_t number)
+{
+	uint32_t back = q->said - number;
+
+	return number && back < q->count ? at(q, q->count - 1 - back) : NULL;
+}
+
+static void claim(struct sequences *q, struct run *r, struct sequence *s, bool inferred)
+{
+	s->step = q->steps;
+	r->sequence = s->number;
+	r->inferred = inferred;
+	s->inferred |= inferred;
+}
+
+/* A plain batch whose rows begin at 0 is a new call of generate(): what was computed on this thread
+ * before is over. */
+static int end_earlier(struct sequences *q, const struct aten_step *s, uint32_t context,
+		       uint32_t runs, const struct engine_sink *sink)
+{
+	bool begins = false;
+	int err = 0;
+
+	for (uint32_t i = 0; i < runs; i++)
+		begins |= !q->run[i].packed && !q->run[i].position && !q->run[i].padding &&
+			  !(q->run[i].unplaced && q->run[i].rows == 1);
+	for (uint32_t i = q->live_from; begins && i < q->count; i++) {
+		struct sequence *old = at(q, i);
+		int err_one = 0;
+
+		if (is_live(old, s, context) && !old->packed)
+			err_one = sequence__end(old, s->begin_ns, ENGINE_ENDING_RELEASED, sink);
+		err = err ? err : err_one;
+	}
+	return err;
+}
+
+/* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
+static int assign(struct sequences *q, const struct aten_step *s, uint32_t context, uint32_t runs,
+		  const struct engine_sink *sink)
+{
+	uint32_t count;
+	int err = end_earlier(q, s, context, runs, sink);
+
+	for (uint32_t i = 0; i < runs; i++) {
+		struct run *r = &q->run[i];
+		struct sequence *found;
+
+		if (r->padding || !r->packed || r->slot < 0)
+			continue;
+		found = find(q, s, context, r, true, &count);
+		if (found && r->position)
+			claim(q, r, found, false);
+	}
+	for (uint32_t i = 0; i < runs && !err; i++) {
+		struct run *r = &q->run[i];
+		struct sequence *found = NULL;
+
+		if (r->padding || r->sequence)
+			continue;
+		if (r->position || (r->unplaced && r->rows == 1))
+			found = find(q, s, context, r, false, &count);
+		if (found && r->unplaced)
+			r->position = found->next;
+		if (found)
+			claim(q, r, found, count > 1 || r->unplaced);
+		else
+			err = begin(q, s, context, r, sink);
+	}
+	return err;
+}
+
+/* --- saying the step --------------------------------------------------------------------------- */
+
+static bool is_stop(const struct aten_context *c, int64_t token)
+{
+	for (uint32_t i = 0; c->folder && i < c->folder->config.eos_count; i++)
+		if (token == (int64_t)c->folder->config.eos[i])
+			return true;
+	return false;
+}
+
+/* Rows of one run to @to; returns how many. */
+static uint32_t run__rows(struct sequences *q, const struct aten_step *s,
+			  const struct aten_context *c, const struct run *r, struct engine_row *to)
+{
+	struct sequence *own = by_number(q, r->sequence);
+	bool prefill = r->rows > 1 || !r->position;
+
+	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
+	if (!prefill && s->batch > 1 && s->token.count > r->first &&
+	    is_stop(c, s->token.value[r->first]))
+		own->stopped = true;
+	for (uint32_t i = 0; i < r->rows; i++)
+		to[i] = (struct engine_row){
+			.sequence = r->sequence,
+			.request = own->stopped ? ENGINE_UNKNOWN : r->sequence,
+			.position = r->position + i,
+			.token = s->token.count > r->first + i
+					 ? (int32_t)s->token.value[r->first + i]
+					 : -1,
+			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
+				 : prefill    ? ENGINE_PREFILL
+					      : ENGINE_DECODE,
+			.output = 1,
+			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
+		};
+	own->next = r->position + r->rows;
+	own->slot = r->last_slot;
+	own->last_ns = s->end_ns;
+	if (prefill)
+		own->prompt = own->next;
+	else if (!own->stopped)
+		own->generated++;
+	return r->rows;
+}
+
+/* Drop the results of rows that are padding; @keep: the runs that are not. */
+static void layer__compact(struct aten_layer *l, const struct run *run, uint32_t runs)
+{
+	uint32_t to = 0;
+
+	for (uint32_t i = 0; i < runs; i++) {
+		const struct run *r = &run[i];
+
+		if (r->padding)
+			continue;
+		if (to != r->first) {
+			memmove(l->ids + (size_t)to * l->k, l->ids + (size_t)r->first * l->k,
+				(size_t)r->rows * l->k * sizeof(*l->ids));
+			memmove(l->weights + (size_t)to * l->k,
+				l->weights + (size_t)r->first * l->k,
+				(size_t)r->rows * l->k * sizeof(*l->weights));
+			memmove(l->flags + to, l->flags + r->first, r->rows);
+		}
+		to += r->rows;
+	}
+	l->rows = to;
+}
+
+static bool has_flags(const struct aten_layer *l)
+{
+	for (uint32_t i = 0; i < l->rows; i++)
+		if (l->flags[i])
+			return true;
+	return false;
+}
+
+static void fill_route(struct engine_route *out, const struct aten_layer *l,
+		       const struct aten_context *c)
+{
+	*out = (struct engine_route){
+		.layer = l->ordinal < c->layers ? c->layer_id[l->ordinal] : l->ordinal,
+		.rows = l->rows,
+		.k = l->k,
+		.ids = l->ids,
+		.weights = l->weights,
+		.flags = c->gate.final == ATEN_RAW ? ENGINE_ROUTE_RAW : 0,
+		.row_flags = has_flags(l) ? l->flags : NULL,
+	};
+}
+
+int sequences__step(struct sequences *q, struct aten_step *s, struct aten_context *c,
+		    const struct engine_sink *sink)
+{
+	struct engine_step out = { .begin_ns = s->begin_ns, .end_ns = s->end_ns };
+	uint32_t runs, most = runs__most(s);
+	int err = reserve(&q->run, &q->run_capacity, most, sizeof(*q->run));
+
+	if (!err)
+		err = reserve(&q->row, &q->row_capacity, most, sizeof(*q->row));
+	if (!err)
+		err = reserve(&q->route, &q->route_capacity, s->layers, sizeof(*q->route));
+	if (err || !c || !most)
+		return err;
+	q->steps++;
+	runs = runs__cut(q->run, s);
+	err = assign(q, s, c->id, runs, sink);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < runs; i++)
+		if (!q->run[i].padding)
+			out.rows += run__rows(q, s, c, &q->run[i], q->row + out.rows);
+	for (uint32_t i = 0; i < s->layers; i++) {
+		layer__compact(&s->layer[i], q->run, runs);
+		fill_route(&q->route[i], &s->layer[i], c);
+	}
+	out.context = c->id;
+	out.step = ++c->steps;
+	out.row = q->row;
+	out.routes = s->layers;
+	out.route = q->route;
+	return out.rows ? sink->step(sink->ctx, &out) : 0;
+}
+
+/* --- names ------------------------------------------------------------------------------------- */
+
+bool sequences__at(const struct sequences *q, uint32_t i, struct sequence_facts *out)
+{
+	const struct sequence *s;
+
+	if (i >= q->count)
+		return false;
+	s = &q->item[(q->first + i) % SEQUENCES_MAX];
+	*out = (struct sequence_facts){
+		.request = s->number,
+		.tgid = s->tgid,
+		.prompt = s->before_attach ? ENGINE_UNKNOWN : s->prompt,
+		.generated = s->generated,
+		.begin_ns = s->begin_ns,
+		.last_ns = s->last_ns,
+		.ended = s->ended,
+		.named = s->named,
+		.before_attach = s->before_attach,
+		.inferred = s->inferred,
+	};
+	return true;
+}
+
+void sequences__named(struct sequences *q, uint32_t request)
+{
+	struct sequence *s = by_number(q, request);
+
+	if (s)
+		s->named = true;
+}
