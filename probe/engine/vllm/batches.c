@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "probe/engine/vllm/batches.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "probe/engine/vllm/requests.h"
+
+#define SEQUENCES_MAX 4096 /* that are computed at the same time, in all workers */
+
+/* A sequence in one context (a pipeline stage has its own). */
+struct sequence {
+	uint32_t tgid, context;
+	struct vllm_asked *asked;
+	uint32_t request; /* its number; another one in @asked: the place was given away */
+	uint32_t number;  /* of the sequence: that of the request which it was first taken for */
+	uint32_t next;    /* position */
+	int64_t slot;     /* of its last row; -1: not captured, or written by another since */
+	int64_t block;    /* the first of its cache; -1: not captured */
+	uint32_t row;     /* of the batch, in its last step */
+	uint64_t step;    /* in which it last had rows */
+};
+
+/* The rows of one sequence in one step. */
+struct run {
+	uint32_t first, rows, position;
+	int64_t slot, last_slot, block; /* -1: not captured */
+	uint32_t sequence;              /* index + 1; 0: none yet */
+};
+
+struct vllm_batches {
+	struct vllm_requests *requests;
+	uint64_t steps;
+	uint32_t live; /* of @sequence */
+	struct sequence sequence[SEQUENCES_MAX];
+	struct run *run;
+	uint32_t run_capacity;
+	struct engine_row *row;
+	uint32_t row_capacity;
+	struct engine_route *route;
+	uint32_t route_capacity;
+};
+
+int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
+{
+	*out = calloc(1, sizeof(**out));
+	if (!*out)
+		return -ENOMEM;
+	(*out)->requests = requests;
+	return 0;
+}
+
+void vllm_batches__free(struct vllm_batches *b)
+{
+	if (!b)
+		return;
+	free(b->run);
+	free(b->row);
+	free(b->route);
+	free(b);
+}
+
+static int reserve(void *array, uint32_t *capacity, uint32_t count, size_t size)
+{
+	void **block = array, *more;
+
+	if (count <= *capacity)
+		return 0;
+	more = realloc(*block, count * size);
+	if (!more)
+		return -ENOMEM;
+	*block = more;
+	*capacity = count;
+	return 0;
+}
+
+static bool sequence__is_over(const struct sequence *q)
+{
+	return !q->asked->open || q->asked->number != q->request;
+}
+
+/* Forget the sequences whose requests ended. Indices change. */
+static void forget_ended(struct vllm_batches *b)
+{
+	for (uint32_t i = 0; i < b->live;) {
+		if (sequence__is_over(&b->sequence[i]))
+			b->sequence[i] = b->sequence[--b->live];
+		else
+			i++;
+	}
+}
+
+void vllm_batches__leave(struct vllm_batches *b, uint32_t tgid)
+{
+	for (uint32_t i = 0; i < b->live;) {
+		if (b->sequence[i].tgid == tgid)
+			b->sequence[i] = b->sequence[--b->live];
+		else
+			i++;
+	}
+}
+
+/* --- a step's runs ------------------------------------------------------------------------------ */
+
+static int64_t column(const struct aten_column *c, uint32_t i)
+{
+	return i < c->count ? c->value[i] : -1;
+}
+
+/* Cut the step where it says that requests begin. False: what it says contradicts itself. */
+static bool cut(struct vllm_batches *b, const struct aten_step *s, uint32_t runs)
+{
+	if (column(&s->start, 0) || column(&s->start, runs) != s->rows ||
+	    s->position.count != s->rows)
+		return false;
+	for (uint32_t i = 0; i < runs; i++) {
+		int64_t first = s->start.value[i], end = s->start.value[i + 1];
+		struct run *r = &b->run[i];
+
+		if (end <= first || end > s->rows || s->position.value[first] < 0 ||
+		    s->position.value[first] + (end - first) > INT32_MAX)
+			return false;
+		for (int64_t row = first + 1; row < end; row++)
+			if (s->position.value[row] != s->position.value[row - 1] + 1)
+				return false;
+		*r = (struct run){
+			.first = (uint32_t)first,
+			.rows = (uint32_t)(end - first),
+			.position = (uint32_t)s->position.value[first],
+			.slot = column(&s->slot, (uint32_t)first),
+			.last_slot = column(&s->slot, (uint32_t)end - 1),
+			.block = column(&s->block, i),
+		};
+	}
+	return true;
+}
+
+/* --- whose run it is ---------------------------------------------------------------------------- */
+
+/* True if @r can be what follows in @q, by the cache. */
+static bool follows(const struct sequence *q, const struct run *r, int64_t block_size)
+{
+	if (q->next != r->position)
+		return false;
+	if (r->slot < 0 || q->slot < 0)
+		return r->slot < 0 && q->block == r->block;
+	if (!block_size || r->position % block_size)
+		return q->slot + 1 == r->slot;
+	return (q->slot + 1) % block_size == 0 && q->block == r->block;
+}
+
+static bool tokens_fit(const struct sequence *q, const struct aten_step *s, const struct run *r)
+{
+	return s->token.count < r->first + r->rows ||
+	       vllm_asked__fits(q->asked, r->position, s->token.value + r->first, r->rows);
+}
+
+/* The sequence that run @number goes on with, 0: none; in *@sure whether another one could not. */
+static uint32_t find_sequence(const struct vllm_batches *b, const struct aten_step *s,
+			      const struct aten_context *c, uint32_t number, bool *sure)
+{
+	const struct run *r = &b->run[number];
+	uint32_t found = 0, rank = 0, count = 0;
+
+	for (uint32_t i = 0; i < b->live; i++) {
+		const struct sequence *q = &b->sequence[i];
+		uint32_t better;
+
+		if (q->context != c->id || q->step == b->steps || !follows(q, r, s->scalar))
+			continue;
+		better = 1 + 2 * tokens_fit(q, s, r) + (q->row == number);
+		count += better / 2 == rank / 2;
+		if (better <= rank)
+			continue;
+		if (better / 2 > rank / 2)
+			count = 1;
+		rank = better;
+		found = i + 1;
+	}
+	*sure = count < 2;
+	return found;
+}
+
+static struct sequence *sequence_of(struct vllm_batches *b, const struct aten_context *c,
+				    const struct vllm_asked *a)
+{
+	for (uint32_t i = 0; i < b->live; i++)
+		if (b->sequence[i].context == c->id && b->sequence[i].asked == a)
+			return &b->sequence[i];
+	return NULL;
+}
+
+/* How well a request that fits is what begins now: a preempted one, whose cache others have
+ * written to since; one that did not begin; one of which nothing says that it was preempted. */
+static uint32_t preference(const struct sequence *q)
+{
+	return !q ? 2 : q->slot < 0 ? 3 : 1;
+}
+
+/* The request whose tokens begin with @r; NULL: none that is known. */
+static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_step *s,
+				     const struct aten_context *c, const struct run *r, bool *sure)
+{
+	bool captured = s->token.count >= r->first + r->rows;
+	struct vllm_asked *found = NULL;
+	uint32_t at = 0, best = 0, count = 0;
+
+	for (struct vllm_asked *a; (a = vllm_requests__next(b->requests, &at));) {
+		struct sequence *q = sequence_of(b, c, a);
+
+		if (!a->hash || (q && q->step == b->steps) ||
+		    !vllm_asked__fits(a, r->position, captured ? s->token.value + r->first : NULL,
+				      captured ? r->rows : 0))
+			continue;
+		count++;
+		if (preference(q) <= best)
+			continue;
+		best = preference(q);
+		found = a;
+	}
+	*sure = captured && count < 2;
+	return found;
+}
+
+/* A sequence for @a in @c, as if it had not begun. */
+static struct sequence *sequence__make(struct vllm_batches *b, const struct aten_context *c,
+				       struct vllm_asked *a)
+{
+	struct sequence *q = sequence_of(b, c, a);
+
+	if (!q && b->live == SEQUENCES_MAX)
+		return NULL;
+	if (!q)
+		q = &b->sequence[b->live++];
+	*q = (struct sequence){ .tgid = c->tgid, .context = c->id, .asked = a, .slot = -1 };
+	return q;
+}
+
+/* The run is the first of its request, or the first since it was preempted. */
+static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+		 struct run *r, const struct engine_sink *sink)
+{
+	bool sure = true;
+	struct vllm_asked *a = find_asked(b, s, c, r, &sure);
+	struct sequence *q;
+	int err = 0;
+
+	if (!a) {
+		a = vllm_requests__nameless(b->requests, s->begin_ns, &err, sink);
+		if (!a)
+			return err;
+		/* In the middle of nothing: it began before we came. */
+		a->before_attach = r->position && r->rows == 1;
+	}
+	a->inferred |= !sure;
+	a->preempted |= a->number && sequence_of(b, c, a);
+	if (a->hash && a->prompt != ENGINE_UNKNOWN)
+		a->prefill = a->prompt + a->generated;
+	if (!a->number) {
+		a->cached = a->before_attach ? ENGINE_UNKNOWN : r->position;
+		err = vllm_asked__begin(b->requests, a, c->id, s->begin_ns, sink);
+	}
+	if (err)
+		return err;
+	q = sequence__make(b, c, a);
+	if (!q)
+		return 0;
+	q->request = q->number = a->number;
+	q->step = b->steps;
+	r->sequence = (uint32_t)(q - b->sequence) + 1;
+	return 0;
+}
+
+/* Give each run its sequence: those that go on first. */
+static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+		  uint32_t runs, const struct engine_sink *sink)
+{
+	bool sure;
+	int err = 0;
+
+	for (uint32_t i = 0; i < runs; i++) {
+		struct run *r = &b->run[i];
+
+		r->sequence = r->position ? find_sequence(b, s, c, i, &sure) : 0;
+		if (!r->sequence)
+			continue;
+		b->sequence[r->sequence - 1].step = b->steps;
+		b->sequence[r->sequence - 1].asked->inferred |= !sure;
+	}
+	for (uint32_t i = 0; i < runs && !err; i++)
+		if (!b->run[i].sequence)
+			err = begin(b, s, c, &b->run[i], sink);
+	return err;
+}
+
+/* --- which of several with equal prompts it is ---------------------------------------------------- */
+
+static int say_bind(const struct sequence *q, uint64_t time_ns, const struct engine_sink *sink)
+{
+	struct engine_bind bind = {
+		.context = q->context,
+		.sequence = q->number,
+		.request = q->request,
+		.origin = ENGINE_ORIGIN_TOKENS,
+		.inferred = q->asked->inferred,
+		.time_ns = time_ns,
+	};
+
+	return sink->bind ? sink->bind(sink->ctx, &bind) : 0;
+}
+
+static int say_sure(struct vllm_asked *a, uint64_t time_ns, const struct engine_sink *sink)
+{
+	struct engine_request_info info = {
+		.request = a->number,
+		.origin = ENGINE_ORIGIN_TOKENS,
+		.time_ns = time_ns,
+	};
+
+	if (!a->inferred)
+		return 0;
+	a->inferred = false;
+	return sink->request_info ? sink->request_info(sink->ctx, &info) : 0;
+}
+
+/* What was generated is @other's and not @q's: they were taken for each other. */
+static int exchange(struct sequence *q, struct sequence *other, uint64_t time_ns,
+		    const struct engine_sink *sink)
+{
+	struct vllm_asked *asked = q->asked;
+	uint32_t request = q->request;
+	int err, err_other;
+
+	q->asked = other->asked;
+	q->request = other->request;
+	other->asked = asked;
+	other->request = request;
+	err = say_bind(q, time_ns, sink);
+	err_other = say_bind(other, time_ns, sink);
+	return err ? err : err_other;
+}
+
+/* True if nothing tells @a and @other apart in their first @count tokens. */
+static bool are_alike(const struct vllm_asked *a, const struct vllm_asked *other, uint32_t count)
+{
+	uint32_t both = other->tokens < count ? other->tokens : count;
+
+	return !both || !memcmp(a->token, other->token, both * sizeof(*a->token));
+}
+
+/* The first row of @r says which of those with an equal beginning @q is, if it can. */
+static int tell_apart(struct vllm_batches *b, struct sequence *q, const struct aten_step *s,
+		      const struct run *r, const struct engine_sink *sink)
+{
+	struct vllm_asked *a = q->asked;
+	uint32_t at = 0, position = r->position;
+	int err;
+
+	if (!a->inferred || s->token.count <= r->first || position < a->prompt ||
+	    position >= a->tokens)
+		return 0;
+	if (a->token[position] != s->token.value[r->first]) {
+		for (uint32_t i = 0; i < b->live; i++) {
+			struct sequence *other = &b->sequence[i];
+			const struct vllm_asked *its = other->asked;
+
+			if (other == q || other->context != q->context || !its->inferred ||
+			    position >= its->tokens || !are_alike(a, its, position) ||
+			    its->token[position] != s->token.value[r->first])
+				continue;
+			err = exchange(q, other, s->begin_ns, sink);
+			return err ? err : say_sure(q->asked, s->begin_ns, sink);
+		}
+		return 0;
+	}
+	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));)
+		if (other != a && other->hash && other->inferred &&
+		    are_alike(a, other, position + 1))
+			return 0;
+	return say_sure(a, s->begin_ns, sink);
+}
+
+/* --- saying the step ------------------------------------------------------------------------------ */
+
+static void note_rows(struct vllm_batches *b, const struct aten_step *s, uint32_t number)
+{
+	const struct run *r = &b->run[number];
+	struct sequence *q = &b->sequence[r->sequence - 1];
+
+	q->next = r->position + r->rows;
+	q->slot = r->last_slot;
+	q->block = r->block;
+	q->row = number;
+	q->asked->last_ns = s->end_ns;
+}
+
+/* Whoever had a block that is written to now has it no more. */
+static void note_written(struct vllm_batches *b, const struct aten_step *s,
+			 const struct aten_context *c)
+{
+	for (uint32_t i = 0; s->scalar > 0 && i < b->live; i++) {
+		struct sequence *q = &b->sequence[i];
+
+		if (q->context != c->id || q->step == b->steps || q->slot < 0)
+			continue;
+		for (uint32_t row = 0; row < s->slot.count; row++)
+			if (s->slot.value[row] / s->scalar == q->slot / s->scalar) {
+				q->slot = -1;
+				break;
+			}
+	}
+}
+
+static void run__rows(const struct vllm_batches *b, const struct aten_step *s, const struct run *r,
+		      struct engine_row *to)
+{
+	const struct sequence *q = r->sequence ? &b->sequence[r->sequence - 1] : NULL;
+	bool known = q && q->asked->hash && q->asked->prompt != ENGINE_UNKNOWN;
+
+	for (uint32_t i = 0; i < r->rows; i++) {
+		uint32_t position = r->position + i;
+		int64_t token = column(&s->token, r->first + i);
+		bool prefill = known ? position < q->asked->prefill : r->rows > 1 || !position;
+
+		to[i] = (struct engine_row){
+			.sequence = q ? q->number : 0,
+			.request = q ? q->request : ENGINE_UNKNOWN,
+			.position = position,
+			.token = token >= 0 && token <= INT32_MAX ? (int32_t)token : -1,
+			.phase = !q ? ENGINE_PHASE_UNKNOWN
+				 : prefill ? ENGINE_PREFILL
+					   : ENGINE_DECODE,
+			.output = known ? position + 1 >= q->asked->prefill : i + 1 == r->rows,
+		};
+	}
+}
+
+static void fill_route(struct engine_route *out, const struct aten_layer *l,
+		       const struct aten_context *c)
+{
+	*out = (struct engine_route){
+		.layer = l->ordinal < c->layers ? c->layer_id[l->ordinal] : l->ordinal,
+		.rows = l->rows,
+		.k = l->k,
+		.ids = l->ids,
+		.weights = l->weights,
+	};
+}
+
+static int say(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+	       uint32_t runs, const struct engine_sink *sink)
+{
+	struct engine_step out = {
+		.context = c->id,
+		.step = ++c->steps,
+		.begin_ns = s->begin_ns,
+		.end_ns = s->end_ns,
+		.rows = s->rows,
+		.row = b->row,
+		.routes = s->layers,
+		.route = b->route,
+	};
+
+	for (uint32_t i = 0; i < runs; i++)
+		run__rows(b, s, &b->run[i], b->row + b->run[i].first);
+	for (uint32_t i = 0; i < s->layers; i++)
+		fill_route(&b->route[i], &s->layer[i], c);
+	return sink->step(sink->ctx, &out);
+}
+
+int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_context *c,
+		       const struct engine_sink *sink)
+{
+	uint32_t runs = s->start.count > 1 ? s->start.count - 1 : 0;
+	int err;
+
+	if (!c || !s->rows)
+		return 0;
+	err = reserve(&b->run, &b->run_capacity, runs, sizeof(*b->run));
+	if (!err)
+		err = reserve(&b->row, &b->row_capacity, s->rows, sizeof(*b->row));
+	if (!err)
+		err = reserve(&b->route, &b->route_capacity, s->layers, sizeof(*b->route));
+	if (err)
+		return err;
+	if (!runs || !cut(b, s, runs))
+		return sink->invalid(sink->ctx, ENGINE_INVALID_ROW, s->layers);
+	b->steps++;
+	forget_ended(b);
+	err = assign(b, s, c, runs, sink);
+	for (uint32_t i = 0; i < runs && !err; i++) {
+		if (!b->run[i].sequence)
+			continue;
+		err = tell_apart(b, &b->sequence[b->run[i].sequence - 1], s, &b->run[i], sink);
+		note_rows(b, s, i);
+	}
+	note_written(b, s, c);
+	return err ? err : say(b, s, c, runs, sink);
+}
