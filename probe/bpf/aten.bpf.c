@@ -92,6 +92,7 @@ static __always_inline void event__describe(struct mp_event_tensor *e, const str
 	e->key_first = t->key_first;
 	e->key = t->key;
 	e->data = v->from;
+	e->storage = v->storage;
 	e->size[0] = v->size[0];
 	e->size[1] = v->size[1];
 	e->size[2] = v->size[2];

@@ -172,6 +172,7 @@ static struct engine_context empty_context(uint32_t tgid)
 		.vocabulary = ENGINE_UNKNOWN,
 		.blocks = ENGINE_UNKNOWN,
 		.normalised = ENGINE_UNKNOWN,
+		.whole_last_layer = true,
 	};
 }
 

@@ -140,6 +140,7 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->vocabulary = 0;
 	s->begin_ns = s->end_ns = head->event.time_ns;
 	s->batch = s->length = 0;
+	s->slots_bytes = 0;
 	s->token.count = s->position.count = s->slot.count = 0;
 	s->start.count = s->block.count = 0;
 	s->rows = s->context = s->layers = s->most_ordinal = 0;
@@ -226,6 +227,8 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 		step->batch = head->dims > 1 ? head->size[0] : 1;
 		step->length = head->dims > 1 ? head->size[head->dims - 1] : head->size[0];
 	}
+	if (head->role == MP_ROLE_SLOTS)
+		step->slots_bytes = head->storage;
 	if (head->key) {
 		step->key = head->key;
 		step->vocabulary = head->key_first;

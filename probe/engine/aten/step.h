@@ -42,6 +42,7 @@ struct aten_step {
 	uint64_t begin_ns, end_ns;
 	uint32_t batch, length; /* sizes of the tokens: [batch][length]; a vector is one batch */
 	struct aten_column token, position, slot, start, block;
+	uint64_t slots_bytes;  /* of the allocation that the slots lie in; 0: not captured */
 	uint32_t rows;         /* of its results; 0: none came */
 	uint32_t context;      /* id, 0: none came */
 	uint32_t layers;       /* captured */

@@ -188,7 +188,7 @@ static int make_room(struct sequences *q, uint64_t now_ns, const struct engine_s
 static const int32_t *prompt_tokens(struct sequences *q, const struct aten_step *s,
 				    const struct run *r)
 {
-	if (r->position || r->packed || s->token.count < r->first + r->rows)
+	if (r->position || r->cut || s->token.count < r->first + r->rows)
 		return NULL;
 	if (reserve(&q->token, &q->token_capacity, r->rows, sizeof(*q->token)))
 		return NULL;
@@ -212,7 +212,7 @@ static int begin(struct sequences *q, const struct aten_step *s, uint32_t contex
 		.slot = r->batch_row,
 		.task = ENGINE_UNKNOWN,
 		.cached = before ? ENGINE_UNKNOWN : r->position,
-		.prompt = before || r->packed ? ENGINE_UNKNOWN : r->position + r->rows,
+		.prompt = before || r->cut ? ENGINE_UNKNOWN : r->position + r->rows,
 		.tokens = prompt_tokens(q, s, r),
 		.client_id = "",
 		.before_attach = before,
@@ -344,7 +344,7 @@ static uint32_t run__rows(struct sequences *q, const struct aten_step *s,
 			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
 				 : prefill    ? ENGINE_PREFILL
 					      : ENGINE_DECODE,
-			.output = 1,
+			.output = i + 1 == r->rows && !r->cut,
 			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
 		};
 	own->next = r->position + r->rows;
