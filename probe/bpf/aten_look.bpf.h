@@ -53,7 +53,7 @@ struct tensors {
 	__u64 stack; /* where the arguments on the stack begin */
 	struct tensor_view view;
 	__u64 key;
-	__u32 key_first;
+	__u32 key_first, key_dtype;
 	__u32 rows; /* of the first tensor that was delivered */
 	__s64 scalar[2];
 };

@@ -138,6 +138,7 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->computation = head->computation;
 	s->key = 0;
 	s->vocabulary = 0;
+	s->dtype = ATEN_FLOAT;
 	s->begin_ns = s->end_ns = head->event.time_ns;
 	s->batch = s->length = 0;
 	s->slots_bytes = 0;
@@ -232,6 +233,7 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 	if (head->key) {
 		step->key = head->key;
 		step->vocabulary = head->key_first;
+		step->dtype = (uint8_t)head->key_dtype;
 	}
 	return column__fill(c, tensor, s->o.position_scale);
 }
@@ -331,7 +333,7 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 		err = aten_contexts__say(s->o.contexts, c, sink);
 	if (err)
 		return err;
-	out = (struct aten_choices){ l->ids, l->weights, l->flags, k, experts };
+	out = (struct aten_choices){ l->ids, l->weights, l->flags, k, experts, step->dtype };
 	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &c->gate)
 		    : aten_choice__select(&out, scores, &c->gate);
 	if (cause)

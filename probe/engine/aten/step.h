@@ -39,6 +39,7 @@ struct aten_step {
 	uint32_t tgid, tid, computation;
 	uint64_t key; /* identity of the model */
 	uint32_t vocabulary;
+	uint8_t dtype; /* enum aten_dtype of the model's embedding: what it computes in */
 	uint64_t begin_ns, end_ns;
 	uint32_t batch, length; /* sizes of the tokens: [batch][length]; a vector is one batch */
 	struct aten_column token, position, slot, start, block;
