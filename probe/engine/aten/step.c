@@ -25,6 +25,7 @@ struct thread {
 	bool open;
 	uint32_t closed; /* computation that was closed complete */
 	struct pending pending;
+	struct aten_column ahead; /* positions that came before the step that they are of */
 	struct aten_step step;
 };
 
@@ -63,6 +64,7 @@ void aten_steps__free(struct aten_steps *s)
 		return;
 	for (size_t i = 0; i < s->threads; i++) {
 		free(s->thread[i].pending.ids);
+		free(s->thread[i].ahead.value);
 		step__free(&s->thread[i].step);
 	}
 	free(s);
@@ -130,6 +132,7 @@ static int thread__get(struct aten_steps *s, const struct mp_event *ev, struct t
 static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 {
 	struct aten_step *s = &t->step;
+	struct aten_column spare = s->position;
 
 	t->open = true;
 	t->pending.time_ns = 0;
@@ -145,6 +148,9 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->token.count = s->position.count = s->slot.count = 0;
 	s->start.count = s->block.count = 0;
 	s->rows = s->context = s->layers = s->most_ordinal = 0;
+	s->position = t->ahead;
+	spare.count = 0;
+	t->ahead = spare;
 }
 
 /* --- columns -----------------------------------------------------------------------------------
@@ -222,6 +228,10 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 
 	if (!c)
 		return -EBADMSG;
+	/* Some programs turn positions into angles before they look tokens up: behind the results of a
+	 * step they are those of the next one. */
+	if (head->role == MP_ROLE_POSITIONS && (!t->open || step->layers))
+		return column__fill(&t->ahead, tensor, s->o.position_scale);
 	if (head->event.time_ns > step->end_ns)
 		step->end_ns = head->event.time_ns;
 	if (head->role == MP_ROLE_TOKENS) {
@@ -420,11 +430,12 @@ int aten_steps__tensor(struct aten_steps *s, const struct capture *c,
 		return err;
 	if (is_route(tensor.head.role))
 		return add_route(s, t, &tensor, sink);
-	if (tensor.head.computation & MP_COMPUTATION_REFUSED ||
-	    (!t->open && tensor.head.computation == t->closed))
+	if (tensor.head.computation & MP_COMPUTATION_REFUSED)
 		return 0;
-	if (!t->open)
+	if (!t->open && tensor.head.computation != t->closed)
 		thread__begin(t, &tensor.head);
+	else if (!t->open && tensor.head.role != MP_ROLE_POSITIONS)
+		return 0;
 	return add_column(s, t, &tensor);
 }
 

@@ -304,6 +304,9 @@ static int assign(struct sequences *q, const struct aten_step *s, uint32_t conte
 			found = find(q, s, context, r, false, &count);
 		if (found && r->unplaced)
 			r->position = found->next;
+		/* In the middle of what was begun before us, nobody knows where. */
+		if (!found && r->unplaced && r->rows == 1)
+			continue;
 		if (found)
 			claim(q, r, found, count > 1 || r->unplaced);
 		else
@@ -328,6 +331,18 @@ static uint32_t run__rows(struct sequences *q, const struct aten_step *s,
 {
 	struct sequence *own = by_number(q, r->sequence);
 	bool prefill = r->rows > 1 || !r->position;
+
+	if (!own) {
+		*to = (struct engine_row){
+			.sequence = ENGINE_UNKNOWN,
+			.request = ENGINE_UNKNOWN,
+			.position = ENGINE_UNKNOWN,
+			.token = s->token.count > r->first ? (int32_t)s->token.value[r->first] : -1,
+			.phase = ENGINE_PHASE_UNKNOWN,
+			.output = 1,
+		};
+		return 1;
+	}
 
 	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
 	if (!prefill && s->batch > 1 && s->token.count > r->first &&
