@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lib.client import TEXT, Answer
-from lib.exact import capture_work, check_totals, finished, report
+from lib.exact import await_attached, capture_work, check_totals, finished, report
 from lib.judge import Truth, Verdict
-from lib.moeprobe import recording, wait_until
+from lib.moeprobe import recording
 from lib.oracle import Layer
 from lib.recording import Picture, Request
 from lib.server import Server
@@ -164,7 +164,7 @@ def test_late_attach(options: tuple[str, ...], tmp_path: Path,
             poke_serve(server, 0)
             under_way = crowd(server, long).start()
             with recording(server.pid, tmp_path / "r.moeprobe") as record:
-                wait_until(record.attached, "moeprobe did not say that it is attached")
+                await_attached(server, record, poke=None)
                 answers = crowd(server, torch_asks(6, count=6, cancelled=1)).start().wait()
                 early = under_way.wait()
                 server.wait_idle()
