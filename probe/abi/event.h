@@ -160,7 +160,8 @@ struct mp_event_tensor {
 _Static_assert(sizeof(struct mp_event_tensor) == 128, "mp_event_tensor is shared");
 
 /* MP_EVENT_BYTES: then count bytes. With a gap: MP_BYTES_END bytes of its head, then as many of its
- * end. One call may hand over several pieces: they come in order, with one time. */
+ * end. One call may hand over several pieces: they come in order, with one time. `event.object` is
+ * where the piece lies. */
 #define MP_BYTES_END 896u
 #define MP_BYTES_GAP 1u
 struct mp_event_bytes {
