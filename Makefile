@@ -58,10 +58,11 @@ UNIT_BIN := $(UNIT_SRC:%.c=$(O)/%)
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
-TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%) $(O)/tests/tools/fake_llama $(O)/tests/tools/fake_llama_layout
+TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%) $(O)/tests/tools/fake_llama $(O)/tests/tools/fake_llama_layout \
+	    $(O)/tests/golden/write_golden
 
 .PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-bpf check-full bench install \
-	format format-check clean help setup tools
+	format format-check clean golden help setup tools
 all: $(O)/moeprobe $(O)/moeprobe-collector ## build moeprobe and moeprobe-collector
 
 help: ## list the targets
@@ -145,7 +146,16 @@ $(O)/tests/tools/fake_llama_layout: tests/tools/fake_llama.cc
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)
 	$(Q)$(CXX) $(FAKE_FLAGS) -DPOS_OFFSET=72 -o $@ $<
+$(O)/tests/golden/write_golden: $(O)/tests/golden/write_golden.o $(ANALYZER_OBJ) $(SHARED_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS_analyzer)
 tools: $(TOOL_BIN)
+
+# Once, when a version of the stream is frozen: what it writes is committed and never made again.
+GOLDEN := tests/golden/v$(shell sed -n 's/^.define TRACE_VERSION //p' collector/trace/records.h)
+golden: all tools ## write the golden recordings of this version of the stream
+	@mkdir -p $(GOLDEN)
+	$(PY) tests/lib/golden.py $(O) $(GOLDEN)
 
 check-layers: ## fail on an include against the architecture
 	@python3 scripts/check_layers.py

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzer/bindings.h"
 #include "collector/trace/layout.h"
 #include "collector/trace/reader.h"
 #include "collector/trace/writer.h"
@@ -21,6 +22,7 @@
 #define CONTEXTS_MAX 16
 #define CELLS_MAX (4u << 20) /* of all blocks that wait: bounds what a hostile stream costs */
 #define EXPERTS_MAX (1u << 16)
+#define ROWS_OF_NOBODY (TRACE_ROW_PADDING | TRACE_ROW_FINISHED)
 
 /* Big enough for any fixed part. */
 union record {
@@ -62,6 +64,7 @@ struct reducer {
 	struct context context[CONTEXTS_MAX];
 	uint32_t contexts;
 	struct block *blocks;
+	struct binding *bindings;
 	uint64_t cells;
 	uint64_t dropped;
 	bool ended;
@@ -115,13 +118,18 @@ static int copy_record(struct reducer *r, const struct trace_item *item, union r
 	return err ? write_error(r, err, e) : 0;
 }
 
-static void drop_block(struct reducer *r, struct block *b)
+static void free_block(struct reducer *r, struct block *b)
 {
 	r->cells -= b->experts;
-	HASH_DEL(r->blocks, b);
 	free(b->count);
 	free(b->gate);
 	free(b);
+}
+
+static void drop_block(struct reducer *r, struct block *b)
+{
+	HASH_DEL(r->blocks, b);
+	free_block(r, b);
 }
 
 static int write_block(struct reducer *r, struct block *b, struct error *e)
@@ -176,6 +184,37 @@ static int write_blocks(struct reducer *r, const uint32_t *request, struct error
 	return err;
 }
 
+/* Whole blocks of the sequence move to the request that it is bound to, as docs/trace-format.md
+ * says of those that are written. */
+static int take_bind(struct reducer *r, const struct trace_bind *bind, struct error *e)
+{
+	struct block *b, *next, *there;
+	int err = bindings__set(&r->bindings, bind->sequence, bind->request, bind->position);
+
+	if (err)
+		return error__set(e, EXIT_FAILED, -err, NULL, "reduce: out of memory");
+	HASH_ITER(hh, r->blocks, b, next)
+	{
+		if (b->key.sequence != bind->sequence || b->key.request == bind->request ||
+		    b->first_position < bind->position || b->key.phase == TRACE_PHASE_UNKNOWN)
+			continue;
+		HASH_DEL(r->blocks, b);
+		memset(&b->hh, 0, sizeof(b->hh));
+		b->key.request = bind->request;
+		HASH_FIND(hh, r->blocks, &b->key, sizeof(b->key), there);
+		err = there ? write_block(r, there, e) : 0;
+		HASH_ADD(hh, r->blocks, key, sizeof(b->key), b);
+		if (!hash__has(b)) {
+			free_block(r, b);
+			err = error__set(e, EXIT_FAILED, ENOMEM, NULL, "reduce: out of memory");
+		}
+		if (err)
+			break;
+		next = r->blocks; /* the next one may be the one that was written */
+	}
+	return err;
+}
+
 static struct context *find_context(struct reducer *r, uint32_t id)
 {
 	for (uint32_t i = 0; i < r->contexts; i++)
@@ -224,10 +263,15 @@ static int take_step(struct reducer *r, const struct trace_item *item, struct er
 		c->capacity = step->rows;
 	}
 	for (uint32_t i = 0; i < step->rows; i++) {
-		c->row[i].sequence = ((const uint32_t *)item->column[0].bytes)[i];
-		c->row[i].request = ((const uint32_t *)item->column[1].bytes)[i];
-		c->row[i].position = ((const uint32_t *)item->column[2].bytes)[i];
-		c->row[i].phase = ((const uint8_t *)item->column[3].bytes)[i];
+		row = &c->row[i];
+		row->sequence = ((const uint32_t *)item->column[0].bytes)[i];
+		row->request = ((const uint32_t *)item->column[1].bytes)[i];
+		row->position = ((const uint32_t *)item->column[2].bytes)[i];
+		row->phase = ((const uint8_t *)item->column[3].bytes)[i];
+		if (((const uint8_t *)item->column[4].bytes)[i] & ROWS_OF_NOBODY)
+			row->request = TRACE_UNKNOWN;
+		else if (row->request == TRACE_UNKNOWN)
+			row->request = bindings__owner(r->bindings, row->sequence, row->position);
 	}
 	c->rows = step->rows;
 	c->step = step->step;
@@ -372,6 +416,9 @@ static int apply_requests(struct reducer *r, const struct trace_item *item, unio
 	case TRACE_REQUEST_BEGIN:
 		record->request_begin.prompt_known = 0;
 		return copy_record(r, item, record, 1, e);
+	case TRACE_BIND:
+		err = take_bind(r, item->bind, e);
+		break;
 	case TRACE_REQUEST_END:
 		err = write_blocks(r, &item->request_end->request, e);
 		break;
@@ -515,6 +562,7 @@ void reducer__free(struct reducer *r)
 		return;
 	HASH_ITER(hh, r->blocks, b, next)
 	drop_block(r, b);
+	bindings__free(&r->bindings);
 	for (uint32_t i = 0; i < r->contexts; i++)
 		free(r->context[i].row);
 	free(r);

@@ -125,7 +125,7 @@ int coverage__model(struct coverage *c, const struct engine_context *m)
 		err = add_layer(c, own, m->layer_ids[i]);
 	/* The last transformer block; a dense one there computes no routing anyway. Where the
 	 * number of blocks is not known the last MoE layer is taken for it. */
-	if (!err && m->layers)
+	if (!err && m->layers && !m->whole_last_layer)
 		own->last_layer =
 			m->blocks == ENGINE_UNKNOWN ? m->layer_ids[m->layers - 1] : m->blocks - 1;
 	return err;

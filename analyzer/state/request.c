@@ -64,6 +64,7 @@ static struct entry *new_entry(uint32_t request)
 		.position = TRACE_UNKNOWN,
 		.phase = STATE_OTHER,
 		.tokens = TRACE_UNKNOWN,
+		.generated = TRACE_UNKNOWN,
 		.rows_by_end = TRACE_UNKNOWN,
 	};
 	return x;

@@ -26,7 +26,10 @@ struct state_request {
 	uint32_t context;
 	uint32_t sequence, slot, task;
 	uint32_t cached, prompt; /* tokens; cached is the part of prompt taken from the cache */
-	char client_id[96];      /* "" if unknown */
+	char client_id[96];      /* "" if unknown, like all names */
+	char request_id[96], trace_id[40], adapter[64];
+	char labels[256];        /* see analyzer/state/labels.h */
+	bool named_by_inference; /* by its last name */
 	bool before_attach;
 	bool inferred; /* its rows were joined by inference, not by the server's word */
 	uint64_t begin_ns, first_row_ns, last_row_ns, end_ns;
@@ -35,6 +38,8 @@ struct state_request {
 	enum state_phase phase;    /* of its last row; STATE_OTHER before it */
 	bool ended;
 	uint32_t ending;      /* enum trace_ending */
+	uint32_t finish;      /* enum trace_finish */
+	uint32_t generated;   /* tokens, by the server's word */
 	uint32_t tokens;      /* of its sequence, by the server's word */
 	uint32_t rows_by_end; /* rows seen of it by the collector's word */
 	struct state_coverage coverage;

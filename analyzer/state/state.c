@@ -31,60 +31,6 @@ static int apply_process(struct state *s, const struct trace_item *item)
 	return 0;
 }
 
-static int apply_bind(struct state *s, const struct trace_item *item)
-{
-	const struct trace_bind *b = item->bind;
-	struct state_request *r = request_table__find(s->requests, b->request);
-
-	if (!r)
-		return 0;
-	r->sequence = b->sequence;
-	r->inferred |= b->certainty != TRACE_EXACT;
-	return 0;
-}
-
-static int apply_request_begin(struct state *s, const struct trace_item *item)
-{
-	const struct trace_request_begin *b = item->request_begin;
-	struct state_request *r;
-
-	if (!b->request || b->request == TRACE_UNKNOWN)
-		return 0;
-	r = request_table__take(s->requests, b->request);
-	if (!r)
-		return -ENOMEM;
-	r->context = b->context;
-	r->sequence = b->sequence;
-	r->slot = b->slot;
-	r->task = b->task;
-	r->cached = b->cached;
-	r->prompt = b->prompt;
-	r->begin_ns = b->begin_ns;
-	r->before_attach = b->head.flags & TRACE_REQUEST_BEFORE_ATTACH;
-	s->summary.has_tokens |= b->prompt_known > 0;
-	printable__copy(r->client_id, sizeof(r->client_id), item->column[0].bytes,
-			item->column[0].size);
-	return 0;
-}
-
-static int apply_request_end(struct state *s, const struct trace_item *item)
-{
-	const struct trace_request_end *n = item->request_end;
-	struct state_request *r;
-
-	if (!n->request || n->request == TRACE_UNKNOWN)
-		return 0;
-	r = request_table__take(s->requests, n->request);
-	if (!r)
-		return -ENOMEM;
-	r->end_ns = n->head.time_ns;
-	r->ending = n->ending;
-	r->tokens = n->tokens;
-	r->rows_by_end = n->rows;
-	request_table__end(s->requests, r);
-	return 0;
-}
-
 static uint32_t cause_of(uint32_t cause)
 {
 	return cause < STATE_CAUSES_MAX ? cause : 0;
@@ -93,7 +39,11 @@ static uint32_t cause_of(uint32_t cause)
 static int apply_loss(struct state *s, const struct trace_item *item)
 {
 	const struct trace_loss *l = item->loss;
+	struct context *c = state__find_context(s, l->context);
+	struct state_loss *of = c ? c->loss : s->loss_of_none;
 
+	of[cause_of(l->cause)].count += l->count;
+	of[cause_of(l->cause)].rows += l->rows;
 	s->summary.loss[cause_of(l->cause)].count += l->count;
 	s->summary.loss[cause_of(l->cause)].rows += l->rows;
 	s->summary.lost += l->count;
@@ -189,14 +139,24 @@ static int apply_finding(struct state *s, const struct trace_item *item)
 	return 0;
 }
 
+static int apply_window(struct state *s, const struct trace_item *item)
+{
+	const struct trace_window *w = item->window;
+
+	s->summary.windows++;
+	if (w->end_ns > w->begin_ns)
+		s->summary.watched_ns += w->end_ns - w->begin_ns;
+	return 0;
+}
+
 /* SOURCE, SEQUENCE and CLOCK say nothing that the picture shows. */
 static int (*const appliers[])(struct state *, const struct trace_item *) = {
 	[TRACE_PROCESS] = apply_process,
 	[TRACE_CONTEXT] = state__apply_context,
 	[TRACE_MODEL] = state__apply_model,
-	[TRACE_BIND] = apply_bind,
-	[TRACE_REQUEST_BEGIN] = apply_request_begin,
-	[TRACE_REQUEST_END] = apply_request_end,
+	[TRACE_BIND] = state__apply_bind,
+	[TRACE_REQUEST_BEGIN] = state__apply_request_begin,
+	[TRACE_REQUEST_END] = state__apply_request_end,
 	[TRACE_STEP] = state__apply_step,
 	[TRACE_ROUTE] = state__apply_route,
 	[TRACE_LOSS] = apply_loss,
@@ -206,6 +166,8 @@ static int (*const appliers[])(struct state *, const struct trace_item *) = {
 	[TRACE_END] = apply_end,
 	[TRACE_COUNTS] = state__apply_counts,
 	[TRACE_FINDING] = apply_finding,
+	[TRACE_REQUEST_INFO] = state__apply_request_info,
+	[TRACE_WINDOW] = apply_window,
 };
 
 static void advance(struct state *s, uint64_t now_ns)
@@ -252,7 +214,8 @@ int state__new(struct state **out)
 	s->summary.cost.threads = TRACE_UNKNOWN;
 	s->summary.cost.slowdown_ppm = TRACE_UNKNOWN;
 	s->summary.cost.collector_ppm = TRACE_UNKNOWN;
-	if (request_table__new(&s->requests) ||
+	s->sequences = sequences__new();
+	if (!s->sequences || request_table__new(&s->requests) ||
 	    window__init(&s->rate, NS_PER_SECOND, 10, RATE_CELLS)) {
 		state__free(s);
 		return -ENOMEM;
@@ -322,25 +285,48 @@ double state__rows_per_second(const struct state *s, enum state_phase p)
 	return per_second(s, sum);
 }
 
+static double rows_of(const struct state_loss *l)
+{
+	return l->rows ? (double)l->rows : (double)l->count;
+}
+
+/* Layers that a row of no known context has: as many as those that were seen. */
+static double layers_of_a_row(const struct state *s)
+{
+	const struct state_summary *m = &s->summary;
+	double largest = 1, mean = 0, rows = 0;
+
+	for (uint32_t i = 0; i < s->contexts; i++)
+		if (s->context[i]->public.grid &&
+		    grid__layers(s->context[i]->public.grid) > largest)
+			largest = grid__layers(s->context[i]->public.grid);
+	for (int p = 0; p < STATE_BOTH; p++)
+		rows += (double)m->rows[p];
+	if (rows > 0)
+		mean = (double)m->decisions / rows;
+	return s->contexts < 2 || mean < 1 || mean > largest ? largest : mean;
+}
+
 /* Lost rows x layers. A lost step has no rows in any layer: where its routes came all the same they
  * are NO_STEP, and count once. What is lost of identities is no decision. */
 static double lost_decisions(const struct state *s)
 {
-	double rows[STATE_CAUSES_MAX], layers = 1, steps;
+	const struct state_loss *all = s->summary.loss, *none = s->loss_of_none;
+	double layers = layers_of_a_row(s), steps, queue;
 
-	for (uint32_t i = 0; i < s->contexts; i++)
-		if (s->context[i]->public.grid && grid__layers(s->context[i]->public.grid) > layers)
-			layers = grid__layers(s->context[i]->public.grid);
-	for (int i = 0; i < STATE_CAUSES_MAX; i++) {
-		const struct state_loss *l = &s->summary.loss[i];
+	steps = rows_of(&none[TRACE_LOSS_RING_ROWS]) * layers;
+	queue = rows_of(&none[TRACE_LOSS_QUEUE]) * layers;
+	for (uint32_t i = 0; i < s->contexts; i++) {
+		const struct state_context *c = &s->context[i]->public;
+		double own = c->grid ? grid__layers(c->grid) : layers;
 
-		rows[i] = l->rows ? (double)l->rows : (double)l->count;
+		steps += rows_of(&s->context[i]->loss[TRACE_LOSS_RING_ROWS]) * own;
+		queue += rows_of(&s->context[i]->loss[TRACE_LOSS_QUEUE]) * own;
 	}
-	steps = rows[TRACE_LOSS_RING_ROWS] * layers;
-	if (steps < rows[TRACE_LOSS_NO_STEP])
-		steps = rows[TRACE_LOSS_NO_STEP];
-	return rows[0] + rows[TRACE_LOSS_RING_ROUTES] + rows[TRACE_LOSS_CHUNKS] +
-	       rows[TRACE_LOSS_QUEUE] * layers + steps;
+	if (steps < rows_of(&all[TRACE_LOSS_NO_STEP]))
+		steps = rows_of(&all[TRACE_LOSS_NO_STEP]);
+	return rows_of(&all[0]) + rows_of(&all[TRACE_LOSS_RING_ROUTES]) +
+	       rows_of(&all[TRACE_LOSS_CHUNKS]) + queue + steps;
 }
 
 double state__lost_share(const struct state *s)
@@ -363,6 +349,7 @@ void state__free(struct state *s)
 	for (uint32_t i = 0; i < s->contexts; i++)
 		context__free(s->context[i]);
 	request_table__free(s->requests);
+	sequences__free(s->sequences);
 	window__free(&s->rate);
 	free(s);
 }

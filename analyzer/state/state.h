@@ -58,6 +58,11 @@ struct state_summary {
 	uint64_t steps, routes;    /* 0 and !has_routes where only counts are kept */
 	uint64_t rows[STATE_BOTH]; /* by phase */
 	uint64_t decisions;        /* rows x layers, seen */
+	/* Of these: weights are not final, and in no gate mass; ids are not the model's own, and in
+	 * no grid; the choice between equal scores was inferred. Not known where only counts are
+	 * kept. */
+	uint64_t raw, other_ids, ties;
+	uint64_t windows, watched_ns; /* when probes were in place */
 	bool has_routes, has_tokens, has_counts;
 	uint64_t lost, invalid; /* things; sums over causes */
 	struct state_loss loss[STATE_CAUSES_MAX];

@@ -3,6 +3,7 @@
 #ifndef MP_STATE_STATE_INTERNAL_H
 #define MP_STATE_STATE_INTERNAL_H
 
+#include "analyzer/state/sequences.h"
 #include "analyzer/state/state.h"
 #include "analyzer/state/window.h"
 #include "collector/trace/reader.h"
@@ -21,6 +22,7 @@ struct step_rows {
 struct context {
 	struct state_context public;
 	struct step_rows last_step;
+	struct state_loss loss[STATE_CAUSES_MAX];
 };
 
 enum { RATE_STEPS = STATE_BOTH, RATE_CELLS };
@@ -32,7 +34,9 @@ struct state {
 	struct context *context[STATE_CONTEXTS_MAX];
 	uint32_t contexts;
 	struct request_table *requests;
-	struct window rate; /* rows by phase, then steps */
+	struct sequences *sequences;
+	struct state_loss loss_of_none[STATE_CAUSES_MAX]; /* of no known context */
+	struct window rate;                               /* rows by phase, then steps */
 };
 
 /* NULL if unknown. */
@@ -44,6 +48,13 @@ void context__free(struct context *c);
 /* state_model.c */
 int state__apply_context(struct state *s, const struct trace_item *item);
 int state__apply_model(struct state *s, const struct trace_item *item);
+/* state_request.c */
+int state__apply_request_begin(struct state *s, const struct trace_item *item);
+int state__apply_request_info(struct state *s, const struct trace_item *item);
+int state__apply_request_end(struct state *s, const struct trace_item *item);
+int state__apply_bind(struct state *s, const struct trace_item *item);
+/* Count rows for their request, which is that of their sequence where they name none (0). */
+int state__count_rows(struct state *s, struct sequence_rows *rows);
 /* state_route.c */
 int state__apply_step(struct state *s, const struct trace_item *item);
 int state__apply_route(struct state *s, const struct trace_item *item);

@@ -27,35 +27,33 @@ static int step_rows__reserve(struct step_rows *r, uint32_t rows)
 	return 0;
 }
 
-static int count_row(struct state *s, const struct trace_step *step, uint32_t request,
-		     uint32_t sequence, uint32_t position, enum state_phase phase)
+static int count_row(struct state *s, const struct trace_item *item, uint32_t i,
+		     enum state_phase phase)
 {
-	struct state_request *r;
+	const struct trace_step *step = item->step;
+	uint32_t request = ((const uint32_t *)item->column[1].bytes)[i];
+	uint32_t position = ((const uint32_t *)item->column[2].bytes)[i];
+	uint8_t flags = ((const uint8_t *)item->column[4].bytes)[i];
+	struct sequence_rows row = {
+		.sequence = ((const uint32_t *)item->column[0].bytes)[i],
+		.request = request == TRACE_UNKNOWN ? 0 : request,
+		.context = step->context,
+		.first = position,
+		.last = position,
+		.phase = phase,
+		.first_ns = step->begin_ns,
+		.last_ns = step->end_ns,
+	};
 
+	row.rows[phase] = 1;
 	s->summary.rows[phase]++;
 	window__add(&s->rate, phase, 1);
-	if (request == TRACE_UNKNOWN || !request)
-		return 0;
-	r = request_table__take(s->requests, request);
-	if (!r)
-		return -ENOMEM;
-	if (r->first_row_ns == UINT64_MAX)
-		r->first_row_ns = step->begin_ns;
-	r->last_row_ns = step->end_ns;
-	r->context = step->context;
-	r->sequence = sequence;
-	r->position = position;
-	r->phase = phase;
-	r->rows[phase]++;
-	return 0;
+	return flags & (TRACE_ROW_PADDING | TRACE_ROW_FINISHED) ? 0 : state__count_rows(s, &row);
 }
 
 int state__apply_step(struct state *s, const struct trace_item *item)
 {
 	const struct trace_step *step = item->step;
-	const uint32_t *sequence = item->column[0].bytes;
-	const uint32_t *request = item->column[1].bytes;
-	const uint32_t *position = item->column[2].bytes;
 	const uint8_t *phase = item->column[3].bytes;
 	struct context *c = state__find_context(s, step->context);
 	int err;
@@ -77,7 +75,7 @@ int state__apply_step(struct state *s, const struct trace_item *item)
 
 		if (c)
 			c->last_step.phase[i] = (uint8_t)p;
-		err = count_row(s, step, request[i], sequence[i], position[i], p);
+		err = count_row(s, item, i, p);
 		if (err)
 			return err;
 	}
@@ -103,11 +101,28 @@ static int route_phase(const struct context *c, const struct trace_item *item, u
 	return row < c->last_step.rows ? c->last_step.phase[row] : -ERANGE;
 }
 
+/* Decisions that say less than others do. */
+static void count_exceptions(struct state_summary *m, const struct trace_item *item)
+{
+	const struct trace_route *route = item->route;
+	const uint8_t *flags = item->column[3].bytes;
+
+	if (route->head.flags & TRACE_ROUTE_RAW)
+		m->raw += route->rows;
+	if (route->head.flags & (TRACE_ROUTE_PHYSICAL | TRACE_ROUTE_LOCAL))
+		m->other_ids += route->rows;
+	for (uint32_t i = 0; route->head.flags & TRACE_ROUTE_ROW_FLAGS && i < route->rows; i++)
+		m->ties += flags[i] & TRACE_ROUTE_ROW_TIE;
+}
+
 int state__apply_route(struct state *s, const struct trace_item *item)
 {
 	const struct trace_route *route = item->route;
-	const float *weight =
-		route->head.flags & TRACE_ROUTE_WEIGHTS ? item->column[2].bytes : NULL;
+	const uint32_t flags = route->head.flags;
+	const float *weight = flags & TRACE_ROUTE_WEIGHTS && !(flags & TRACE_ROUTE_RAW)
+				      ? item->column[2].bytes
+				      : NULL;
+	bool own_ids = !(flags & (TRACE_ROUTE_PHYSICAL | TRACE_ROUTE_LOCAL));
 	struct context *c = state__find_context(s, route->context);
 	int layer;
 
@@ -122,6 +137,7 @@ int state__apply_route(struct state *s, const struct trace_item *item)
 		s->summary.out_of_range++;
 		return 0;
 	}
+	count_exceptions(&s->summary, item);
 	for (uint32_t i = 0; i < route->rows; i++) {
 		int phase = route_phase(c, item, i);
 
@@ -130,7 +146,7 @@ int state__apply_route(struct state *s, const struct trace_item *item)
 			continue;
 		}
 		s->summary.decisions++;
-		for (uint32_t j = 0; j < route->k; j++) {
+		for (uint32_t j = 0; own_ids && j < route->k; j++) {
 			size_t at = (size_t)i * route->k + j;
 
 			if (grid__add(c->public.grid, (uint32_t)layer, expert_at(item, at),
@@ -145,26 +161,23 @@ int state__apply_route(struct state *s, const struct trace_item *item)
 static int count_block(struct state *s, const struct trace_counts *n, enum state_phase phase,
 		       int layer)
 {
-	struct state_request *r;
+	struct sequence_rows rows = {
+		.sequence = n->sequence,
+		.request = n->request == TRACE_UNKNOWN ? 0 : n->request,
+		.context = n->context,
+		.first = n->first_position,
+		.last = n->last_position,
+		.phase = phase,
+		.first_ns = n->head.time_ns,
+		.last_ns = n->head.time_ns,
+	};
 
+	rows.rows[phase] = n->rows;
 	s->summary.decisions += n->rows;
-	if (!layer)
-		s->summary.rows[phase] += n->rows;
-	if (!n->request || n->request == TRACE_UNKNOWN)
+	if (layer)
 		return 0;
-	r = request_table__take(s->requests, n->request);
-	if (!r)
-		return -ENOMEM;
-	if (r->first_row_ns == UINT64_MAX)
-		r->first_row_ns = n->head.time_ns;
-	r->last_row_ns = n->head.time_ns;
-	r->context = n->context;
-	r->phase = phase;
-	if (!layer) {
-		r->rows[phase] += n->rows;
-		r->position = n->first_position + n->rows - 1;
-	}
-	return 0;
+	s->summary.rows[phase] += n->rows;
+	return state__count_rows(s, &rows);
 }
 
 int state__apply_counts(struct state *s, const struct trace_item *item)
@@ -185,6 +198,10 @@ int state__apply_counts(struct state *s, const struct trace_item *item)
 	if (layer < 0) {
 		s->summary.out_of_range++;
 		return 0;
+	}
+	if (n->head.flags & (TRACE_COUNTS_PHYSICAL | TRACE_COUNTS_LOCAL)) {
+		s->summary.other_ids += n->rows;
+		return count_block(s, n, phase, layer);
 	}
 	for (uint32_t x = 0; x < n->experts; x++)
 		if (count[x] && grid__add(c->public.grid, (uint32_t)layer, x, phase, count[x],

@@ -67,6 +67,11 @@ enum {
 	CAPTURE_FINISHED,
 	CAPTURE_LIVE,
 	CAPTURE_FORGOTTEN,
+	CAPTURE_RAW,
+	CAPTURE_OTHER_IDS,
+	CAPTURE_TIES,
+	CAPTURE_WINDOWS,
+	CAPTURE_WATCHED,
 	CAPTURE_SKIPPED,
 	CAPTURE_SKIPPED_TYPES,
 	CAPTURE_DAMAGED_BLOCKS,
@@ -93,6 +98,11 @@ static const struct table_column capture_column[CAPTURE_COLUMNS] = {
 	[CAPTURE_LIVE] = { "requests_live", "requests, not finished", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_FORGOTTEN] = { "requests_not_listed", "requests, not listed", TABLE_COUNT, 0,
 				TABLE_CELL },
+	[CAPTURE_RAW] = { "decisions_raw", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
+	[CAPTURE_OTHER_IDS] = { "decisions_other_ids", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
+	[CAPTURE_TIES] = { "decisions_tied", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
+	[CAPTURE_WINDOWS] = { "windows", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
+	[CAPTURE_WATCHED] = { "windows_seconds", "", TABLE_REAL, 1, TABLE_JSON_ONLY },
 	[CAPTURE_SKIPPED] = { "records_skipped", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
 	[CAPTURE_SKIPPED_TYPES] = { "types_skipped", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
 	[CAPTURE_DAMAGED_BLOCKS] = { "damaged_blocks", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
@@ -112,6 +122,27 @@ static void add_unread(struct table *t, const struct trace_unread *u)
 		table__note(t, "%s", unread__damaged(text, u));
 	if (u->records)
 		table__note(t, "%s", unread__skipped(text, u));
+}
+
+/* Decisions that say less than others do are named when there are any; in JSON always. */
+static void add_exceptions(struct table *t, const struct state_summary *m)
+{
+	char text[FORMAT_SIZE];
+
+	table__count(t, CAPTURE_RAW, m->raw);
+	table__count(t, CAPTURE_OTHER_IDS, m->other_ids);
+	table__count(t, CAPTURE_TIES, m->ties);
+	table__count(t, CAPTURE_WINDOWS, m->windows);
+	table__real(t, CAPTURE_WATCHED, (double)m->watched_ns / 1e9);
+	if (m->raw)
+		table__note(t, "%s decisions have no final weights: they are in no gate mass",
+			    format__count(text, sizeof(text), m->raw));
+	if (m->other_ids)
+		table__note(t, "%s decisions name experts by place: they are in no layer's use",
+			    format__count(text, sizeof(text), m->other_ids));
+	if (m->ties)
+		table__note(t, "%s decisions between equal scores are inferred",
+			    format__count(text, sizeof(text), m->ties));
 }
 
 int report__capture(struct table **out, const struct state *s, const char *source)
@@ -140,6 +171,7 @@ int report__capture(struct table **out, const struct state *s, const char *sourc
 	table__count(*out, CAPTURE_LIVE,
 		     request_table__live(requests) + request_table__cut_off(requests));
 	table__count(*out, CAPTURE_FORGOTTEN, request_table__evicted(requests));
+	add_exceptions(*out, m);
 	add_unread(*out, &m->unread);
 	return 0;
 }
@@ -317,6 +349,13 @@ enum {
 	REQUEST_JOINED,
 	REQUEST_ENDING,
 	REQUEST_CLIENT,
+	REQUEST_LABELS,
+	REQUEST_NAMED,
+	REQUEST_HEADER_ID,
+	REQUEST_TRACE,
+	REQUEST_ADAPTER,
+	REQUEST_FINISH,
+	REQUEST_GENERATED,
 	REQUEST_COLUMNS
 };
 
@@ -334,7 +373,42 @@ static const struct table_column request_column[REQUEST_COLUMNS] = {
 	[REQUEST_JOINED] = { "joined", "joined", TABLE_TEXT, 0, TABLE_CELL },
 	[REQUEST_ENDING] = { "ending", "ending", TABLE_TEXT, 0, TABLE_CELL },
 	[REQUEST_CLIENT] = { "client_id", "client's id", TABLE_TEXT, 0, TABLE_CELL },
+	[REQUEST_LABELS] = { "labels", "labels", TABLE_TEXT, 0, TABLE_CELL },
+	[REQUEST_NAMED] = { "named", "", TABLE_TEXT, 0, TABLE_JSON_ONLY },
+	[REQUEST_HEADER_ID] = { "request_id", "", TABLE_TEXT, 0, TABLE_JSON_ONLY },
+	[REQUEST_TRACE] = { "trace_id", "", TABLE_TEXT, 0, TABLE_JSON_ONLY },
+	[REQUEST_ADAPTER] = { "adapter", "", TABLE_TEXT, 0, TABLE_JSON_ONLY },
+	[REQUEST_FINISH] = { "finish", "", TABLE_TEXT, 0, TABLE_JSON_ONLY },
+	[REQUEST_GENERATED] = { "generated", "", TABLE_COUNT, 0, TABLE_JSON_ONLY },
 };
+
+static const char *finish_text(uint32_t finish)
+{
+	switch (finish) {
+#define X(id, name, text) \
+	case id: \
+		return (id) ? text : "";
+		TRACE_FINISHES(X)
+#undef X
+	}
+	return "unknown";
+}
+
+static void add_names(struct table *t, const struct state_request *r)
+{
+	char labels[sizeof(r->labels)];
+
+	snprintf(labels, sizeof(labels), "%s", r->labels);
+	for (char *at = labels; *at; at++)
+		*at = *at == '\n' ? ' ' : *at;
+	table__text(t, REQUEST_LABELS, labels);
+	table__text(t, REQUEST_NAMED, r->named_by_inference ? "inferred" : "exact");
+	table__text(t, REQUEST_HEADER_ID, r->request_id);
+	table__text(t, REQUEST_TRACE, r->trace_id);
+	table__text(t, REQUEST_ADAPTER, r->adapter);
+	table__text(t, REQUEST_FINISH, finish_text(r->finish));
+	table__known(t, REQUEST_GENERATED, r->generated);
+}
 
 static void add_request(struct table *t, const struct state_request *r)
 {
@@ -359,6 +433,7 @@ static void add_request(struct table *t, const struct state_request *r)
 				     : "exact");
 	table__text(t, REQUEST_ENDING, ending_text(r));
 	table__text(t, REQUEST_CLIENT, r->client_id);
+	add_names(t, r);
 }
 
 int report__requests(struct table **out, const struct state *s, const char *source)
@@ -366,6 +441,7 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 	const struct request_table *requests = state__requests(s);
 	const struct state_request *r = NULL;
 	const struct state_request **newest;
+	bool labels = false;
 	size_t n = 0;
 
 	if (table__new(out, "requests", "Requests", TABLE_ROWS, request_column, REQUEST_COLUMNS))
@@ -374,12 +450,14 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 	if (!newest)
 		return -1;
 	while (n < STATE_REQUESTS_MAX && (r = request_table__older(requests, r)))
-		newest[n++] = r;
+		newest[n++] = r, labels |= *r->labels != '\0';
 	while (n)
 		add_request(*out, newest[--n]);
 	free(newest);
 	if (state__contexts(s) < 2)
 		table__hide(*out, REQUEST_CONTEXT);
+	if (!labels)
+		table__hide(*out, REQUEST_LABELS);
 	if (request_table__evicted(requests))
 		table__note(*out, "only the last %u requests are listed", STATE_REQUESTS_MAX);
 	return 0;

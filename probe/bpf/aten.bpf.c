@@ -91,7 +91,10 @@ static __always_inline void event__describe(struct mp_event_tensor *e, const str
 	e->row_bytes = v->row_bytes;
 	e->key_first = t->key_first;
 	e->key = t->key;
+	e->key_dtype = t->key_dtype;
+	e->reserved = 0;
 	e->data = v->from;
+	e->storage = v->storage;
 	e->size[0] = v->size[0];
 	e->size[1] = v->size[1];
 	e->size[2] = v->size[2];
@@ -282,6 +285,7 @@ static __always_inline int tensors__take(struct tensors *t, const struct hit *h,
 	if (site->rule[i].copy == MP_COPY_NOTHING) {
 		t->key = t->view.from;
 		t->key_first = t->view.size[0];
+		t->key_dtype = t->view.dtype;
 		return 0;
 	}
 	t->rows = t->rows ? t->rows : t->view.rows;

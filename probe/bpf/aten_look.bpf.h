@@ -25,11 +25,13 @@ struct impl_head {
 };
 _Static_assert(sizeof(struct impl_head) == 112, "no padding: filled by one read");
 #define IMPL_HEAD_BYTES 108
+#define STORAGE_BYTES 32 /* in StorageImpl, behind its data pointer: how large it is */
 
 /* One tensor, ready to be copied. */
 struct tensor_view {
 	__u64 impl;
 	__u64 from;   /* address of the first element */
+	__u64 storage; /* bytes of its allocation */
 	__u64 stride; /* bytes from row to row */
 	__u32 rows, row_bytes;
 	__u32 size[DIMS_MAX];
@@ -51,7 +53,7 @@ struct tensors {
 	__u64 stack; /* where the arguments on the stack begin */
 	struct tensor_view view;
 	__u64 key;
-	__u32 key_first;
+	__u32 key_first, key_dtype;
 	__u32 rows; /* of the first tensor that was delivered */
 	__s64 scalar[2];
 };
@@ -215,13 +217,16 @@ __noinline int tensors__look(struct tensors *t, __u32 i)
 	v->size[2] = h.size[2] & mask_of_zero(h.dims ^ 3);
 	v->flags = 0;
 	v->rows = v->row_bytes = 0;
-	v->from = 0;
+	v->from = v->storage = 0;
 	if (h.device != CPU_DEVICE) {
 		v->flags = MP_TENSOR_DEVICE;
 		return LOOK_FITS;
 	}
 	if (read_user(&storage, 8, v->impl + site->storage) ||
 	    read_user(&v->from, 8, storage + site->data))
+		return LOOK_FAULT;
+	if (rule->role == MP_ROLE_SLOTS &&
+	    read_user(&v->storage, 8, storage + site->data + STORAGE_BYTES))
 		return LOOK_FAULT;
 	v->from += h.storage_offset * bytes;
 	return view__shape(v, &s, rule->copy, bytes) ? LOOK_SHAPE : LOOK_FITS;

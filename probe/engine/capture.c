@@ -18,6 +18,7 @@ struct open_capture {
 	struct mp_event head; /* of its first event that arrived */
 	bool broken;          /* its contents are gone */
 	bool counted;         /* as dropped by us */
+	bool is_result;       /* of a router, one that counts its rows */
 	uint32_t next_chunk, next_first;
 	size_t bytes;
 	struct mp_event **chunk; /* head.chunks entries, next_chunk of them owned copies */
@@ -72,7 +73,7 @@ static void open_capture__lose(struct captures *c, struct open_capture *o)
 		return;
 	o->counted = true;
 	c->dropped++;
-	if (o->head.kind == MP_EVENT_ROUTE)
+	if (o->is_result)
 		c->dropped_rows += o->head.total;
 }
 
@@ -115,6 +116,16 @@ static struct open_capture *open_capture__oldest(struct captures *c)
 	return c->open; /* uthash iterates in order of insertion */
 }
 
+/* Of a result in several tensors the first one counts: the others go with it. */
+static bool is_result(const struct mp_event *ev)
+{
+	const struct mp_event_tensor *tensor = (const struct mp_event_tensor *)ev;
+
+	if (ev->kind != MP_EVENT_TENSOR || ev->size < sizeof(*tensor))
+		return ev->kind == MP_EVENT_ROUTE;
+	return tensor->role == MP_ROLE_IDS || tensor->role == MP_ROLE_SCORES;
+}
+
 static struct open_capture *open_capture__begin(struct captures *c, const struct mp_event *ev)
 {
 	struct open_capture *o;
@@ -130,6 +141,7 @@ static struct open_capture *open_capture__begin(struct captures *c, const struct
 		return NULL;
 	o->tid = ev->tid;
 	o->head = *ev;
+	o->is_result = is_result(ev);
 	HASH_ADD(hh, c->open, tid, sizeof(o->tid), o);
 	if (!hash__has(o)) {
 		free(o);

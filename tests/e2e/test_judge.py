@@ -78,7 +78,8 @@ def tell(path: Path, oracle: Oracle, story: Story) -> recording.Picture:
                                len(story["prompt"]), 900, len(story["client"]), 0, 0, 0, NAN, NAN,
                                UNKNOWN, UNKNOWN),
              story["client"].encode(), u32(story["prompt"])),
-        pack("step", (1, 900, 950, 1, count, UNKNOWN, UNKNOWN), u32([1] * count), u32([1] * count), u32(rows),
+        pack("step", (1, 900, 950, 1, count, UNKNOWN, UNKNOWN), u32([1] * count),
+             u32([1] * count), u32(rows),
              bytes(int(p >= len(PROMPT)) for p in rows),
              bytes(int(row in story["output"]) for row in range(count)),
              np.asarray([story["tokens"][p] for p in rows], "<i4").tobytes(), flags=TOKENS)]

@@ -36,6 +36,8 @@ class Rules:
     # A cached prefix of which no client is told is of so many tokens or a multiple, and nobody sees
     # the tokens in it; 0: there is none; None: such clients are not compared.
     page: int | None = None
+    # How requests may end. Where nothing tells an end, one that nothing follows has none.
+    endings: tuple[int, ...] = (1,)
 
 
 @dataclass
@@ -136,7 +138,8 @@ def check_identity(answer: Answer, request: Request, rules: Rules, verdict: Verd
     if request.end is None:
         verdict.fault(f"{name}: has no end")
         return
-    verdict.check(f"{name}: ending", request.end.fields["ending"], 1)
+    if request.end.fields["ending"] not in rules.endings:
+        verdict.fault(f"{name}: ending {request.end.fields['ending']}, not of {rules.endings}")
     verdict.check(f"{name}: rows at its end", request.end.fields["rows"], request.rows)
 
 

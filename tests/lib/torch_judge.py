@@ -20,9 +20,9 @@ def check_prefixes(picture: Picture, answers: list[Answer], verdict: Verdict) ->
 
 
 def judge_torch(picture: Picture, answers: list[Answer], truth: Truth, *, page: int = 0,
-                optional: list[Answer] | None = None) -> Verdict:
+                endings: tuple[int, ...] = (1,), optional: list[Answer] | None = None) -> Verdict:
     """Everything of an exact recording. @page: tokens of a page where pages are shared."""
     verdict = judge(picture, answers, truth, optional=optional,
-                    rules=Rules(last_layer_outputs=False, page=page))
+                    rules=Rules(last_layer_outputs=False, page=page, endings=endings))
     check_prefixes(picture, answers + (optional or []), verdict)
     return verdict

@@ -295,6 +295,78 @@ static void test_what_fits_nothing_is_counted(void **unused)
 	assert_int_equal(seen.counts_rows[1][TRACE_PREFILL], 2);
 }
 
+static void bind(struct synthetic *s, uint32_t request, uint32_t position)
+{
+	struct trace_bind b = { .head = synthetic__head(s, 0),
+				.sequence = 3,
+				.request = request,
+				.position = position };
+
+	synthetic__add(s, TRACE_BIND, &b, sizeof(b), NULL, 0);
+}
+
+struct block_seen {
+	uint32_t request, rows, first, last, flags, sequence;
+};
+
+struct blocks_seen {
+	size_t count;
+	struct block_seen block[16];
+};
+
+static int look_at_blocks(void *ctx, const struct trace_item *item)
+{
+	const struct trace_counts *n = item->counts;
+	struct blocks_seen *b = ctx;
+
+	if (item->type == TRACE_COUNTS && n->layer == 1)
+		b->block[b->count++] =
+			(struct block_seen){ n->request,       n->rows,       n->first_position,
+					     n->last_position, n->head.flags, n->sequence };
+	return 0;
+}
+
+/* Blocks are runs of 64 rows or more, of which only the last is shorter; each says where it lies,
+ * whether its weights are final, and whose it is by the last word before it is written. */
+static void test_blocks(void **unused)
+{
+	static const struct block_seen want[] = {
+		{ 7, 64, 0, 63, TRACE_COUNTS_GATE, 3 },
+		{ 7, 70, 64, 133, 0, 3 },
+		{ 7, 5, 134, 138, TRACE_COUNTS_GATE, 3 },
+		{ TRACE_UNKNOWN, 2, 139, 140, TRACE_COUNTS_GATE, 3 },
+	};
+	struct blocks_seen seen = { 0 };
+	struct synthetic s;
+	uint64_t step;
+	int fd;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__request(&s, 7, 0);
+	for (uint32_t i = 0; i < 63; i++) {
+		step = synthetic__step(&s, TRACE_UNKNOWN, 1, i, TRACE_DECODE);
+		synthetic__route(&s, step, 1, 1, 2, decode_choice, weights);
+	}
+	bind(&s, 7, 0); /* so far it was nobody's */
+	step = synthetic__step(&s, TRACE_UNKNOWN, 1, 63, TRACE_DECODE);
+	synthetic__route(&s, step, 1, 1, 2, decode_choice, weights);
+	step = synthetic__step(&s, 7, 70, 64, TRACE_DECODE);
+	synthetic__route(&s, step, 1, 70, 2, decode_choice, NULL);
+	step = synthetic__step(&s, 7, 5, 134, TRACE_DECODE);
+	synthetic__route(&s, step, 1, 5, 2, decode_choice, weights);
+	bind(&s, TRACE_UNKNOWN, 139);
+	step = synthetic__step(&s, TRACE_UNKNOWN, 2, 139, TRACE_DECODE);
+	synthetic__route(&s, step, 1, 2, 2, decode_choice, weights);
+	synthetic__finish_request(&s, 7, 139);
+	synthetic__end(&s);
+	assert_int_equal(synthetic__done(&s), 0);
+	fd = reduce(s.fd, DETAIL_REQUESTS, NULL);
+	assert_true(synthetic__read(fd, look_at_blocks, &seen) > 0);
+	close(fd);
+	assert_int_equal(seen.count, 4);
+	assert_memory_equal(seen.block, want, sizeof(want));
+}
+
 /* Whatever a collector sends, what comes out can be read. */
 static void test_any_content_is_survived(void **unused)
 {
@@ -387,6 +459,7 @@ int main(void)
 		cmocka_unit_test(test_same_picture),
 		cmocka_unit_test(test_stream_without_end),
 		cmocka_unit_test(test_what_fits_nothing_is_counted),
+		cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_any_content_is_survived),
 		cmocka_unit_test(test_full_disk_is_named),
 		cmocka_unit_test(test_full_file_stays_readable),

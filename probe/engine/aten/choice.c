@@ -62,7 +62,7 @@ uint32_t aten_choice__select(struct aten_choices *out, const struct aten_tensor 
 			id[j] = queue[j].index;
 			weight[j] = queue[j].score;
 		}
-		aten_gate__finish(gate, weight, out->k);
+		aten_gate__finish(gate, weight, out->k, out->dtype);
 		cause = row__settle(out, row, id, weight);
 		if (cause)
 			return cause;
@@ -91,7 +91,7 @@ uint32_t aten_choice__gather(struct aten_choices *out, const int64_t *ids,
 			weight[j] = score[final ? j : id[j]];
 		}
 		if (!final)
-			aten_gate__finish(gate, weight, out->k);
+			aten_gate__finish(gate, weight, out->k, out->dtype);
 		out->flags[row] = 0;
 		cause = row__settle(out, row, id, weight);
 		if (cause)

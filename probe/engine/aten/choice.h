@@ -15,6 +15,7 @@ struct aten_choices {
 	uint8_t *flags;
 	uint32_t k;
 	uint32_t experts;
+	uint8_t dtype; /* enum aten_dtype that the model computes in */
 };
 
 /* All return 0, or the cause (ENGINE_INVALID_*) why the result is not taken. */

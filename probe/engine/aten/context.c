@@ -75,7 +75,7 @@ static void context__describe(struct aten_context *c, const struct model_folder 
 	c->folder = folder;
 	c->gate = aten_gate__of(folder ? &folder->config : NULL);
 	if (c->gate.gathered != gathers)
-		c->gate = (struct aten_gate){ ATEN_RAW, 1, gathers };
+		c->gate = (struct aten_gate){ ATEN_RAW, 1, gathers, false };
 	if (!folder || !folder->config.moe_layers)
 		return;
 	c->layers = folder->config.moe_layers;
@@ -172,6 +172,7 @@ static struct engine_context empty_context(uint32_t tgid)
 		.vocabulary = ENGINE_UNKNOWN,
 		.blocks = ENGINE_UNKNOWN,
 		.normalised = ENGINE_UNKNOWN,
+		.whole_last_layer = true,
 	};
 }
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "probe/engine/aten/tensor.h"
 #include "probe/target/model_config.h"
 
 /* What is done with the chosen scores; BY_CONFIG: normalised if norm_topk_prob says so. */
@@ -16,11 +17,15 @@ static const struct family {
 	uint32_t normalised; /* BY_CONFIG, where config.json does not say: the family's default */
 	float scale;         /* routed_scaling_factor, where it does not say; 0: not scaled */
 	bool gathered;
+	bool rounded; /* to the model's type, before they are multiplied */
 } families[] = {
-	{ "olmoe", BY_CONFIG, 0, 0, false },         { "qwen2_moe", BY_CONFIG, 0, 0, false },
-	{ "qwen3_moe", BY_CONFIG, 0, 0, false },     { "mixtral", NORMALISED, 0, 0, false },
-	{ "gpt_oss", SOFTMAX, 0, 0, false },         { "deepseek_v2", AS_IS, 0, 1, false },
-	{ "deepseek_v3", BY_CONFIG, 1, 2.5f, true },
+	{ "olmoe", BY_CONFIG, 0, 0, false, true },
+	{ "qwen2_moe", BY_CONFIG, 0, 0, false, true },
+	{ "qwen3_moe", BY_CONFIG, 0, 0, false, true },
+	{ "mixtral", NORMALISED, 0, 0, false, false },
+	{ "gpt_oss", SOFTMAX, 0, 0, false, true },
+	{ "deepseek_v2", AS_IS, 0, 1, false, false },
+	{ "deepseek_v3", BY_CONFIG, 1, 2.5f, true, false },
 };
 
 static enum aten_final final_of(const struct family *f, const struct model_config *c)
@@ -43,13 +48,14 @@ static enum aten_final final_of(const struct family *f, const struct model_confi
 
 struct aten_gate aten_gate__of(const struct model_config *c)
 {
-	struct aten_gate g = { ATEN_RAW, 1, false };
+	struct aten_gate g = { ATEN_RAW, 1, false, false };
 
 	for (size_t i = 0; c && i < sizeof(families) / sizeof(*families); i++) {
 		if (strcmp(families[i].model_type, c->model_type))
 			continue;
 		g.final = final_of(&families[i], c);
 		g.gathered = families[i].gathered;
+		g.rounded = families[i].rounded;
 		if (families[i].scale > 0)
 			g.scale = isfinite(c->routed_scaling) ? (float)c->routed_scaling
 							      : families[i].scale;
@@ -57,7 +63,22 @@ struct aten_gate aten_gate__of(const struct model_config *c)
 	return g;
 }
 
-void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k)
+/* To the nearest number of the type, ties to even; gate weights are within the exponents of each. */
+static float rounded(float value, uint8_t dtype)
+{
+	unsigned drop = dtype == ATEN_BFLOAT16 ? 16 : dtype == ATEN_HALF ? 13 : 0;
+	uint32_t bits;
+
+	if (!drop)
+		return value;
+	memcpy(&bits, &value, sizeof(bits));
+	bits += (1u << (drop - 1)) - 1 + (bits >> drop & 1);
+	bits &= ~((1u << drop) - 1);
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k, uint8_t dtype)
 {
 	float most = -INFINITY;
 	double sum = 0;
@@ -74,5 +95,7 @@ void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k)
 		if (g->final == ATEN_NORMALISED || g->final == ATEN_SOFTMAX)
 			scores[i] = (float)(scores[i] / sum);
 		scores[i] *= g->scale;
+		if (g->rounded)
+			scores[i] = rounded(scores[i], dtype);
 	}
 }

@@ -26,12 +26,13 @@ struct aten_gate {
 	/* Chosen by other scores than those that weigh (a bias, groups): top-k says nothing of the
 	 * weights, and ids and scores are read where the scores are gathered by the ids. */
 	bool gathered;
+	bool rounded; /* weights are made in 32 bits and then rounded to what the model computes in */
 };
 
 /* The gate of @c's family; @c NULL: not known. */
 struct aten_gate aten_gate__of(const struct model_config *c);
 
-/* From the @k chosen @scores to the final weights, in place. */
-void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k);
+/* From the @k chosen @scores to the final weights, in place; @dtype: what the model computes in. */
+void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k, uint8_t dtype);
 
 #endif

@@ -25,6 +25,7 @@ struct thread {
 	bool open;
 	uint32_t closed; /* computation that was closed complete */
 	struct pending pending;
+	struct aten_column ahead; /* positions that came before the step that they are of */
 	struct aten_step step;
 };
 
@@ -63,6 +64,7 @@ void aten_steps__free(struct aten_steps *s)
 		return;
 	for (size_t i = 0; i < s->threads; i++) {
 		free(s->thread[i].pending.ids);
+		free(s->thread[i].ahead.value);
 		step__free(&s->thread[i].step);
 	}
 	free(s);
@@ -130,6 +132,7 @@ static int thread__get(struct aten_steps *s, const struct mp_event *ev, struct t
 static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 {
 	struct aten_step *s = &t->step;
+	struct aten_column spare = s->position;
 
 	t->open = true;
 	t->pending.time_ns = 0;
@@ -138,12 +141,17 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->computation = head->computation;
 	s->key = 0;
 	s->vocabulary = 0;
+	s->dtype = ATEN_FLOAT;
 	s->begin_ns = s->end_ns = head->event.time_ns;
 	s->scalar = head->scalar[0];
 	s->batch = s->length = 0;
+	s->slots_bytes = 0;
 	s->token.count = s->position.count = s->slot.count = 0;
 	s->start.count = s->block.count = 0;
 	s->rows = s->context = s->layers = s->most_ordinal = 0;
+	s->position = t->ahead;
+	spare.count = 0;
+	t->ahead = spare;
 }
 
 /* --- columns -----------------------------------------------------------------------------------
@@ -221,15 +229,22 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 
 	if (!c)
 		return -EBADMSG;
+	/* Some programs turn positions into angles before they look tokens up: behind the results of a
+	 * step they are those of the next one. */
+	if (head->role == MP_ROLE_POSITIONS && (!t->open || step->layers))
+		return column__fill(&t->ahead, tensor, s->o.position_scale);
 	if (head->event.time_ns > step->end_ns)
 		step->end_ns = head->event.time_ns;
 	if (head->role == MP_ROLE_TOKENS) {
 		step->batch = head->dims > 1 ? head->size[0] : 1;
 		step->length = head->dims > 1 ? head->size[head->dims - 1] : head->size[0];
 	}
+	if (head->role == MP_ROLE_SLOTS)
+		step->slots_bytes = head->storage;
 	if (head->key) {
 		step->key = head->key;
 		step->vocabulary = head->key_first;
+		step->dtype = (uint8_t)head->key_dtype;
 	}
 	return column__fill(c, tensor, s->o.position_scale);
 }
@@ -331,7 +346,7 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 		err = aten_contexts__say(s->o.contexts, c, sink);
 	if (err)
 		return err;
-	out = (struct aten_choices){ l->ids, l->weights, l->flags, k, experts };
+	out = (struct aten_choices){ l->ids, l->weights, l->flags, k, experts, step->dtype };
 	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &c->gate)
 		    : aten_choice__select(&out, scores, &c->gate);
 	if (cause)
@@ -418,11 +433,12 @@ int aten_steps__tensor(struct aten_steps *s, const struct capture *c,
 		return err;
 	if (is_route(tensor.head.role))
 		return add_route(s, t, &tensor, sink);
-	if (tensor.head.computation & MP_COMPUTATION_REFUSED ||
-	    (!t->open && tensor.head.computation == t->closed))
+	if (tensor.head.computation & MP_COMPUTATION_REFUSED)
 		return 0;
-	if (!t->open)
+	if (!t->open && tensor.head.computation != t->closed)
 		thread__begin(t, &tensor.head);
+	else if (!t->open && tensor.head.role != MP_ROLE_POSITIONS)
+		return 0;
 	return add_column(s, t, &tensor);
 }
 

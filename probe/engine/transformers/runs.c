@@ -65,5 +65,9 @@ uint32_t runs__cut(struct run *out, const struct aten_step *s)
 	}
 	if (!packed)
 		drop_padding(out, row_begin, runs);
+	else if (runs)
+		/* Rows are packed until a step is full: only then its last run may be cut. The slots
+		 * lie in an array for a full step. */
+		out[runs - 1].cut = (uint64_t)rows * sizeof(int64_t) >= s->slots_bytes;
 	return runs;
 }

@@ -17,6 +17,7 @@ struct run {
 	bool packed;  /* several sequences share a batch row */
 	bool padding; /* no token of anybody */
 	bool unplaced; /* @position is not known: 0 */
+	bool cut;      /* the rest of its prompt may be in a later step */
 	bool inferred; /* whose it is: for whoever assigns it */
 	uint32_t sequence; /* for whoever assigns it; 0: not yet */
 };

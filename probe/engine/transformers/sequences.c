@@ -188,7 +188,7 @@ static int make_room(struct sequences *q, uint64_t now_ns, const struct engine_s
 static const int32_t *prompt_tokens(struct sequences *q, const struct aten_step *s,
 				    const struct run *r)
 {
-	if (r->position || r->packed || s->token.count < r->first + r->rows)
+	if (r->position || r->cut || s->token.count < r->first + r->rows)
 		return NULL;
 	if (reserve(&q->token, &q->token_capacity, r->rows, sizeof(*q->token)))
 		return NULL;
@@ -212,7 +212,7 @@ static int begin(struct sequences *q, const struct aten_step *s, uint32_t contex
 		.slot = r->batch_row,
 		.task = ENGINE_UNKNOWN,
 		.cached = before ? ENGINE_UNKNOWN : r->position,
-		.prompt = before || r->packed ? ENGINE_UNKNOWN : r->position + r->rows,
+		.prompt = before || r->cut ? ENGINE_UNKNOWN : r->position + r->rows,
 		.tokens = prompt_tokens(q, s, r),
 		.client_id = "",
 		.before_attach = before,
@@ -304,6 +304,9 @@ static int assign(struct sequences *q, const struct aten_step *s, uint32_t conte
 			found = find(q, s, context, r, false, &count);
 		if (found && r->unplaced)
 			r->position = found->next;
+		/* In the middle of what was begun before us, nobody knows where. */
+		if (!found && r->unplaced && r->rows == 1)
+			continue;
 		if (found)
 			claim(q, r, found, count > 1 || r->unplaced);
 		else
@@ -329,6 +332,18 @@ static uint32_t run__rows(struct sequences *q, const struct aten_step *s,
 	struct sequence *own = by_number(q, r->sequence);
 	bool prefill = r->rows > 1 || !r->position;
 
+	if (!own) {
+		*to = (struct engine_row){
+			.sequence = ENGINE_UNKNOWN,
+			.request = ENGINE_UNKNOWN,
+			.position = ENGINE_UNKNOWN,
+			.token = s->token.count > r->first ? (int32_t)s->token.value[r->first] : -1,
+			.phase = ENGINE_PHASE_UNKNOWN,
+			.output = 1,
+		};
+		return 1;
+	}
+
 	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
 	if (!prefill && s->batch > 1 && s->token.count > r->first &&
 	    is_stop(c, s->token.value[r->first]))
@@ -344,7 +359,7 @@ static uint32_t run__rows(struct sequences *q, const struct aten_step *s,
 			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
 				 : prefill    ? ENGINE_PREFILL
 					      : ENGINE_DECODE,
-			.output = 1,
+			.output = i + 1 == r->rows && !r->cut,
 			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
 		};
 	own->next = r->position + r->rows;
