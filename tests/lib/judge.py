@@ -77,8 +77,8 @@ def match(answers: list[Answer], picture: Picture,
     by_id: dict[str, list[Request]] = {}
     by_prompt: dict[tuple[int, ...], list[Request]] = {}
     for request in picture.requests.values():
-        if request.begin.columns["client_id"]:
-            by_id.setdefault(str(request.begin.columns["client_id"]), []).append(request)
+        if request.client_id:
+            by_id.setdefault(request.client_id, []).append(request)
         prompt = tuple(int(token) for token in request.begin.columns["tokens"])
         by_prompt.setdefault(prompt, []).append(request)
     pairs: list[tuple[Answer, Request]] = []
