@@ -248,6 +248,8 @@ static __always_inline int tensors__recall(struct tensors *t, struct thread_stat
 	v->dims = 1;
 	v->flags = 0;
 	v->size[1] = v->size[2] = 0;
+	t->key = 0; /* of the result's, not of the tokens' */
+	t->key_first = 0;
 	return 1;
 }
 

@@ -14,7 +14,8 @@ struct sequence {
 	uint32_t tgid, context;
 	struct vllm_asked *asked;
 	uint32_t request; /* its number; another one in @asked: the place was given away */
-	uint32_t number;  /* of the sequence: that of the request which it was first taken for */
+	uint32_t number;  /* of the sequence */
+	uint32_t first;   /* its first position */
 	uint32_t next;    /* position */
 	int64_t slot;     /* of its last row; -1: not captured, or written by another since */
 	int64_t block;    /* the first of its cache; -1: not captured */
@@ -209,7 +210,7 @@ static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_s
 	for (struct vllm_asked *a; (a = vllm_requests__next(b->requests, &at));) {
 		struct sequence *q = sequence_of(b, c, a);
 
-		if (!a->hash || (q && q->step == b->steps) ||
+		if (!a->hash || a->aborted_ns || (q && q->step == b->steps) ||
 		    !vllm_asked__fits(a, r->position, captured ? s->token.value + r->first : NULL,
 				      captured ? r->rows : 0))
 			continue;
@@ -221,6 +222,21 @@ static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_s
 	}
 	*sure = captured && count < 2;
 	return found;
+}
+
+static int say_bind(const struct sequence *q, uint64_t time_ns, const struct engine_sink *sink)
+{
+	struct engine_bind bind = {
+		.context = q->context,
+		.sequence = q->number,
+		.request = q->request,
+		.position = q->first,
+		.origin = ENGINE_ORIGIN_TOKENS,
+		.inferred = q->asked->inferred,
+		.time_ns = time_ns,
+	};
+
+	return sink->bind ? sink->bind(sink->ctx, &bind) : 0;
 }
 
 /* A sequence for @a in @c, as if it had not begun. */
@@ -266,10 +282,14 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 	q = sequence__make(b, c, a);
 	if (!q)
 		return 0;
-	q->request = q->number = a->number;
+	q->request = a->number;
+	q->number = a->sequenced ? vllm_requests__number(b->requests) : a->number;
+	q->first = r->position;
 	q->step = b->steps;
 	r->sequence = (uint32_t)(q - b->sequence) + 1;
-	return 0;
+	err = a->sequenced ? say_bind(q, s->begin_ns, sink) : 0;
+	a->sequenced = true;
+	return err;
 }
 
 /* Give each run its sequence: those that go on first. */
@@ -295,20 +315,6 @@ static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten
 }
 
 /* --- which of several with equal prompts it is ---------------------------------------------------- */
-
-static int say_bind(const struct sequence *q, uint64_t time_ns, const struct engine_sink *sink)
-{
-	struct engine_bind bind = {
-		.context = q->context,
-		.sequence = q->number,
-		.request = q->request,
-		.origin = ENGINE_ORIGIN_TOKENS,
-		.inferred = q->asked->inferred,
-		.time_ns = time_ns,
-	};
-
-	return sink->bind ? sink->bind(sink->ctx, &bind) : 0;
-}
 
 static int say_sure(struct vllm_asked *a, uint64_t time_ns, const struct engine_sink *sink)
 {

@@ -170,6 +170,11 @@ bool vllm_asked__fits(const struct vllm_asked *a, uint32_t position, const int64
 	return true;
 }
 
+uint32_t vllm_requests__number(struct vllm_requests *q)
+{
+	return ++q->said;
+}
+
 /* --- begin and end ------------------------------------------------------------------------------ */
 
 int vllm_asked__begin(struct vllm_requests *q, struct vllm_asked *a, uint32_t context,
@@ -337,8 +342,9 @@ int vllm_requests__response(struct vllm_requests *q, const struct http_response 
 	for (uint32_t i = 0; i < q->count && !err; i++) {
 		struct vllm_asked *a = at(q, i);
 
-		if (!a->number || strcmp(a->client_id, r->answer.id))
+		if (!a->number || a->answered || strcmp(a->client_id, r->answer.id))
 			continue;
+		a->answered = true;
 		info.request = a->number;
 		info.inferred = a->inferred;
 		err = sink->request_info(sink->ctx, &info);

@@ -17,7 +17,7 @@
 /* One request. Stays where it is as long as it is open; owned by the table. */
 struct vllm_asked {
 	uint64_t hash;   /* of the id between the processes; 0: not told of (before attach, lost) */
-	uint32_t number; /* of request and sequence, from 1; 0: not said yet */
+	uint32_t number; /* from 1; 0: not said yet */
 	uint32_t prompt; /* tokens; ENGINE_UNKNOWN */
 	uint32_t cached; /* of them; ENGINE_UNKNOWN */
 	/* The prompt's first tokens, then, if that is all of them, what was generated. */
@@ -28,6 +28,8 @@ struct vllm_asked {
 	uint64_t asked_ns, last_ns;
 	uint64_t aborted_ns; /* 0: not */
 	bool before_attach, inferred, preempted, open;
+	bool answered;  /* the response to the client was seen */
+	bool sequenced; /* the sequence of its number was used */
 	char client_id[128];
 };
 
@@ -47,6 +49,8 @@ int vllm_requests__output(struct vllm_requests *q, uint64_t time_ns, const struc
 int vllm_requests__response(struct vllm_requests *q, const struct http_response *r,
 			    const struct engine_sink *sink);
 
+/* A number that no request has, for a sequence. */
+uint32_t vllm_requests__number(struct vllm_requests *q);
 /* Open requests, oldest first: *@at from 0; NULL at the end. */
 struct vllm_asked *vllm_requests__next(struct vllm_requests *q, uint32_t *at);
 /* One that nobody told of. NULL: -ENOMEM, or the sink failed (*@err). */

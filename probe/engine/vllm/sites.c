@@ -83,18 +83,15 @@ static struct aten_hook router(const struct aten_range *r)
 static struct aten_hook rows(void)
 {
 	return (struct aten_hook){ "rows", MAPPING,
-		ARGUMENT(0) | ARGUMENT(1) | ARGUMENT(2) | ARGUMENT(4), 0, 1, "",
-		{ .moment = MP_MOMENT_BEGIN, .rules = 3, .scalar = { 4, MP_NO_ARGUMENT },
+		ARGUMENT(0) | ARGUMENT(1) | ARGUMENT(4), 0, 1, "",
+		{ .moment = MP_MOMENT_BEGIN, .rules = 2, .scalar = { 4, MP_NO_ARGUMENT },
 		  .scalar_min = 1, .scalar_max = BLOCK_SIZE_MAX,
 		  .rule = { { .role = MP_ROLE_STARTS, .copy = MP_COPY_ELEMENTS, .argument = 0,
 			      .dims_min = 1, .dims_max = 1, .dtypes = 1u << ATEN_INT,
 			      .first_min = 2, .first_max = ANY, .last_max = ANY },
 			    { .role = MP_ROLE_POSITIONS, .copy = MP_COPY_ELEMENTS, .argument = 1,
 			      .dims_min = 1, .dims_max = 1, .dtypes = 1u << ATEN_LONG,
-			      .first_min = 1, .first_max = ANY, .last_max = ANY },
-			    { .role = MP_ROLE_BLOCKS, .copy = MP_COPY_COLUMN, .argument = 2,
-			      .dims_min = 2, .dims_max = 2, .dtypes = 1u << ATEN_INT,
-			      .first_max = ANY, .last_max = ANY } } } };
+			      .first_min = 1, .first_max = ANY, .last_max = ANY } } } };
 }
 
 static struct aten_hook slots(void)
@@ -199,7 +196,7 @@ int vllm_sites__plan(struct engine_plan *plan, struct target *t, const struct vl
 		return r->tensor && r->tensor != ENGINE_UNKNOWN ? 0
 								: plan_worker(plan, t, range, e);
 	/* A core without workers computes itself. */
-	if (r->part == VLLM_CORE)
+	if (r->part == VLLM_CORE && vllm_sites__match(t))
 		err = plan_worker(plan, t, range, e);
 	return err ? err : plan_senders(plan, t, r, e);
 }

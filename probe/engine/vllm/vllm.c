@@ -170,6 +170,15 @@ static int vllm_match(struct target *t, struct error *e)
 	return vllm_sites__match(t);
 }
 
+/* A core with workers has no kernels of its own. */
+static bool takes_part(struct target *t)
+{
+	size_t size;
+	const char *cmdline = target__cmdline(t, &size);
+
+	return vllm_sites__match(t) || vllm_role__of(cmdline, size).part == VLLM_CORE;
+}
+
 static int add_member(struct engine *g, pid_t pid, const struct vllm_role *role, size_t sites)
 {
 	if (g->members == MEMBERS_MAX)
@@ -247,7 +256,7 @@ static int vllm_join(struct engine *g, struct target *t, struct engine_plan *pla
 	int err;
 
 	engine_plan__clear(plan);
-	if (!vllm_sites__match(t))
+	if (!takes_part(t))
 		return 0;
 	err = read_folders(g, t, e);
 	if (!err)
