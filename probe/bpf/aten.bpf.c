@@ -378,6 +378,8 @@ int mp_tensors(struct pt_regs *ctx)
 		return 0;
 	site = &h.site->tensors;
 	tensors__begin(&t, &h, ctx);
+	if (site->by_frame)
+		t.stack = FRAME_REGISTER(ctx);
 	if (!site->head) {
 		COUNT(&h, matched, 1);
 		tensors__raw(&t, site);
