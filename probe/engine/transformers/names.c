@@ -11,8 +11,12 @@
 #define RESPONSES_MAX 1024 /* without a sequence so far */
 #define SECOND_NS 1000000000ull
 #define PATIENCE_NS (5 * SECOND_NS) /* a response that fits nothing is forgotten after */
-/* A cancelled stream just stops; after so long without an event it is taken for one. */
-#define SILENCE_NS (2 * SECOND_NS)
+/* A cancelled stream just stops, and so does its sequence: at about the same time, */
+#define TOGETHER_NS (SECOND_NS / 5)
+/* with so many rows more or less than events, */
+#define AHEAD_MAX 3
+/* and for so long that it is no pause. */
+#define SILENCE_NS (SECOND_NS / 2)
 
 struct channel {
 	uint64_t number; /* descriptor or object */
@@ -27,6 +31,7 @@ struct response {
 	uint64_t channel; /* while it is open, to find it again; else 0 */
 	bool ended;
 	uint32_t request; /* that was named by it early; 0: none */
+	uint64_t second_ns; /* of its second event: a first one may come before anything is computed */
 	struct http_response http;
 };
 
@@ -97,6 +102,20 @@ static void on_body(void *ctx, const struct http_response *h)
 
 	if (h->body == HTTP_BODY_EVENTS)
 		open_response(n)->http = *h;
+}
+
+/* What is known of the open stream grows with its events. */
+static void note_progress(struct names *n)
+{
+	const struct http_stream *h = &n->at->http;
+	struct response *r;
+
+	if (!h->is_active || h->response.body != HTTP_BODY_EVENTS)
+		return;
+	r = open_response(n);
+	r->http = h->response;
+	if (r->http.events > 1 && !r->second_ns)
+		r->second_ns = r->http.last_ns;
 }
 
 static void on_end(void *ctx, const struct http_response *h)
@@ -197,9 +216,7 @@ int names__bytes(struct names *n, const struct capture *c)
 	n->at = channel_of(n, head.event.tgid, head.channel);
 	n->at->used = ++n->calls;
 	http_stream__piece(&n->at->http, &piece, &events, n);
-	/* What is known of a stream grows with its events. */
-	if (n->at->http.is_active && n->at->http.response.body == HTTP_BODY_EVENTS)
-		open_response(n)->http = n->at->http.response;
+	note_progress(n);
 	return 0;
 }
 
@@ -270,9 +287,11 @@ static bool counts_fit(const struct sequence_facts *s, const struct http_respons
 	uint32_t prompt = count_of(h, ANSWER_PROMPT, h->answer.prompt_tokens);
 	uint32_t text = count_of(h, ANSWER_COMPLETION, h->answer.completion_tokens);
 
+	if (s->before_attach)
+		return false;
 	if (prompt != ENGINE_UNKNOWN && s->prompt != ENGINE_UNKNOWN && s->prompt != prompt)
 		return false;
-	if (text == ENGINE_UNKNOWN || s->before_attach)
+	if (text == ENGINE_UNKNOWN)
 		return true;
 	return s->generated + 1 == text || (!text && !s->generated);
 }
@@ -304,30 +323,28 @@ static uint32_t find_finished(struct names *n, const struct response *r, uint32_
 	return found;
 }
 
-/* The only nameless sequence that computes, when the stream's first event is there. */
-static uint32_t find_streaming(struct names *n, const struct response *r, uint32_t *count)
+/* As many rows of generated tokens as the stream has events, about: the first may be of no token, and
+ * the last ones may be on their way. */
+static bool events_fit(const struct sequence_facts *s, const struct response *r)
 {
-	struct sequence_facts s;
-	uint32_t found = 0;
+	int64_t ahead = (int64_t)s->generated + 1 - (int64_t)r->http.events;
 
-	*count = 0;
-	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
-		if (s.tgid != r->tgid || s.named || s.ended || s.begin_ns > r->http.body_ns)
-			continue;
-		(*count)++;
-		found = s.request;
-	}
-	return found;
+	return s->begin_ns < r->second_ns && ahead >= -AHEAD_MAX && ahead <= AHEAD_MAX;
 }
 
-static uint32_t nameless_streams(const struct names *n, uint32_t tgid)
+/* The only sequence that computes, if it has no name and may be the stream's; 0: there is none. */
+static uint32_t find_streaming(struct names *n, const struct response *r)
 {
-	uint32_t count = 0;
+	struct sequence_facts s;
+	uint32_t found = 0, live = 0;
 
-	for (size_t i = 0; i < n->responses; i++)
-		count += !n->response[i].request && n->response[i].tgid == tgid &&
-			 n->response[i].http.body == HTTP_BODY_EVENTS;
-	return count;
+	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
+		if (s.tgid != r->tgid || s.ended)
+			continue;
+		live++;
+		found = !s.named && !s.before_attach && events_fit(&s, r) ? s.request : 0;
+	}
+	return live == 1 ? found : 0;
 }
 
 /* 1: it is done with, 0: not yet; or the sink's error. */
@@ -346,18 +363,46 @@ static int match_finished(struct names *n, struct response *r, uint64_t now_ns,
 	return err ? err : 1;
 }
 
+/* The nameless sequence that ended as the stream did, without another word: it was cancelled. */
+static uint32_t find_cancelled(struct names *n, const struct response *r)
+{
+	struct sequence_facts s;
+	uint64_t nearest = TOGETHER_NS;
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
+		uint64_t apart = s.last_ns > r->http.last_ns ? s.last_ns - r->http.last_ns
+							     : r->http.last_ns - s.last_ns;
+
+		if (s.tgid != r->tgid || s.before_attach || !s.ended || apart >= nearest ||
+		    (r->request ? s.request != r->request : s.named || !events_fit(&s, r)))
+			continue;
+		nearest = apart;
+		found = s.request;
+	}
+	return found;
+}
+
+/* As match_finished(), for a stream that goes on, or just stopped. */
 static int match_open(struct names *n, struct response *r, uint64_t now_ns,
 		      const struct engine_sink *sink)
 {
-	uint32_t count, request;
+	uint32_t request;
+	int err = 0;
 
-	if (r->request || !r->http.body_ns)
-		return r->request && now_ns > r->http.last_ns + PATIENCE_NS + SILENCE_NS;
-	request = find_streaming(n, r, &count);
-	if (count != 1 || nameless_streams(n, r->tgid) != 1)
-		return now_ns > r->http.last_ns + PATIENCE_NS + SILENCE_NS;
-	r->request = request;
-	return say_name(n, r, request, true, ENGINE_ORIGIN_ORDER, now_ns, sink);
+	if (!r->second_ns)
+		return now_ns > r->http.last_ns + PATIENCE_NS;
+	request = r->request ? r->request : find_streaming(n, r);
+	if (request && !r->request) {
+		r->request = request;
+		err = say_name(n, r, request, true, ENGINE_ORIGIN_ORDER, now_ns, sink);
+	}
+	if (err || now_ns < r->http.last_ns + SILENCE_NS)
+		return err;
+	request = find_cancelled(n, r);
+	if (request && !r->request)
+		err = say_name(n, r, request, true, ENGINE_ORIGIN_HTTP_RESPONSE, now_ns, sink);
+	return err ? err : request || now_ns > r->http.last_ns + PATIENCE_NS;
 }
 
 int names__match(struct names *n, uint64_t now_ns, const struct engine_sink *sink)

@@ -9,6 +9,10 @@
 
 #define SEQUENCES_MAX 4096 /* remembered, ended ones included: names come late */
 
+/* Continuous batching computes what is under way in every step that has room: without a row in so
+ * many it is over. */
+#define ABSENT_STEPS 8
+
 /* One sequence, and its request. */
 struct sequence {
 	uint32_t number; /* of the sequence and of its request: from 1 */
@@ -277,6 +281,22 @@ static int end_earlier(struct sequences *q, const struct aten_step *s, uint32_t 
 	return err;
 }
 
+/* Packed sequences that have no rows any more. */
+static int end_absent(struct sequences *q, const struct aten_step *s, uint32_t context,
+		      const struct engine_sink *sink)
+{
+	int err = 0;
+
+	for (uint32_t i = q->live_from; i < q->count && !err; i++) {
+		struct sequence *old = at(q, i);
+
+		if (is_live(old, s, context) && old->packed &&
+		    old->step + ABSENT_STEPS <= q->steps)
+			err = sequence__end(old, s->begin_ns, ENGINE_ENDING_RELEASED, sink);
+	}
+	return err;
+}
+
 /* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
 static int assign(struct sequences *q, const struct aten_step *s, uint32_t context, uint32_t runs,
 		  const struct engine_sink *sink)
@@ -433,6 +453,8 @@ int sequences__step(struct sequences *q, struct aten_step *s, struct aten_contex
 	q->steps++;
 	runs = runs__cut(q->run, s);
 	err = assign(q, s, c->id, runs, sink);
+	if (!err)
+		err = end_absent(q, s, c->id, sink);
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < runs; i++)

@@ -286,6 +286,9 @@ static int on_capture(struct engine *g, const struct capture *c, const struct en
 	if (c->chunk[0]->kind == MP_EVENT_TENSOR)
 		return on_tensor(g, c, sink);
 	err = c->chunk[0]->kind == MP_EVENT_BYTES ? names__bytes(g->names, c) : -EBADMSG;
+	/* Now: at the next tick of our clock other sequences compute. */
+	if (!err)
+		err = names__match(g->names, c->chunk[0]->time_ns, sink);
 	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_IDENTITY, 1) : err;
 }
 
@@ -353,7 +356,8 @@ static int transformers_finish(struct engine *g, uint64_t now_ns, uint32_t endin
 	captures__expire(g->captures, UINT64_MAX);
 	err = say_dropped(g, sink);
 	err_step = aten_steps__expire(g->steps, UINT64_MAX, sink);
-	err_names = names__match(g->names, now_ns, sink);
+	/* Nothing more is to come: what is silent now was cancelled. */
+	err_names = names__match(g->names, now_ns + SECOND_NS, sink);
 	err_end = sequences__end(g->sequences, UINT64_MAX, 0, now_ns, ending, sink);
 	return err ? err : err_step ? err_step : err_names ? err_names : err_end;
 }
