@@ -13,10 +13,10 @@
 #define PATIENCE_NS (5 * SECOND_NS) /* a response that fits nothing is forgotten after */
 /* A cancelled stream just stops, and so does its sequence: at about the same time, */
 #define TOGETHER_NS (SECOND_NS / 5)
-/* with so many rows more or less than events, */
+/* with so many rows more than events, which are on their way or without a text of their own, */
 #define AHEAD_MAX 3
 /* and for so long that it is no pause. */
-#define SILENCE_NS (SECOND_NS / 2)
+#define SILENCE_NS (3 * SECOND_NS)
 
 struct channel {
 	uint64_t number; /* descriptor or object */
@@ -323,13 +323,14 @@ static uint32_t find_finished(struct names *n, const struct response *r, uint32_
 	return found;
 }
 
-/* As many rows of generated tokens as the stream has events, about: the first may be of no token, and
- * the last ones may be on their way. */
+/* As many tokens as the stream has events, or a few more. A chat's first event is of no token. */
 static bool events_fit(const struct sequence_facts *s, const struct response *r)
 {
-	int64_t ahead = (int64_t)s->generated + 1 - (int64_t)r->http.events;
+	int64_t tokens = (int64_t)r->http.events;
+	int64_t ahead = (int64_t)s->generated + 1;
 
-	return s->begin_ns < r->second_ns && ahead >= -AHEAD_MAX && ahead <= AHEAD_MAX;
+	ahead -= tokens - !strcmp(r->http.answer.object, "chat.completion.chunk");
+	return s->begin_ns < r->second_ns && ahead >= 0 && ahead <= AHEAD_MAX;
 }
 
 /* The only sequence that computes, if it has no name and may be the stream's; 0: there is none. */
@@ -363,8 +364,8 @@ static int match_finished(struct names *n, struct response *r, uint64_t now_ns,
 	return err ? err : 1;
 }
 
-/* The nameless sequence that ended as the stream did, without another word: it was cancelled. */
-static uint32_t find_cancelled(struct names *n, const struct response *r)
+/* The nameless sequence that stopped as the stream did, without another word: it was cancelled. */
+static uint32_t find_cancelled(struct names *n, const struct response *r, uint64_t now_ns)
 {
 	struct sequence_facts s;
 	uint64_t nearest = TOGETHER_NS;
@@ -374,7 +375,8 @@ static uint32_t find_cancelled(struct names *n, const struct response *r)
 		uint64_t apart = s.last_ns > r->http.last_ns ? s.last_ns - r->http.last_ns
 							     : r->http.last_ns - s.last_ns;
 
-		if (s.tgid != r->tgid || s.before_attach || !s.ended || apart >= nearest ||
+		if (s.tgid != r->tgid || s.before_attach || apart >= nearest ||
+		    (!s.ended && s.last_ns + SILENCE_NS > now_ns) ||
 		    (r->request ? s.request != r->request : s.named || !events_fit(&s, r)))
 			continue;
 		nearest = apart;
@@ -399,7 +401,7 @@ static int match_open(struct names *n, struct response *r, uint64_t now_ns,
 	}
 	if (err || now_ns < r->http.last_ns + SILENCE_NS)
 		return err;
-	request = find_cancelled(n, r);
+	request = find_cancelled(n, r, now_ns);
 	if (request && !r->request)
 		err = say_name(n, r, request, true, ENGINE_ORIGIN_HTTP_RESPONSE, now_ns, sink);
 	return err ? err : request || now_ns > r->http.last_ns + PATIENCE_NS;

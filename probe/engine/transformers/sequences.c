@@ -9,9 +9,10 @@
 
 #define SEQUENCES_MAX 4096 /* remembered, ended ones included: names come late */
 
-/* Continuous batching computes what is under way in every step that has room: without a row in so
- * many it is over. */
-#define ABSENT_STEPS 8
+/* Continuous batching leaves a sequence out of some steps where tokens or cache reads are scarce;
+ * without a row in so many, and for so long, it is over. */
+#define ABSENT_STEPS 64
+#define ABSENT_NS 2000000000ull
 
 /* One sequence, and its request. */
 struct sequence {
@@ -291,7 +292,8 @@ static int end_absent(struct sequences *q, const struct aten_step *s, uint32_t c
 		struct sequence *old = at(q, i);
 
 		if (is_live(old, s, context) && old->packed &&
-		    old->step + ABSENT_STEPS <= q->steps)
+		    old->step + ABSENT_STEPS <= q->steps &&
+		    old->last_ns + ABSENT_NS <= s->begin_ns)
 			err = sequence__end(old, s->begin_ns, ENGINE_ENDING_RELEASED, sink);
 	}
 	return err;

@@ -357,7 +357,7 @@ static int transformers_finish(struct engine *g, uint64_t now_ns, uint32_t endin
 	err = say_dropped(g, sink);
 	err_step = aten_steps__expire(g->steps, UINT64_MAX, sink);
 	/* Nothing more is to come: what is silent now was cancelled. */
-	err_names = names__match(g->names, now_ns + SECOND_NS, sink);
+	err_names = names__match(g->names, now_ns + IDLE_NS, sink);
 	err_end = sequences__end(g->sequences, UINT64_MAX, 0, now_ns, ending, sink);
 	return err ? err : err_step ? err_step : err_names ? err_names : err_end;
 }
