@@ -19,10 +19,11 @@ struct context_list *context_list__new(struct trace_writer *w);
 /* Accepts NULL. */
 void context_list__free(struct context_list *l);
 
-/* Contexts of process @pid are those of PROCESS number @process from now on; until one is described,
- * it is taken for one of the first process. 0, -ENOMEM. */
+/* Contexts of process @pid are those of PROCESS number @process from now on; until one is
+ * described, it is taken for one of the first process. 0, -ENOMEM. */
 int context_list__process(struct context_list *l, pid_t pid, uint32_t process);
-/* @context is about to be used; nothing was said of it yet, maybe. 0, -ENOMEM, the writer's error. */
+/* @context is about to be used; nothing was said of it yet, maybe. 0, -ENOMEM, the writer's error.
+ */
 int context_list__introduce(struct context_list *l, struct trace_record head, uint32_t context);
 /* The engine describes @c, as number @context of the stream. Likewise. */
 int context_list__describe(struct context_list *l, struct trace_record head, uint32_t context,

@@ -19,16 +19,16 @@ struct error;
 
 struct relative {
 	pid_t pid;
-	bool member;        /* takes part: not to be asked */
-	bool there;         /* in the last list */
-	struct error *why;  /* why it does not take part although it should; NULL */
-	bool told;          /* the user was told so */
-	unsigned asked;     /* times, since it was new */
-	uint64_t since_ns;  /* when it was new: first seen, or another program */
-	uint64_t next_ns;   /* when to ask */
-	uint64_t inode;     /* of its program when it was asked */
+	bool member;       /* takes part: not to be asked */
+	bool there;        /* in the last list */
+	struct error *why; /* why it does not take part although it should; NULL */
+	bool told;         /* the user was told so */
+	unsigned asked;    /* times, since it was new */
+	uint64_t since_ns; /* when it was new: first seen, or another program */
+	uint64_t next_ns;  /* when to ask */
+	uint64_t inode;    /* of its program when it was asked */
 	uint64_t start_ticks;
-	size_t libraries;   /* mapped then */
+	size_t libraries; /* mapped then */
 };
 
 /* Zeroed before use. @relative: parents before their children. */

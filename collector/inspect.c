@@ -401,7 +401,9 @@ static int write_role(struct look *l)
 	at = add_rank(ranks, sizeof(ranks), at, "tensor", p->rank_tensor);
 	at = add_rank(ranks, sizeof(ranks), at, "pipeline", p->rank_pipeline);
 	at = add_rank(ranks, sizeof(ranks), at, "data", p->rank_data);
-	add_rank(ranks, sizeof(ranks), at, "expert", p->rank_expert);
+	at = add_rank(ranks, sizeof(ranks), at, "expert", p->rank_expert);
+	if (pid_of(l) != (uint32_t)l->o->pid && at < sizeof(ranks))
+		snprintf(ranks + at, sizeof(ranks) - at, ", process %u", pid_of(l));
 	return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "role", NULL,
 			       "%s%s", p->role[0] ? p->role : "not known", ranks);
 }

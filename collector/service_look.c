@@ -51,7 +51,8 @@ static void sort_siblings(struct roll *l)
 
 		while (at > 1 &&
 		       target__info(l->target[at - 1])->parent == target__info(t)->parent &&
-		       target__info(l->target[at - 1])->start_ticks > target__info(t)->start_ticks) {
+		       target__info(l->target[at - 1])->start_ticks >
+			       target__info(t)->start_ticks) {
 			l->target[at] = l->target[at - 1];
 			at--;
 		}
@@ -165,11 +166,14 @@ static int ask(struct service *s, struct target *t, struct error *e)
 static void ask_all(struct service *s, struct roll *l, size_t found)
 {
 	for (size_t i = 0; i < l->count && s->ops->join; i++) {
-		struct relative *r = family__find(&s->family, target__info(l->target[i])->pid);
 		struct error why = { 0 };
+		struct relative *r;
 		int took;
 
-		if (i == found || !r || !is_news(s, r, l->target[i]))
+		if (i == found) /* a member already, which has taken it */
+			continue;
+		r = family__find(&s->family, target__info(l->target[i])->pid);
+		if (!r || !is_news(s, r, l->target[i]))
 			continue;
 		took = ask(s, l->target[i], &why);
 		if (took < 0)
