@@ -251,6 +251,12 @@ static int place(struct broker *b, const struct broker_request *r, struct broker
 			r->pid, (unsigned long long)r->start, strerror(-request.file_fd));
 	request.program_fd = programs__fd(b->programs, r->places.program);
 	err = check_places(b, r, request.file_fd);
+	if (err == -EACCES)
+		error__set(&response->error, EXIT_FAILED, EACCES,
+			   "attach again, now that it has mapped its libraries",
+			   "collector: failed to probe process %d: no process had a probe at this "
+			   "place when the capture began",
+			   r->pid);
 	if (!err)
 		err = uprobe_links__open(&b->link[slot], &request, &response->error);
 	b->linked[slot] = r->pid;
