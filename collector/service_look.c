@@ -124,6 +124,12 @@ static int find_engine(struct service *s, struct roll *l, const struct engine_op
 		err = err ? err : match;
 	}
 	s->ops = NULL;
+	/* Of a process that ends the files go first: they say nothing of what ran in it. */
+	if (!err && !target__is_same(s->target))
+		return error__set(e, EXIT_NO_TARGET, ESRCH, NULL,
+				  "collector: failed to look at process %d: it is gone, or became "
+				  "another program meanwhile",
+				  (int)s->pid);
 	if (!err)
 		return engine__not_found(s->target, l->count, e);
 	if (e && !error__is_set(e))

@@ -6,17 +6,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from lib.exact import await_attached, capture, check_totals, poke, report
+from lib.client import Crowd, mixed_asks
+from lib.exact import await_attached, capture, check_totals, part, poke, report
 from lib.judge import judge
 from lib.models import EXACT, model
 from lib.moeprobe import COLLECTOR, children_of, moeprobe, recording, running_pids, wait_until
 from lib.oracle import Oracle
 from lib.recording import STOPS, UNKNOWN, Picture, read
-from lib.server import Options, Server, running
+from lib.server import Options, Server, running, wait_listening
 
 pytestmark = pytest.mark.root
 
@@ -26,6 +28,13 @@ SHELL = """trap 'kill $child; wait $child; exit 0' TERM
 wait $child
 while :; do sleep 0.2; done"""
 WRAPPER = ("sh", "-c", SHELL, "wrapper")
+# New processes are listed every second, and asked again after 0.1, 0.2, 0.5, 1, 2 and 5 seconds
+# while they map their libraries.
+FOLLOW_SECONDS = 6.0
+# A supervisor: it starts its server again.
+AGAIN = """trap 'kill $child; wait $child; exit 0' TERM
+while :; do "$@" & child=$!; wait $child; done"""
+SUPERVISOR = ("sh", "-c", AGAIN, "supervisor")
 
 
 def below(server: Server) -> int:
@@ -107,6 +116,33 @@ def test_child_ends_and_wrapper_lives(tmp_path: Path) -> None:
     check_totals(Picture(whole))
     left = [one for one in whole.of("finding") if one.columns["name"] == "left"]
     assert len(left) == 1 and left[0].fields["pid"] == child
+
+
+def test_server_is_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second server is a process and a context of its own, in the same capture, and exact."""
+    path, file = model(EXACT["olmoe"]), tmp_path / "r.moeprobe"
+    with running(path, tmp_path / "server.log", before=SUPERVISOR) as server:
+        first = below(server)
+        with recording(server.pid, file) as record:
+            await_attached(server, record)
+            os.kill(first, signal.SIGTERM)
+            again = Server(server.process, path, server.log)
+            wait_listening(again, 1)
+            time.sleep(FOLLOW_SECONDS)
+            answers = Crowd(again, mixed_asks(7), 8).start().wait()
+            again.wait_idle()
+            done = record.stop()
+        assert below(server) != first
+    assert done.code == 0, done.err
+    whole = read(file)
+    check_totals(Picture(whole))
+    processes = {one.fields["process"]: one.fields["pid"] for one in whole.of("process")}
+    assert len(processes) == 2 and processes[1] == first
+    contexts = {one.fields["context"]: one.fields["process"] for one in whole.of("context")}
+    assert contexts == {1: 1, 2: 2}
+    verdict = judge(Picture(part(whole, 2)), answers, Oracle(path))
+    report(verdict, "olmoe, started again", capsys)
+    assert verdict.decisions > 10000
 
 
 def test_wrapper_ends(tmp_path: Path) -> None:

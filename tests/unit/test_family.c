@@ -24,8 +24,8 @@ static void update(const pid_t *pid, size_t count, uint64_t now_ns)
 	family__update(&family, kin, count, now_ns);
 }
 
-/* Asked in the order of the list; a no is asked again ever more seldom, but only what has changed is
- * news. */
+/* Asked in the order of the list; a no is asked again ever more seldom, but only what has changed
+ * is news. */
 static void test_when(void **state)
 {
 	static const uint64_t waits[] = { 100, 200, 500, 1000, 2000, 5000, 5000, 5000 };
@@ -45,7 +45,12 @@ static void test_when(void **state)
 		now += waits[i] * MS;
 		assert_ptr_equal(family__due(&family, now), r);
 		/* Libraries come; that some go is none. */
-		assert_int_equal(relative__ask(r, 1, 5, i == 3 ? 21 : i == 5 ? 19 : i > 5 ? 19 : 20 + (i > 3), now),
+		assert_int_equal(relative__ask(r, 1, 5,
+					       i == 3   ? 21
+					       : i == 5 ? 19
+					       : i > 5  ? 19
+							: 20 + (i > 3),
+					       now),
 				 i == 3);
 		assert_false(relative__is_settled(r, now));
 	}

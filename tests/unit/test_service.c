@@ -48,7 +48,7 @@ static struct {
 	volatile int takes_part[WORKERS_MAX]; /* for the engine */
 	volatile pid_t pid[WORKERS_MAX];
 	volatile int start[WORKERS_MAX]; /* the root starts worker @i */
-} *shared;
+} * shared;
 
 static void work(int number)
 {
@@ -289,9 +289,8 @@ static void attach(void)
 
 	if (service__load(s, BROKER_RING_MIN, &e) || service__link(s, &e))
 		fail_msg("%s", e.what);
-	assert_int_equal(counters__open(&stage.counters, s->counters_fd,
-					libbpf_num_possible_cpus(), &e),
-			 0);
+	assert_int_equal(
+		counters__open(&stage.counters, s->counters_fd, libbpf_num_possible_cpus(), &e), 0);
 	assert_int_equal(service__begin(s, &events), 0);
 	broker_client__calibrate(&stage.client, 1); /* the places are frozen from now on */
 }
@@ -455,8 +454,8 @@ static void test_nothing_found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_two_members), cmocka_unit_test(test_respawned),
-		cmocka_unit_test(test_refused),     cmocka_unit_test(test_no_rows),
+		cmocka_unit_test(test_two_members),   cmocka_unit_test(test_respawned),
+		cmocka_unit_test(test_refused),       cmocka_unit_test(test_no_rows),
 		cmocka_unit_test(test_nothing_found),
 	};
 
