@@ -197,9 +197,12 @@ int raw_log__parse_join(const void *bytes, size_t size, const struct raw_log_mem
 			const struct mp_site **rows, const void **saved)
 {
 	const struct raw_log_member *member = bytes;
-	const struct stream_process *p = &member->process;
+	const struct stream_process *p;
 
-	if (size < sizeof(*member) || member->sites > MP_SITES || member->first > MP_SITES ||
+	if (size < sizeof(*member))
+		return -EBADMSG;
+	p = &member->process;
+	if (member->sites > MP_SITES || member->first > MP_SITES ||
 	    member->sites > MP_SITES - member->first || member->saved_bytes > RAW_LOG_ENTRY_MAX ||
 	    size != sizeof(*member) + member->sites * sizeof(**rows) + member->saved_bytes ||
 	    !is_text(p->engine, sizeof(p->engine)) || !is_text(p->version, sizeof(p->version)) ||
