@@ -30,13 +30,14 @@ struct response {
 	uint32_t tgid;
 	uint64_t channel; /* while it is open, to find it again; else 0 */
 	bool ended;
-	uint32_t request; /* that was named by it early; 0: none */
-	uint64_t second_ns; /* of its second event: a first one may come before anything is computed */
+	uint32_t request;   /* that was named by it early; 0: none */
+	uint64_t second_ns; /* of its second event: a first one may come before anything is computed
+			     */
 	struct http_response http;
 };
 
-struct names {
-	struct sequences *sequences;
+struct transformers_names {
+	struct transformers_sequences *sequences;
 	uint64_t calls;
 	struct channel *at; /* whose callback runs */
 	size_t channels;
@@ -47,7 +48,8 @@ struct names {
 	size_t piece_capacity;
 };
 
-int names__new(struct names **out, struct sequences *sequences)
+int transformers_names__new(struct transformers_names **out,
+			    struct transformers_sequences *sequences)
 {
 	*out = calloc(1, sizeof(**out));
 	if (!*out)
@@ -56,7 +58,7 @@ int names__new(struct names **out, struct sequences *sequences)
 	return 0;
 }
 
-void names__free(struct names *n)
+void transformers_names__free(struct transformers_names *n)
 {
 	if (!n)
 		return;
@@ -64,17 +66,17 @@ void names__free(struct names *n)
 	free(n);
 }
 
-/* --- responses --------------------------------------------------------------------------------- */
+/* --- responses ---------------------------------------------------------------------------------
+ */
 
-static void forget(struct names *n, size_t at)
+static void forget(struct transformers_names *n, size_t at)
 {
 	n->responses--;
-	memmove(&n->response[at], &n->response[at + 1],
-		(n->responses - at) * sizeof(*n->response));
+	memmove(&n->response[at], &n->response[at + 1], (n->responses - at) * sizeof(*n->response));
 }
 
 /* The open response of the channel at hand, made if need be. */
-static struct response *open_response(struct names *n)
+static struct response *open_response(struct transformers_names *n)
 {
 	struct response *r;
 
@@ -98,14 +100,14 @@ static bool is_answer(const struct http_response *h)
 
 static void on_body(void *ctx, const struct http_response *h)
 {
-	struct names *n = ctx;
+	struct transformers_names *n = ctx;
 
 	if (h->body == HTTP_BODY_EVENTS)
 		open_response(n)->http = *h;
 }
 
 /* What is known of the open stream grows with its events. */
-static void note_progress(struct names *n)
+static void note_progress(struct transformers_names *n)
 {
 	const struct http_stream *h = &n->at->http;
 	struct response *r;
@@ -120,7 +122,7 @@ static void note_progress(struct names *n)
 
 static void on_end(void *ctx, const struct http_response *h)
 {
-	struct names *n = ctx;
+	struct transformers_names *n = ctx;
 	struct response *r;
 
 	if (!is_answer(h))
@@ -133,9 +135,10 @@ static void on_end(void *ctx, const struct http_response *h)
 
 static const struct http_events events = { .body = on_body, .end = on_end };
 
-/* --- pieces ------------------------------------------------------------------------------------ */
+/* --- pieces ------------------------------------------------------------------------------------
+ */
 
-static struct channel *channel_of(struct names *n, uint32_t tgid, uint64_t number)
+static struct channel *channel_of(struct transformers_names *n, uint32_t tgid, uint64_t number)
 {
 	struct channel *c = NULL;
 
@@ -159,7 +162,7 @@ static struct channel *channel_of(struct names *n, uint32_t tgid, uint64_t numbe
 }
 
 /* The bytes of @c in one place: in the capture where there is one chunk, else copied. */
-static int gather(struct names *n, const struct capture *c, const uint8_t **out)
+static int gather(struct transformers_names *n, const struct capture *c, const uint8_t **out)
 {
 	const struct mp_event *first = c->chunk[0];
 	uint8_t *more;
@@ -185,7 +188,7 @@ static int gather(struct names *n, const struct capture *c, const uint8_t **out)
 	return 0;
 }
 
-int names__bytes(struct names *n, const struct capture *c)
+int transformers_names__bytes(struct transformers_names *n, const struct capture *c)
 {
 	struct mp_event_bytes head;
 	struct wire_piece piece;
@@ -220,7 +223,8 @@ int names__bytes(struct names *n, const struct capture *c)
 	return 0;
 }
 
-/* --- matching ---------------------------------------------------------------------------------- */
+/* --- matching ----------------------------------------------------------------------------------
+ */
 
 static uint32_t finish_of(const char *reason)
 {
@@ -228,8 +232,8 @@ static uint32_t finish_of(const char *reason)
 		const char *reason;
 		uint32_t finish;
 	} reasons[] = {
-		{ "stop", ENGINE_FINISH_STOP },	       { "length", ENGINE_FINISH_LENGTH },
-		{ "tool_calls", ENGINE_FINISH_TOOL },  { "end_turn", ENGINE_FINISH_STOP },
+		{ "stop", ENGINE_FINISH_STOP },         { "length", ENGINE_FINISH_LENGTH },
+		{ "tool_calls", ENGINE_FINISH_TOOL },   { "end_turn", ENGINE_FINISH_STOP },
 		{ "max_tokens", ENGINE_FINISH_LENGTH }, { "completed", ENGINE_FINISH_STOP },
 	};
 
@@ -244,8 +248,8 @@ static uint32_t count_of(const struct http_response *h, uint16_t fact, uint64_t 
 	return h->answer.known & fact && value < ENGINE_UNKNOWN ? (uint32_t)value : ENGINE_UNKNOWN;
 }
 
-static int say_name(struct names *n, const struct response *r, uint32_t request, bool inferred,
-		    uint32_t origin, uint64_t now_ns, const struct engine_sink *sink)
+static int say_name(struct transformers_names *n, const struct response *r, uint32_t request,
+		    bool inferred, uint32_t origin, uint64_t now_ns, const struct engine_sink *sink)
 {
 	const struct http_response *h = &r->http;
 	struct engine_request_info info = {
@@ -258,12 +262,12 @@ static int say_name(struct names *n, const struct response *r, uint32_t request,
 		.time_ns = now_ns,
 	};
 
-	sequences__named(n->sequences, request);
+	transformers_sequences__named(n->sequences, request);
 	return sink->request_info(sink->ctx, &info);
 }
 
-static int say_end(struct names *n, const struct response *r, uint32_t request, bool inferred,
-		   const struct engine_sink *sink)
+static int say_end(struct transformers_names *n, const struct response *r, uint32_t request,
+		   bool inferred, const struct engine_sink *sink)
 {
 	const struct http_response *h = &r->http;
 	struct engine_request_end end = {
@@ -278,7 +282,7 @@ static int say_end(struct names *n, const struct response *r, uint32_t request, 
 		.time_ns = h->last_ns,
 	};
 
-	return sequences__finished(n->sequences, &end, sink);
+	return transformers_sequences__finished(n->sequences, &end, sink);
 }
 
 /* As many rows as the response counts tokens: the last token of a text has no row. */
@@ -303,13 +307,14 @@ static bool times_fit(const struct sequence_facts *s, const struct http_response
 }
 
 /* The first sequence that a finished response can be of; in *@count how many there are. */
-static uint32_t find_finished(struct names *n, const struct response *r, uint32_t *count)
+static uint32_t find_finished(struct transformers_names *n, const struct response *r,
+			      uint32_t *count)
 {
 	struct sequence_facts s;
 	uint32_t found = 0;
 
 	*count = 0;
-	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
+	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
 		if (s.tgid != r->tgid || (s.named && s.request != r->request) ||
 		    !times_fit(&s, &r->http) || !counts_fit(&s, &r->http))
 			continue;
@@ -334,12 +339,12 @@ static bool events_fit(const struct sequence_facts *s, const struct response *r)
 }
 
 /* The only sequence that computes, if it has no name and may be the stream's; 0: there is none. */
-static uint32_t find_streaming(struct names *n, const struct response *r)
+static uint32_t find_streaming(struct transformers_names *n, const struct response *r)
 {
 	struct sequence_facts s;
 	uint32_t found = 0, live = 0;
 
-	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
+	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
 		if (s.tgid != r->tgid || s.ended)
 			continue;
 		live++;
@@ -349,7 +354,7 @@ static uint32_t find_streaming(struct names *n, const struct response *r)
 }
 
 /* 1: it is done with, 0: not yet; or the sink's error. */
-static int match_finished(struct names *n, struct response *r, uint64_t now_ns,
+static int match_finished(struct transformers_names *n, struct response *r, uint64_t now_ns,
 			  const struct engine_sink *sink)
 {
 	uint32_t count, request = find_finished(n, r, &count);
@@ -365,13 +370,14 @@ static int match_finished(struct names *n, struct response *r, uint64_t now_ns,
 }
 
 /* The nameless sequence that stopped as the stream did, without another word: it was cancelled. */
-static uint32_t find_cancelled(struct names *n, const struct response *r, uint64_t now_ns)
+static uint32_t find_cancelled(struct transformers_names *n, const struct response *r,
+			       uint64_t now_ns)
 {
 	struct sequence_facts s;
 	uint64_t nearest = TOGETHER_NS;
 	uint32_t found = 0;
 
-	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
+	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
 		uint64_t apart = s.last_ns > r->http.last_ns ? s.last_ns - r->http.last_ns
 							     : r->http.last_ns - s.last_ns;
 
@@ -386,7 +392,7 @@ static uint32_t find_cancelled(struct names *n, const struct response *r, uint64
 }
 
 /* As match_finished(), for a stream that goes on, or just stopped. */
-static int match_open(struct names *n, struct response *r, uint64_t now_ns,
+static int match_open(struct transformers_names *n, struct response *r, uint64_t now_ns,
 		      const struct engine_sink *sink)
 {
 	uint32_t request;
@@ -407,7 +413,8 @@ static int match_open(struct names *n, struct response *r, uint64_t now_ns,
 	return err ? err : request || now_ns > r->http.last_ns + PATIENCE_NS;
 }
 
-int names__match(struct names *n, uint64_t now_ns, const struct engine_sink *sink)
+int transformers_names__match(struct transformers_names *n, uint64_t now_ns,
+			      const struct engine_sink *sink)
 {
 	int err = 0;
 
@@ -422,7 +429,7 @@ int names__match(struct names *n, uint64_t now_ns, const struct engine_sink *sin
 	return err < 0 ? err : 0;
 }
 
-void names__leave(struct names *n, uint32_t tgid)
+void transformers_names__leave(struct transformers_names *n, uint32_t tgid)
 {
 	for (size_t i = 0; i < n->channels; i++)
 		if (n->channel[i].tgid == tgid)
