@@ -150,7 +150,7 @@ struct mp_event_tensor {
 			  */
 	__u64 key;
 	__u64 data;      /* address of the first element */
-	__u64 storage; /* SLOTS: bytes of the allocation that it lies in; else 0 */
+	__u64 storage;   /* SLOTS: bytes of the allocation that it lies in; else 0 */
 	__u32 size[3];   /* of the dimensions; 0 where there is none */
 	__u32 ordinal;   /* ROUTE: results matched in this computation before it, lost ones too */
 	__s64 scalar[2]; /* as the row asked; 0: not asked */

@@ -30,9 +30,9 @@ _Static_assert(sizeof(struct impl_head) == 112, "no padding: filled by one read"
 /* One tensor, ready to be copied. */
 struct tensor_view {
 	__u64 impl;
-	__u64 from;   /* address of the first element */
+	__u64 from;    /* address of the first element */
 	__u64 storage; /* bytes of its allocation */
-	__u64 stride; /* bytes from row to row */
+	__u64 stride;  /* bytes from row to row */
 	__u32 rows, row_bytes;
 	__u32 size[DIMS_MAX];
 	__u8 role, dtype, dims, flags;

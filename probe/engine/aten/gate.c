@@ -63,7 +63,8 @@ struct aten_gate aten_gate__of(const struct model_config *c)
 	return g;
 }
 
-/* To the nearest number of the type, ties to even; gate weights are within the exponents of each. */
+/* To the nearest number of the type, ties to even; gate weights are within the exponents of each.
+ */
 static float rounded(float value, uint8_t dtype)
 {
 	unsigned drop = dtype == ATEN_BFLOAT16 ? 16 : dtype == ATEN_HALF ? 13 : 0;

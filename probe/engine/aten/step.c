@@ -229,8 +229,8 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 
 	if (!c)
 		return -EBADMSG;
-	/* Some programs turn positions into angles before they look tokens up: behind the results of a
-	 * step they are those of the next one. */
+	/* Some programs turn positions into angles before they look tokens up: behind the results
+	 * of a step they are those of the next one. */
 	if (head->role == MP_ROLE_POSITIONS && (!t->open || step->layers))
 		return column__fill(&t->ahead, tensor, s->o.position_scale);
 	if (head->event.time_ns > step->end_ns)

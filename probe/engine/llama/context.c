@@ -90,6 +90,13 @@ int llama_contexts__new(struct llama_contexts **out, const struct llama_models *
 	return 0;
 }
 
+uint32_t llama_contexts__continue(struct llama_contexts *s, const struct llama_contexts *before)
+{
+	s->next_id = before->next_id;
+	s->from_file.context = s->next_id + 1;
+	return s->next_id + 1;
+}
+
 void llama_contexts__free(struct llama_contexts *s)
 {
 	free(s);

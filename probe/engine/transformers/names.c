@@ -11,8 +11,12 @@
 #define RESPONSES_MAX 1024 /* without a sequence so far */
 #define SECOND_NS 1000000000ull
 #define PATIENCE_NS (5 * SECOND_NS) /* a response that fits nothing is forgotten after */
-/* A cancelled stream just stops; after so long without an event it is taken for one. */
-#define SILENCE_NS (2 * SECOND_NS)
+/* A cancelled stream just stops, and so does its sequence: at about the same time, */
+#define TOGETHER_NS (SECOND_NS / 5)
+/* with so many rows more than events, which are on their way or without a text of their own, */
+#define AHEAD_MAX 3
+/* and for so long that it is no pause. */
+#define SILENCE_NS (3 * SECOND_NS)
 
 struct channel {
 	uint64_t number; /* descriptor or object */
@@ -26,12 +30,14 @@ struct response {
 	uint32_t tgid;
 	uint64_t channel; /* while it is open, to find it again; else 0 */
 	bool ended;
-	uint32_t request; /* that was named by it early; 0: none */
+	uint32_t request;   /* that was named by it early; 0: none */
+	uint64_t second_ns; /* of its second event: a first one may come before anything is computed
+			     */
 	struct http_response http;
 };
 
-struct names {
-	struct sequences *sequences;
+struct transformers_names {
+	struct transformers_sequences *sequences;
 	uint64_t calls;
 	struct channel *at; /* whose callback runs */
 	size_t channels;
@@ -42,7 +48,8 @@ struct names {
 	size_t piece_capacity;
 };
 
-int names__new(struct names **out, struct sequences *sequences)
+int transformers_names__new(struct transformers_names **out,
+			    struct transformers_sequences *sequences)
 {
 	*out = calloc(1, sizeof(**out));
 	if (!*out)
@@ -51,7 +58,7 @@ int names__new(struct names **out, struct sequences *sequences)
 	return 0;
 }
 
-void names__free(struct names *n)
+void transformers_names__free(struct transformers_names *n)
 {
 	if (!n)
 		return;
@@ -59,17 +66,17 @@ void names__free(struct names *n)
 	free(n);
 }
 
-/* --- responses --------------------------------------------------------------------------------- */
+/* --- responses ---------------------------------------------------------------------------------
+ */
 
-static void forget(struct names *n, size_t at)
+static void forget(struct transformers_names *n, size_t at)
 {
 	n->responses--;
-	memmove(&n->response[at], &n->response[at + 1],
-		(n->responses - at) * sizeof(*n->response));
+	memmove(&n->response[at], &n->response[at + 1], (n->responses - at) * sizeof(*n->response));
 }
 
 /* The open response of the channel at hand, made if need be. */
-static struct response *open_response(struct names *n)
+static struct response *open_response(struct transformers_names *n)
 {
 	struct response *r;
 
@@ -93,15 +100,29 @@ static bool is_answer(const struct http_response *h)
 
 static void on_body(void *ctx, const struct http_response *h)
 {
-	struct names *n = ctx;
+	struct transformers_names *n = ctx;
 
 	if (h->body == HTTP_BODY_EVENTS)
 		open_response(n)->http = *h;
 }
 
+/* What is known of the open stream grows with its events. */
+static void note_progress(struct transformers_names *n)
+{
+	const struct http_stream *h = &n->at->http;
+	struct response *r;
+
+	if (!h->is_active || h->response.body != HTTP_BODY_EVENTS)
+		return;
+	r = open_response(n);
+	r->http = h->response;
+	if (r->http.events > 1 && !r->second_ns)
+		r->second_ns = r->http.last_ns;
+}
+
 static void on_end(void *ctx, const struct http_response *h)
 {
-	struct names *n = ctx;
+	struct transformers_names *n = ctx;
 	struct response *r;
 
 	if (!is_answer(h))
@@ -114,9 +135,10 @@ static void on_end(void *ctx, const struct http_response *h)
 
 static const struct http_events events = { .body = on_body, .end = on_end };
 
-/* --- pieces ------------------------------------------------------------------------------------ */
+/* --- pieces ------------------------------------------------------------------------------------
+ */
 
-static struct channel *channel_of(struct names *n, uint32_t tgid, uint64_t number)
+static struct channel *channel_of(struct transformers_names *n, uint32_t tgid, uint64_t number)
 {
 	struct channel *c = NULL;
 
@@ -140,7 +162,7 @@ static struct channel *channel_of(struct names *n, uint32_t tgid, uint64_t numbe
 }
 
 /* The bytes of @c in one place: in the capture where there is one chunk, else copied. */
-static int gather(struct names *n, const struct capture *c, const uint8_t **out)
+static int gather(struct transformers_names *n, const struct capture *c, const uint8_t **out)
 {
 	const struct mp_event *first = c->chunk[0];
 	uint8_t *more;
@@ -166,7 +188,7 @@ static int gather(struct names *n, const struct capture *c, const uint8_t **out)
 	return 0;
 }
 
-int names__bytes(struct names *n, const struct capture *c)
+int transformers_names__bytes(struct transformers_names *n, const struct capture *c)
 {
 	struct mp_event_bytes head;
 	struct wire_piece piece;
@@ -197,13 +219,12 @@ int names__bytes(struct names *n, const struct capture *c)
 	n->at = channel_of(n, head.event.tgid, head.channel);
 	n->at->used = ++n->calls;
 	http_stream__piece(&n->at->http, &piece, &events, n);
-	/* What is known of a stream grows with its events. */
-	if (n->at->http.is_active && n->at->http.response.body == HTTP_BODY_EVENTS)
-		open_response(n)->http = n->at->http.response;
+	note_progress(n);
 	return 0;
 }
 
-/* --- matching ---------------------------------------------------------------------------------- */
+/* --- matching ----------------------------------------------------------------------------------
+ */
 
 static uint32_t finish_of(const char *reason)
 {
@@ -211,8 +232,8 @@ static uint32_t finish_of(const char *reason)
 		const char *reason;
 		uint32_t finish;
 	} reasons[] = {
-		{ "stop", ENGINE_FINISH_STOP },	       { "length", ENGINE_FINISH_LENGTH },
-		{ "tool_calls", ENGINE_FINISH_TOOL },  { "end_turn", ENGINE_FINISH_STOP },
+		{ "stop", ENGINE_FINISH_STOP },         { "length", ENGINE_FINISH_LENGTH },
+		{ "tool_calls", ENGINE_FINISH_TOOL },   { "end_turn", ENGINE_FINISH_STOP },
 		{ "max_tokens", ENGINE_FINISH_LENGTH }, { "completed", ENGINE_FINISH_STOP },
 	};
 
@@ -227,8 +248,8 @@ static uint32_t count_of(const struct http_response *h, uint16_t fact, uint64_t 
 	return h->answer.known & fact && value < ENGINE_UNKNOWN ? (uint32_t)value : ENGINE_UNKNOWN;
 }
 
-static int say_name(struct names *n, const struct response *r, uint32_t request, bool inferred,
-		    uint32_t origin, uint64_t now_ns, const struct engine_sink *sink)
+static int say_name(struct transformers_names *n, const struct response *r, uint32_t request,
+		    bool inferred, uint32_t origin, uint64_t now_ns, const struct engine_sink *sink)
 {
 	const struct http_response *h = &r->http;
 	struct engine_request_info info = {
@@ -241,12 +262,12 @@ static int say_name(struct names *n, const struct response *r, uint32_t request,
 		.time_ns = now_ns,
 	};
 
-	sequences__named(n->sequences, request);
+	transformers_sequences__named(n->sequences, request);
 	return sink->request_info(sink->ctx, &info);
 }
 
-static int say_end(struct names *n, const struct response *r, uint32_t request, bool inferred,
-		   const struct engine_sink *sink)
+static int say_end(struct transformers_names *n, const struct response *r, uint32_t request,
+		   bool inferred, const struct engine_sink *sink)
 {
 	const struct http_response *h = &r->http;
 	struct engine_request_end end = {
@@ -261,7 +282,7 @@ static int say_end(struct names *n, const struct response *r, uint32_t request, 
 		.time_ns = h->last_ns,
 	};
 
-	return sequences__finished(n->sequences, &end, sink);
+	return transformers_sequences__finished(n->sequences, &end, sink);
 }
 
 /* As many rows as the response counts tokens: the last token of a text has no row. */
@@ -270,9 +291,11 @@ static bool counts_fit(const struct sequence_facts *s, const struct http_respons
 	uint32_t prompt = count_of(h, ANSWER_PROMPT, h->answer.prompt_tokens);
 	uint32_t text = count_of(h, ANSWER_COMPLETION, h->answer.completion_tokens);
 
+	if (s->before_attach)
+		return false;
 	if (prompt != ENGINE_UNKNOWN && s->prompt != ENGINE_UNKNOWN && s->prompt != prompt)
 		return false;
-	if (text == ENGINE_UNKNOWN || s->before_attach)
+	if (text == ENGINE_UNKNOWN)
 		return true;
 	return s->generated + 1 == text || (!text && !s->generated);
 }
@@ -284,13 +307,14 @@ static bool times_fit(const struct sequence_facts *s, const struct http_response
 }
 
 /* The first sequence that a finished response can be of; in *@count how many there are. */
-static uint32_t find_finished(struct names *n, const struct response *r, uint32_t *count)
+static uint32_t find_finished(struct transformers_names *n, const struct response *r,
+			      uint32_t *count)
 {
 	struct sequence_facts s;
 	uint32_t found = 0;
 
 	*count = 0;
-	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
+	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
 		if (s.tgid != r->tgid || (s.named && s.request != r->request) ||
 		    !times_fit(&s, &r->http) || !counts_fit(&s, &r->http))
 			continue;
@@ -304,34 +328,33 @@ static uint32_t find_finished(struct names *n, const struct response *r, uint32_
 	return found;
 }
 
-/* The only nameless sequence that computes, when the stream's first event is there. */
-static uint32_t find_streaming(struct names *n, const struct response *r, uint32_t *count)
+/* As many tokens as the stream has events, or a few more. A chat's first event is of no token. */
+static bool events_fit(const struct sequence_facts *s, const struct response *r)
 {
-	struct sequence_facts s;
-	uint32_t found = 0;
+	int64_t tokens = (int64_t)r->http.events;
+	int64_t ahead = (int64_t)s->generated + 1;
 
-	*count = 0;
-	for (uint32_t i = 0; sequences__at(n->sequences, i, &s); i++) {
-		if (s.tgid != r->tgid || s.named || s.ended || s.begin_ns > r->http.body_ns)
-			continue;
-		(*count)++;
-		found = s.request;
-	}
-	return found;
+	ahead -= tokens - !strcmp(r->http.answer.object, "chat.completion.chunk");
+	return s->begin_ns < r->second_ns && ahead >= 0 && ahead <= AHEAD_MAX;
 }
 
-static uint32_t nameless_streams(const struct names *n, uint32_t tgid)
+/* The only sequence that computes, if it has no name and may be the stream's; 0: there is none. */
+static uint32_t find_streaming(struct transformers_names *n, const struct response *r)
 {
-	uint32_t count = 0;
+	struct sequence_facts s;
+	uint32_t found = 0, live = 0;
 
-	for (size_t i = 0; i < n->responses; i++)
-		count += !n->response[i].request && n->response[i].tgid == tgid &&
-			 n->response[i].http.body == HTTP_BODY_EVENTS;
-	return count;
+	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
+		if (s.tgid != r->tgid || s.ended)
+			continue;
+		live++;
+		found = !s.named && !s.before_attach && events_fit(&s, r) ? s.request : 0;
+	}
+	return live == 1 ? found : 0;
 }
 
 /* 1: it is done with, 0: not yet; or the sink's error. */
-static int match_finished(struct names *n, struct response *r, uint64_t now_ns,
+static int match_finished(struct transformers_names *n, struct response *r, uint64_t now_ns,
 			  const struct engine_sink *sink)
 {
 	uint32_t count, request = find_finished(n, r, &count);
@@ -346,21 +369,52 @@ static int match_finished(struct names *n, struct response *r, uint64_t now_ns,
 	return err ? err : 1;
 }
 
-static int match_open(struct names *n, struct response *r, uint64_t now_ns,
-		      const struct engine_sink *sink)
+/* The nameless sequence that stopped as the stream did, without another word: it was cancelled. */
+static uint32_t find_cancelled(struct transformers_names *n, const struct response *r,
+			       uint64_t now_ns)
 {
-	uint32_t count, request;
+	struct sequence_facts s;
+	uint64_t nearest = TOGETHER_NS;
+	uint32_t found = 0;
 
-	if (r->request || !r->http.body_ns)
-		return r->request && now_ns > r->http.last_ns + PATIENCE_NS + SILENCE_NS;
-	request = find_streaming(n, r, &count);
-	if (count != 1 || nameless_streams(n, r->tgid) != 1)
-		return now_ns > r->http.last_ns + PATIENCE_NS + SILENCE_NS;
-	r->request = request;
-	return say_name(n, r, request, true, ENGINE_ORIGIN_ORDER, now_ns, sink);
+	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
+		uint64_t apart = s.last_ns > r->http.last_ns ? s.last_ns - r->http.last_ns
+							     : r->http.last_ns - s.last_ns;
+
+		if (s.tgid != r->tgid || s.before_attach || apart >= nearest ||
+		    (!s.ended && s.last_ns + SILENCE_NS > now_ns) ||
+		    (r->request ? s.request != r->request : s.named || !events_fit(&s, r)))
+			continue;
+		nearest = apart;
+		found = s.request;
+	}
+	return found;
 }
 
-int names__match(struct names *n, uint64_t now_ns, const struct engine_sink *sink)
+/* As match_finished(), for a stream that goes on, or just stopped. */
+static int match_open(struct transformers_names *n, struct response *r, uint64_t now_ns,
+		      const struct engine_sink *sink)
+{
+	uint32_t request;
+	int err = 0;
+
+	if (!r->second_ns)
+		return now_ns > r->http.last_ns + PATIENCE_NS;
+	request = r->request ? r->request : find_streaming(n, r);
+	if (request && !r->request) {
+		r->request = request;
+		err = say_name(n, r, request, true, ENGINE_ORIGIN_ORDER, now_ns, sink);
+	}
+	if (err || now_ns < r->http.last_ns + SILENCE_NS)
+		return err;
+	request = find_cancelled(n, r, now_ns);
+	if (request && !r->request)
+		err = say_name(n, r, request, true, ENGINE_ORIGIN_HTTP_RESPONSE, now_ns, sink);
+	return err ? err : request || now_ns > r->http.last_ns + PATIENCE_NS;
+}
+
+int transformers_names__match(struct transformers_names *n, uint64_t now_ns,
+			      const struct engine_sink *sink)
 {
 	int err = 0;
 
@@ -375,7 +429,7 @@ int names__match(struct names *n, uint64_t now_ns, const struct engine_sink *sin
 	return err < 0 ? err : 0;
 }
 
-void names__leave(struct names *n, uint32_t tgid)
+void transformers_names__leave(struct transformers_names *n, uint32_t tgid)
 {
 	for (size_t i = 0; i < n->channels; i++)
 		if (n->channel[i].tgid == tgid)

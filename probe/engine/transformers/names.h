@@ -14,18 +14,20 @@
 #include "probe/engine/capture.h"
 #include "probe/engine/transformers/sequences.h"
 
-struct names;
+struct transformers_names;
 
 /* @sequences is borrowed and must outlive it. 0 or -ENOMEM. */
-int names__new(struct names **out, struct sequences *sequences);
+int transformers_names__new(struct transformers_names **out,
+			    struct transformers_sequences *sequences);
 /* Accepts NULL. */
-void names__free(struct names *n);
+void transformers_names__free(struct transformers_names *n);
 
 /* Something that was sent. 0, -ENOMEM; -EBADMSG: the capture contradicts itself. */
-int names__bytes(struct names *n, const struct capture *c);
+int transformers_names__bytes(struct transformers_names *n, const struct capture *c);
 /* Match responses with sequences, and say what is found. 0 or the sink's error. */
-int names__match(struct names *n, uint64_t now_ns, const struct engine_sink *sink);
+int transformers_names__match(struct transformers_names *n, uint64_t now_ns,
+			      const struct engine_sink *sink);
 /* Process @tgid is gone, and its connections with it. */
-void names__leave(struct names *n, uint32_t tgid);
+void transformers_names__leave(struct transformers_names *n, uint32_t tgid);
 
 #endif

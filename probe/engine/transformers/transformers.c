@@ -52,8 +52,8 @@ struct engine {
 	struct captures *captures;
 	struct aten_contexts *contexts;
 	struct aten_steps *steps;
-	struct sequences *sequences;
-	struct names *names;
+	struct transformers_sequences *sequences;
+	struct transformers_names *names;
 	size_t members;
 	struct member member[MEMBERS_MAX];
 	uint32_t elsewhere; /* computations on a device */
@@ -65,8 +65,8 @@ static void transformers_free(struct engine *g)
 {
 	if (!g)
 		return;
-	names__free(g->names);
-	sequences__free(g->sequences);
+	transformers_names__free(g->names);
+	transformers_sequences__free(g->sequences);
 	aten_steps__free(g->steps);
 	aten_contexts__free(g->contexts);
 	captures__free(g->captures);
@@ -79,7 +79,7 @@ static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
 	struct engine *g = ctx;
 
 	g->here++;
-	return sequences__step(g->sequences, s, c, sink);
+	return transformers_sequences__step(g->sequences, s, c, sink);
 }
 
 /* Results are read where scores are gathered if that is what all models do. */
@@ -114,13 +114,14 @@ static int create_parts(struct engine *g, pid_t pid)
 	if (!err)
 		err = aten_steps__new(&g->steps, &o);
 	if (!err)
-		err = sequences__new(&g->sequences);
+		err = transformers_sequences__new(&g->sequences);
 	if (!err)
-		err = names__new(&g->names, g->sequences);
+		err = transformers_names__new(&g->names, g->sequences);
 	return err;
 }
 
-/* --- which processes ---------------------------------------------------------------------------- */
+/* --- which processes ----------------------------------------------------------------------------
+ */
 
 static int transformers_match(struct target *t, struct error *e)
 {
@@ -204,8 +205,9 @@ static int transformers_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint
 	for (size_t i = 0; i < g->members; i++)
 		if (g->member[i].pid == pid)
 			g->member[i--] = g->member[--g->members];
-	names__leave(g->names, (uint32_t)pid);
-	err_end = sequences__end(g->sequences, UINT64_MAX, (uint32_t)pid, now_ns, ending, sink);
+	transformers_names__leave(g->names, (uint32_t)pid);
+	err_end = transformers_sequences__end(g->sequences, UINT64_MAX, (uint32_t)pid, now_ns,
+					      ending, sink);
 	return err ? err : err_end;
 }
 
@@ -225,7 +227,8 @@ static void transformers_table(struct engine *g, pid_t pid, struct mp_site *rows
 	}
 }
 
-/* --- events ------------------------------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------------------------------
+ */
 
 static int fail_layout(struct engine *g)
 {
@@ -242,8 +245,7 @@ static int on_raw(struct engine *g, const struct mp_event *ev)
 
 	if (g->layout.head || ev->size < sizeof(struct mp_event_tensor) + MP_TENSOR_RAW_BYTES)
 		return 0;
-	found = aten_layout__see(&g->layout,
-				 (const uint8_t *)ev + sizeof(struct mp_event_tensor));
+	found = aten_layout__see(&g->layout, (const uint8_t *)ev + sizeof(struct mp_event_tensor));
 	if (found < 0)
 		return fail_layout(g);
 	for (size_t i = 0; i < g->members; i++)
@@ -255,12 +257,13 @@ static int on_device(struct engine *g)
 {
 	if (g->here || ++g->elsewhere < DEVICE_MAX)
 		return 0;
-	return error__set(&g->failed, EXIT_UNSUPPORTED, EPROTO,
-			  "run the model on a CPU: this release reads routers on a GPU of no PyTorch "
-			  "server",
-			  "libtorch: failed to read tensors: the model of process %d computes on a "
-			  "GPU",
-			  (int)g->pid);
+	return error__set(
+		&g->failed, EXIT_UNSUPPORTED, EPROTO,
+		"run the model on a CPU: this release reads routers on a GPU of no PyTorch "
+		"server",
+		"libtorch: failed to read tensors: the model of process %d computes on a "
+		"GPU",
+		(int)g->pid);
 }
 
 static int on_tensor(struct engine *g, const struct capture *c, const struct engine_sink *sink)
@@ -285,7 +288,11 @@ static int on_capture(struct engine *g, const struct capture *c, const struct en
 
 	if (c->chunk[0]->kind == MP_EVENT_TENSOR)
 		return on_tensor(g, c, sink);
-	err = c->chunk[0]->kind == MP_EVENT_BYTES ? names__bytes(g->names, c) : -EBADMSG;
+	err = c->chunk[0]->kind == MP_EVENT_BYTES ? transformers_names__bytes(g->names, c)
+						  : -EBADMSG;
+	/* Now: at the next tick of our clock other sequences compute. */
+	if (!err)
+		err = transformers_names__match(g->names, c->chunk[0]->time_ns, sink);
 	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_IDENTITY, 1) : err;
 }
 
@@ -339,9 +346,9 @@ static int transformers_tick(struct engine *g, uint64_t now_ns, const struct eng
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
 	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
-	err_names = names__match(g->names, now_ns, sink);
-	err_end = sequences__end(g->sequences, before(now_ns, IDLE_NS), 0, now_ns,
-				 ENGINE_ENDING_UNKNOWN, sink);
+	err_names = transformers_names__match(g->names, now_ns, sink);
+	err_end = transformers_sequences__end(g->sequences, before(now_ns, IDLE_NS), 0, now_ns,
+					      ENGINE_ENDING_UNKNOWN, sink);
 	return err ? err : err_dropped ? err_dropped : err_names ? err_names : err_end;
 }
 
@@ -353,12 +360,14 @@ static int transformers_finish(struct engine *g, uint64_t now_ns, uint32_t endin
 	captures__expire(g->captures, UINT64_MAX);
 	err = say_dropped(g, sink);
 	err_step = aten_steps__expire(g->steps, UINT64_MAX, sink);
-	err_names = names__match(g->names, now_ns, sink);
-	err_end = sequences__end(g->sequences, UINT64_MAX, 0, now_ns, ending, sink);
+	/* Nothing more is to come: what is silent now was cancelled. */
+	err_names = transformers_names__match(g->names, now_ns + IDLE_NS, sink);
+	err_end = transformers_sequences__end(g->sequences, UINT64_MAX, 0, now_ns, ending, sink);
 	return err ? err : err_step ? err_step : err_names ? err_names : err_end;
 }
 
-/* --- raw logs ----------------------------------------------------------------------------------- */
+/* --- raw logs -----------------------------------------------------------------------------------
+ */
 
 static int transformers_save(const struct engine *g, struct buffer *out)
 {
@@ -368,8 +377,7 @@ static int transformers_save(const struct engine *g, struct buffer *out)
 	return err ? err : model_folders__save(&g->folders, out);
 }
 
-static int transformers_replay(struct engine **out, const void *saved, size_t size,
-			       struct error *e)
+static int transformers_replay(struct engine **out, const void *saved, size_t size, struct error *e)
 {
 	struct cursor at = cursor__over(saved, size);
 	struct engine *g = calloc(1, sizeof(*g));

@@ -14,10 +14,8 @@ static const struct hook {
 	const char *library, *symbol; /* how the library's file name begins */
 	enum mp_bytes_form form;
 } hooks[] = {
-	{ "libc.so", "send", MP_BYTES_BUFFER },
-	{ "libc.so", "sendto", MP_BYTES_BUFFER },
-	{ "libc.so", "sendmsg", MP_BYTES_MESSAGE },
-	{ "libssl", "SSL_write", MP_BYTES_OBJECT },
+	{ "libc.so", "send", MP_BYTES_BUFFER },        { "libc.so", "sendto", MP_BYTES_BUFFER },
+	{ "libc.so", "sendmsg", MP_BYTES_MESSAGE },    { "libssl", "SSL_write", MP_BYTES_OBJECT },
 	{ "libssl", "SSL_write_ex", MP_BYTES_OBJECT },
 };
 
@@ -55,9 +53,8 @@ void wire_sites__plan(struct engine_plan *plan, struct target *t)
 			struct elf_symbol found;
 			struct elf *f;
 
-			if (!begins(m->path, hooks[i].library) ||
-			    plan->sites == ENGINE_SITES_MAX || target__elf(t, m, &f, NULL) ||
-			    elf__symbol(f, hooks[i].symbol, &found))
+			if (!begins(m->path, hooks[i].library) || plan->sites == ENGINE_SITES_MAX ||
+			    target__elf(t, m, &f, NULL) || elf__symbol(f, hooks[i].symbol, &found))
 				continue;
 			add(plan, &hooks[i], m, f);
 		}
