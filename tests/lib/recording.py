@@ -313,8 +313,8 @@ class Request:
     def tokens(self) -> list[int]:
         """Prompt as far as it is known, then the tokens of later rows."""
         prompt = [int(token) for token in self.begin.columns["tokens"]]
-        return prompt + [token for position, token in zip(self.position, self.token,
-                                                                strict=True)
+        later = dict(zip(self.position, self.token, strict=True))  # some are computed again
+        return prompt + [later[position] for position in sorted(later)
                          if position >= len(prompt)]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Clients of vLLM. It says token ids where they are asked for, and of each prompt how much of it came
-from its cache."""
+"""Clients of vLLM. It says token ids where they are asked for, and of each prompt how much of it
+came from its cache."""
 from __future__ import annotations
 
 import http.client
@@ -128,3 +128,11 @@ def vllm_asks(seed: int, count: int = 24, longest: int = 400, cancelled: int = 3
             (CHAT, TEXT)[number % 2], f"{SHARED}stop {number} {text_of(source, 20)}",
             generate=300, cancel_after=3 + 4 * number, request_id=f"cancelled-{seed}-{number}"))
     return asks
+
+
+def long_asks(seed: int, count: int = 12) -> list[VllmAsk]:
+    """Long texts with few beginnings: more than a small cache holds of eight at a time."""
+    source = random.Random(seed)
+    return [VllmAsk(TEXT, f"{SHARED if number % 2 else ''}{number} {text_of(source, 40)}",
+                    generate=120 + 5 * number, request_id=f"long-{seed}-{number}",
+                    greedy=number % 3 == 0) for number in range(count)]

@@ -17,8 +17,8 @@ def environment() -> dict[str, str]:
     """For a server: no network, no statistics sent home, one thread, 1 GiB of keys and values at
     most, of which tests take less by a number of blocks."""
     return torch_env.environment() | {
-        "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1", "VLLM_CACHE_ROOT": str(CACHE)}
+        "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CACHE_ROOT": str(CACHE)}
 
 
 def missing() -> str:

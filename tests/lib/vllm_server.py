@@ -28,7 +28,7 @@ class Setting:
 
     context: int = 1024
     requests: int = 8         # that are computed together
-    blocks: int | None = None # of keys and values, BLOCK tokens each; None: plenty. Few: it preempts
+    blocks: int | None = None # of keys and values, BLOCK tokens each; few: requests are preempted
     chunk: int | None = None  # rows of a step at most, so that longer prompts come in pieces
     tensor: int = 1           # processes that compute each a part of every layer
     pipeline: int = 1         # processes that compute each a part of the layers

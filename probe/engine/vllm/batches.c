@@ -27,7 +27,8 @@ struct sequence {
 struct run {
 	uint32_t first, rows, position;
 	int64_t slot, last_slot, block; /* -1: not captured */
-	uint32_t sequence;              /* index + 1; 0: none yet */
+	uint32_t sequence;              /* index + 1; 0: none yet, or there is no room */
+	bool is_given;
 };
 
 struct vllm_batches {
@@ -199,14 +200,17 @@ static uint32_t preference(const struct sequence *q)
 	return !q ? 2 : q->slot < 0 ? 3 : 1;
 }
 
-/* The request whose tokens begin with @r; NULL: none that is known. */
+/* The request whose tokens @r may be, the likeliest; NULL: none. In *@count how many there are, two
+ * if that cannot be known. */
 static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_step *s,
-				     const struct aten_context *c, const struct run *r, bool *sure)
+				     const struct aten_context *c, const struct run *r,
+				     uint32_t *count)
 {
 	bool captured = s->token.count >= r->first + r->rows;
 	struct vllm_asked *found = NULL;
-	uint32_t at = 0, best = 0, count = 0;
+	uint32_t at = 0, best = 0;
 
+	*count = captured ? 0 : 1;
 	for (struct vllm_asked *a; (a = vllm_requests__next(b->requests, &at));) {
 		struct sequence *q = sequence_of(b, c, a);
 
@@ -214,13 +218,12 @@ static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_s
 		    !vllm_asked__fits(a, r->position, captured ? s->token.value + r->first : NULL,
 				      captured ? r->rows : 0))
 			continue;
-		count++;
+		++*count;
 		if (preference(q) <= best)
 			continue;
 		best = preference(q);
 		found = a;
 	}
-	*sure = captured && count < 2;
 	return found;
 }
 
@@ -253,12 +256,11 @@ static struct sequence *sequence__make(struct vllm_batches *b, const struct aten
 	return q;
 }
 
-/* The run is the first of its request, or the first since it was preempted. */
+/* The run is the first of request @a (NULL: nobody told of it), or its first since it was
+ * preempted. */
 static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
-		 struct run *r, const struct engine_sink *sink)
+		 struct run *r, struct vllm_asked *a, bool sure, const struct engine_sink *sink)
 {
-	bool sure = true;
-	struct vllm_asked *a = find_asked(b, s, c, r, &sure);
 	struct sequence *q;
 	int err = 0;
 
@@ -292,12 +294,51 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 	return err;
 }
 
+/* Begin those of the runs that go on with nothing which can be of one request only; with @forced
+ * also the first of the others. */
+static int begin_round(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+		       uint32_t runs, bool forced, bool *progress, bool *pending,
+		       const struct engine_sink *sink)
+{
+	int err = 0;
+
+	*progress = *pending = false;
+	for (uint32_t i = 0; i < runs && !err; i++) {
+		struct run *r = &b->run[i];
+		struct vllm_asked *a;
+		uint32_t count;
+
+		if (r->is_given)
+			continue;
+		a = find_asked(b, s, c, r, &count);
+		if (count > 1 && !forced) {
+			*pending = true;
+			continue;
+		}
+		forced = forced && count < 2;
+		err = begin(b, s, c, r, a, count < 2, sink);
+		r->is_given = *progress = true;
+	}
+	return err;
+}
+
+static int begin_new(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+		     uint32_t runs, const struct engine_sink *sink)
+{
+	bool progress = true, pending;
+	int err;
+
+	do
+		err = begin_round(b, s, c, runs, !progress, &progress, &pending, sink);
+	while (!err && pending);
+	return err;
+}
+
 /* Give each run its sequence: those that go on first. */
 static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
 		  uint32_t runs, const struct engine_sink *sink)
 {
 	bool sure;
-	int err = 0;
 
 	for (uint32_t i = 0; i < runs; i++) {
 		struct run *r = &b->run[i];
@@ -305,13 +346,11 @@ static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten
 		r->sequence = r->position ? find_sequence(b, s, c, i, &sure) : 0;
 		if (!r->sequence)
 			continue;
+		r->is_given = true;
 		b->sequence[r->sequence - 1].step = b->steps;
 		b->sequence[r->sequence - 1].asked->inferred |= !sure;
 	}
-	for (uint32_t i = 0; i < runs && !err; i++)
-		if (!b->run[i].sequence)
-			err = begin(b, s, c, &b->run[i], sink);
-	return err;
+	return begin_new(b, s, c, runs, sink);
 }
 
 /* --- which of several with equal prompts it is ---------------------------------------------------- */
@@ -355,34 +394,92 @@ static bool are_alike(const struct vllm_asked *a, const struct vllm_asked *other
 	return !both || !memcmp(a->token, other->token, both * sizeof(*a->token));
 }
 
-/* The first row of @r says which of those with an equal beginning @q is, if it can. */
-static int tell_apart(struct vllm_batches *b, struct sequence *q, const struct aten_step *s,
-		      const struct run *r, const struct engine_sink *sink)
+/* The first position of @r whose token is not @a's, as far as that is known; UINT32_MAX: none. */
+static uint32_t find_contradiction(const struct vllm_asked *a, const struct aten_step *s,
+				   const struct run *r)
+{
+	for (uint32_t i = 0; i < r->rows && r->position + i < a->tokens; i++)
+		if (a->token[r->position + i] != s->token.value[r->first + i])
+			return r->position + i;
+	return UINT32_MAX;
+}
+
+/* True if @other begins as @a, which was tried, does up to @position, and goes on as @r does. */
+static bool is_instead(const struct vllm_asked *a, const struct vllm_asked *other,
+		       uint32_t position, const struct aten_step *s, const struct run *r)
+{
+	return other != a && other->hash && !other->aborted_ns && other->tokens > position &&
+	       are_alike(a, other, position) &&
+	       vllm_asked__fits(other, r->position, s->token.value + r->first, r->rows);
+}
+
+/* @q is not what it was taken for, but @other, which has no rows now. */
+static int give(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
+		struct vllm_asked *other, uint64_t time_ns, const struct engine_sink *sink)
+{
+	struct sequence *old = sequence_of(b, c, other);
+	int err = 0, err_sure;
+
+	if (old)
+		old->request = 0; /* it is over */
+	if (!other->number) {
+		other->cached = q->first;
+		err = vllm_asked__begin(b->requests, other, c->id, time_ns, sink);
+	}
+	q->asked = other;
+	q->request = other->number;
+	other->inferred = true;
+	if (!err)
+		err = say_bind(q, time_ns, sink);
+	err_sure = say_sure(other, time_ns, sink);
+	return err ? err : err_sure;
+}
+
+/* The rows of @r say that @q is another one of those with an equal beginning. */
+static int correct(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
+		   const struct aten_step *s, const struct run *r, uint32_t position,
+		   const struct engine_sink *sink)
 {
 	struct vllm_asked *a = q->asked;
-	uint32_t at = 0, position = r->position;
+	uint32_t at = 0;
 	int err;
 
-	if (!a->inferred || s->token.count <= r->first || position < a->prompt ||
-	    position >= a->tokens)
-		return 0;
-	if (a->token[position] != s->token.value[r->first]) {
-		for (uint32_t i = 0; i < b->live; i++) {
-			struct sequence *other = &b->sequence[i];
-			const struct vllm_asked *its = other->asked;
+	for (uint32_t i = 0; i < b->live; i++) {
+		struct sequence *other = &b->sequence[i];
 
-			if (other == q || other->context != q->context || !its->inferred ||
-			    position >= its->tokens || !are_alike(a, its, position) ||
-			    its->token[position] != s->token.value[r->first])
-				continue;
-			err = exchange(q, other, s->begin_ns, sink);
-			return err ? err : say_sure(q->asked, s->begin_ns, sink);
-		}
-		return 0;
+		if (other->context != q->context || !other->asked->inferred ||
+		    other->step != b->steps || sequence__is_over(other) ||
+		    !is_instead(a, other->asked, position, s, r))
+			continue;
+		err = exchange(q, other, s->begin_ns, sink);
+		return err ? err : say_sure(q->asked, s->begin_ns, sink);
 	}
+	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));) {
+		const struct sequence *its = sequence_of(b, c, other);
+
+		if (is_instead(a, other, position, s, r) && !(its && its->step == b->steps))
+			return give(b, c, q, other, s->begin_ns, sink);
+	}
+	return 0;
+}
+
+/* The rows of @r say which of those with an equal beginning @q is, if they can. */
+static int tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
+		      const struct aten_step *s, const struct run *r,
+		      const struct engine_sink *sink)
+{
+	struct vllm_asked *a = q->asked;
+	uint32_t at = 0, position, end = r->position + r->rows;
+
+	if (!a->inferred || s->token.count < r->first + r->rows)
+		return 0;
+	position = find_contradiction(a, s, r);
+	if (position != UINT32_MAX)
+		return correct(b, c, q, s, r, position, sink);
+	end = end < a->tokens ? end : a->tokens;
 	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));)
-		if (other != a && other->hash && other->inferred &&
-		    are_alike(a, other, position + 1))
+		if (other != a && other->hash && (!other->number || other->inferred) &&
+		    are_alike(a, other, end))
 			return 0;
 	return say_sure(a, s->begin_ns, sink);
 }
@@ -498,7 +595,7 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 	for (uint32_t i = 0; i < runs && !err; i++) {
 		if (!b->run[i].sequence)
 			continue;
-		err = tell_apart(b, &b->sequence[b->run[i].sequence - 1], s, &b->run[i], sink);
+		err = tell_apart(b, c, &b->sequence[b->run[i].sequence - 1], s, &b->run[i], sink);
 		note_rows(b, s, i);
 	}
 	note_written(b, s, c);
