@@ -1,48 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "probe/engine/vllm/batches.h"
+#include "probe/engine/vllm/batches_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "probe/engine/vllm/requests.h"
-
-#define SEQUENCES_MAX 4096 /* that are computed at the same time, in all workers */
-
-/* A sequence in one context (a pipeline stage has its own). */
-struct sequence {
-	uint32_t tgid, context;
-	struct vllm_asked *asked;
-	uint32_t request; /* its number; another one in @asked: the place was given away */
-	uint32_t number;  /* of the sequence */
-	uint32_t first;   /* its first position */
-	uint32_t next;    /* position */
-	int64_t slot;     /* of its last row; -1: not captured, or written by another since */
-	int64_t block;    /* the first of its cache; -1: not captured */
-	uint32_t row;     /* of the batch, in its last step */
-	uint64_t step;    /* in which it last had rows */
-};
-
-/* The rows of one sequence in one step. */
-struct run {
-	uint32_t first, rows, position;
-	int64_t slot, last_slot, block; /* -1: not captured */
-	uint32_t sequence;              /* index + 1; 0: none yet, or there is no room */
-	bool is_given;
-};
-
-struct vllm_batches {
-	struct vllm_requests *requests;
-	uint64_t steps;
-	uint32_t live; /* of @sequence */
-	struct sequence sequence[SEQUENCES_MAX];
-	struct run *run;
-	uint32_t run_capacity;
-	struct engine_row *row;
-	uint32_t row_capacity;
-	struct engine_route *route;
-	uint32_t route_capacity;
-};
 
 int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
 {
@@ -75,11 +37,6 @@ static int reserve(void *array, uint32_t *capacity, uint32_t count, size_t size)
 	*block = more;
 	*capacity = count;
 	return 0;
-}
-
-static bool sequence__is_over(const struct sequence *q)
-{
-	return !q->asked->open || q->asked->number != q->request;
 }
 
 /* Forget the sequences whose requests ended. Indices change. */
@@ -184,15 +141,6 @@ static uint32_t find_sequence(const struct vllm_batches *b, const struct aten_st
 	return found;
 }
 
-static struct sequence *sequence_of(struct vllm_batches *b, const struct aten_context *c,
-				    const struct vllm_asked *a)
-{
-	for (uint32_t i = 0; i < b->live; i++)
-		if (b->sequence[i].context == c->id && b->sequence[i].asked == a)
-			return &b->sequence[i];
-	return NULL;
-}
-
 /* How well a request that fits is what begins now: a preempted one, whose cache others have
  * written to since; one that did not begin; one of which nothing says that it was preempted. */
 static uint32_t preference(const struct sequence *q)
@@ -212,7 +160,7 @@ static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_s
 
 	*count = captured ? 0 : 1;
 	for (struct vllm_asked *a; (a = vllm_requests__next(b->requests, &at));) {
-		struct sequence *q = sequence_of(b, c, a);
+		struct sequence *q = batches__sequence(b, c, a);
 
 		if (!a->hash || a->aborted_ns || (q && q->step == b->steps) ||
 		    !vllm_asked__fits(a, r->position, captured ? s->token.value + r->first : NULL,
@@ -227,26 +175,11 @@ static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_s
 	return found;
 }
 
-static int say_bind(const struct sequence *q, uint64_t time_ns, const struct engine_sink *sink)
-{
-	struct engine_bind bind = {
-		.context = q->context,
-		.sequence = q->number,
-		.request = q->request,
-		.position = q->first,
-		.origin = ENGINE_ORIGIN_TOKENS,
-		.inferred = q->asked->inferred,
-		.time_ns = time_ns,
-	};
-
-	return sink->bind ? sink->bind(sink->ctx, &bind) : 0;
-}
-
 /* A sequence for @a in @c, as if it had not begun. */
 static struct sequence *sequence__make(struct vllm_batches *b, const struct aten_context *c,
 				       struct vllm_asked *a)
 {
-	struct sequence *q = sequence_of(b, c, a);
+	struct sequence *q = batches__sequence(b, c, a);
 
 	if (!q && b->live == SEQUENCES_MAX)
 		return NULL;
@@ -272,7 +205,7 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 		a->before_attach = r->position && r->rows == 1;
 	}
 	a->inferred |= !sure;
-	a->preempted |= a->number && sequence_of(b, c, a);
+	a->preempted |= a->number && batches__sequence(b, c, a);
 	if (a->hash && a->prompt != ENGINE_UNKNOWN)
 		a->prefill = a->prompt + a->generated;
 	if (!a->number) {
@@ -289,10 +222,12 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 	q->first = r->position;
 	q->step = b->steps;
 	r->sequence = (uint32_t)(q - b->sequence) + 1;
-	err = a->sequenced ? say_bind(q, s->begin_ns, sink) : 0;
+	err = a->sequenced ? sequence__say_bind(q, s->begin_ns, sink) : 0;
 	a->sequenced = true;
 	return err;
 }
+
+/* --- a step ------------------------------------------------------------------------------------- */
 
 /* Begin those of the runs that go on with nothing which can be of one request only; with @forced
  * also the first of the others. */
@@ -311,12 +246,13 @@ static int begin_round(struct vllm_batches *b, const struct aten_step *s, struct
 		if (r->is_given)
 			continue;
 		a = find_asked(b, s, c, r, &count);
+		r->in_doubt |= count > 1;
 		if (count > 1 && !forced) {
 			*pending = true;
 			continue;
 		}
 		forced = forced && count < 2;
-		err = begin(b, s, c, r, a, count < 2, sink);
+		err = begin(b, s, c, r, a, !r->in_doubt, sink);
 		r->is_given = *progress = true;
 	}
 	return err;
@@ -339,6 +275,7 @@ static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten
 		  uint32_t runs, const struct engine_sink *sink)
 {
 	bool sure;
+	int err = 0;
 
 	for (uint32_t i = 0; i < runs; i++) {
 		struct run *r = &b->run[i];
@@ -350,138 +287,11 @@ static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten
 		b->sequence[r->sequence - 1].step = b->steps;
 		b->sequence[r->sequence - 1].asked->inferred |= !sure;
 	}
-	return begin_new(b, s, c, runs, sink);
-}
-
-/* --- which of several with equal prompts it is ---------------------------------------------------- */
-
-static int say_sure(struct vllm_asked *a, uint64_t time_ns, const struct engine_sink *sink)
-{
-	struct engine_request_info info = {
-		.request = a->number,
-		.origin = ENGINE_ORIGIN_TOKENS,
-		.time_ns = time_ns,
-	};
-
-	if (!a->inferred)
-		return 0;
-	a->inferred = false;
-	return sink->request_info ? sink->request_info(sink->ctx, &info) : 0;
-}
-
-/* What was generated is @other's and not @q's: they were taken for each other. */
-static int exchange(struct sequence *q, struct sequence *other, uint64_t time_ns,
-		    const struct engine_sink *sink)
-{
-	struct vllm_asked *asked = q->asked;
-	uint32_t request = q->request;
-	int err, err_other;
-
-	q->asked = other->asked;
-	q->request = other->request;
-	other->asked = asked;
-	other->request = request;
-	err = say_bind(q, time_ns, sink);
-	err_other = say_bind(other, time_ns, sink);
-	return err ? err : err_other;
-}
-
-/* True if nothing tells @a and @other apart in their first @count tokens. */
-static bool are_alike(const struct vllm_asked *a, const struct vllm_asked *other, uint32_t count)
-{
-	uint32_t both = other->tokens < count ? other->tokens : count;
-
-	return !both || !memcmp(a->token, other->token, both * sizeof(*a->token));
-}
-
-/* The first position of @r whose token is not @a's, as far as that is known; UINT32_MAX: none. */
-static uint32_t find_contradiction(const struct vllm_asked *a, const struct aten_step *s,
-				   const struct run *r)
-{
-	for (uint32_t i = 0; i < r->rows && r->position + i < a->tokens; i++)
-		if (a->token[r->position + i] != s->token.value[r->first + i])
-			return r->position + i;
-	return UINT32_MAX;
-}
-
-/* True if @other begins as @a, which was tried, does up to @position, and goes on as @r does. */
-static bool is_instead(const struct vllm_asked *a, const struct vllm_asked *other,
-		       uint32_t position, const struct aten_step *s, const struct run *r)
-{
-	return other != a && other->hash && !other->aborted_ns && other->tokens > position &&
-	       are_alike(a, other, position) &&
-	       vllm_asked__fits(other, r->position, s->token.value + r->first, r->rows);
-}
-
-/* @q is not what it was taken for, but @other, which has no rows now. */
-static int give(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
-		struct vllm_asked *other, uint64_t time_ns, const struct engine_sink *sink)
-{
-	struct sequence *old = sequence_of(b, c, other);
-	int err = 0, err_sure;
-
-	if (old)
-		old->request = 0; /* it is over */
-	if (!other->number) {
-		other->cached = q->first;
-		err = vllm_asked__begin(b->requests, other, c->id, time_ns, sink);
-	}
-	q->asked = other;
-	q->request = other->number;
-	other->inferred = true;
-	if (!err)
-		err = say_bind(q, time_ns, sink);
-	err_sure = say_sure(other, time_ns, sink);
-	return err ? err : err_sure;
-}
-
-/* The rows of @r say that @q is another one of those with an equal beginning. */
-static int correct(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
-		   const struct aten_step *s, const struct run *r, uint32_t position,
-		   const struct engine_sink *sink)
-{
-	struct vllm_asked *a = q->asked;
-	uint32_t at = 0;
-	int err;
-
-	for (uint32_t i = 0; i < b->live; i++) {
-		struct sequence *other = &b->sequence[i];
-
-		if (other->context != q->context || !other->asked->inferred ||
-		    other->step != b->steps || sequence__is_over(other) ||
-		    !is_instead(a, other->asked, position, s, r))
-			continue;
-		err = exchange(q, other, s->begin_ns, sink);
-		return err ? err : say_sure(q->asked, s->begin_ns, sink);
-	}
-	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));) {
-		const struct sequence *its = sequence_of(b, c, other);
-
-		if (is_instead(a, other, position, s, r) && !(its && its->step == b->steps))
-			return give(b, c, q, other, s->begin_ns, sink);
-	}
-	return 0;
-}
-
-/* The rows of @r say which of those with an equal beginning @q is, if they can. */
-static int tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
-		      const struct aten_step *s, const struct run *r,
-		      const struct engine_sink *sink)
-{
-	struct vllm_asked *a = q->asked;
-	uint32_t at = 0, position, end = r->position + r->rows;
-
-	if (!a->inferred || s->token.count < r->first + r->rows)
-		return 0;
-	position = find_contradiction(a, s, r);
-	if (position != UINT32_MAX)
-		return correct(b, c, q, s, r, position, sink);
-	end = end < a->tokens ? end : a->tokens;
-	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));)
-		if (other != a && other->hash && (!other->number || other->inferred) &&
-		    are_alike(a, other, end))
-			return 0;
-	return say_sure(a, s->begin_ns, sink);
+	for (uint32_t i = 0; i < runs && !err; i++)
+		if (b->run[i].sequence)
+			err = batches__tell_apart(b, c, &b->sequence[b->run[i].sequence - 1], s, &b->run[i],
+					 sink);
+	return err ? err : begin_new(b, s, c, runs, sink);
 }
 
 /* --- saying the step ------------------------------------------------------------------------------ */
@@ -592,12 +402,9 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 	b->steps++;
 	forget_ended(b);
 	err = assign(b, s, c, runs, sink);
-	for (uint32_t i = 0; i < runs && !err; i++) {
-		if (!b->run[i].sequence)
-			continue;
-		err = tell_apart(b, c, &b->sequence[b->run[i].sequence - 1], s, &b->run[i], sink);
-		note_rows(b, s, i);
-	}
+	for (uint32_t i = 0; i < runs && !err; i++)
+		if (b->run[i].sequence)
+			note_rows(b, s, i);
 	note_written(b, s, c);
 	return err ? err : say(b, s, c, runs, sink);
 }
