@@ -78,7 +78,8 @@ def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     model = torch_model(EXACT[family])
     with vllm_serving(model, tmp_path / "server.log", TIGHT) as server:
         picture, answers, early = capture_work(
-            server, tmp_path / "r.moeprobe", lambda: crowd(server, vllm_asks(2)).start().wait(), poke)
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(2)).start().wait(), poke)
         long_picture, long_answers, long_early = capture_work(
             server, tmp_path / "long.moeprobe",
             lambda: crowd(server, long_asks(3)).start().wait(), poke)
@@ -93,3 +94,15 @@ def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert any(len(set(request.position)) < request.rows
                for request in long_picture.requests.values()), "nothing was preempted"
     report(verdict, f"vLLM, {family}, preempted", capsys)
+
+
+def test_tensor_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two workers compute the same routing: one is read, each decision is there once."""
+    model = torch_model(EXACT["olmoe"])
+    with vllm_serving(model, tmp_path / "server.log", Setting(tensor=2)) as server:
+        assert len(server.workers()) == 2
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(4)).start().wait(), poke)
+    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    report(verdict, "vLLM, two tensor-parallel workers", capsys)

@@ -335,6 +335,8 @@ class Picture:
             if record.type == "bind":
                 self._binds.setdefault(record.fields["sequence"], []).append(
                     (number, record.fields["position"], record.fields["request"]))
+            elif record.type == "request_begin":  # a BIND gives it rows that came before it
+                self._begin(record)
         for record in recording.records:
             handler = getattr(self, "_" + record.type, None)
             if handler:
@@ -343,7 +345,7 @@ class Picture:
     def _sequence(self, record: Record) -> None:
         self.sequences[record.fields["sequence"]] = record
 
-    def _request_begin(self, record: Record) -> None:
+    def _begin(self, record: Record) -> None:
         number = record.fields["request"]
         if number in self.requests:
             raise Damaged(f"request {number} begins twice")
