@@ -116,8 +116,9 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.o $(COLLECTOR_OBJ) $(PROBE_OBJ) $(ANALYZER_
 # The tests of the kernel programs share a stage, and a process to look at.
 $(O)/tests/unit/bpf_play.o: | $(SKELETON)
 $(O)/tests/tools/ggml_double: tests/tools/ggml_double.h
+$(O)/tests/tools/aten_double: tests/tools/aten_double.h
 $(O)/tests/unit/test_bpf_%: $(O)/tests/unit/test_bpf_%.o $(O)/tests/unit/bpf_play.o \
-		| $(O)/tests/tools/ggml_double
+		| $(O)/tests/tools/ggml_double $(O)/tests/tools/aten_double
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lbpf
 
