@@ -169,6 +169,14 @@ static long delivery__chunk(__u32 index, struct delivery *d)
 	return delivery__emit(d, index, first, count, RECORD_LARGE);
 }
 
+/* Ring space that the capture takes: of records of a large class the unused part, too. */
+static __always_inline __u64 delivery__space(const struct delivery *d, __u64 bytes)
+{
+	if (d->chunks > 1 || view__is_apart(&d->t->view) || bytes > PAYLOAD(RECORD_MEDIUM))
+		return (__u64)d->chunks * (RECORD_LARGE + RECORD_HEAD);
+	return (bytes > PAYLOAD(RECORD_SMALL) ? RECORD_MEDIUM : RECORD_SMALL) + RECORD_HEAD;
+}
+
 /* Deliver the view; @leave_room: a quarter of the ring is not ours. 0, or 1: the capture was given
  * up, and counted. */
 __noinline int tensors__deliver(struct tensors *t, int leave_room)
@@ -193,8 +201,7 @@ __noinline int tensors__deliver(struct tensors *t, int leave_room)
 		return 1;
 	}
 	d.chunks = (v->rows + d.chunk_rows - 1 + !v->rows) / d.chunk_rows;
-	if (leave_room &&
-	    !ring__has_room(bytes + d.chunks * (sizeof(struct mp_event_tensor) + RECORD_HEAD))) {
+	if (leave_room && !ring__has_room(delivery__space(&d, bytes))) {
 		delivery__drop(&d);
 		return 1;
 	}
@@ -234,11 +241,23 @@ static __always_inline void state__match(struct thread_state *state, struct tens
 		t->ordinal = state->routes++;
 	if (moment == MP_MOMENT_FIRST)
 		state->done |= row_bit(t->row);
-	if (moment == MP_MOMENT_REMEMBER) {
-		state->remembered = t->view.from;
-		state->remembered_bytes = t->view.row_bytes;
-	}
 	t->computation = state->computation;
+}
+
+/* Only what lies there element by element can be recalled; nothing is where there are none. */
+static __always_inline void state__remember(struct thread_state *state, const struct tensors *t,
+					    const struct hit *h)
+{
+	const struct tensor_view *v = &t->view;
+
+	state->remembered = v->from;
+	state->remembered_bytes = 0;
+	if (v->flags & MP_TENSOR_DEVICE)
+		return;
+	if (view__is_apart(v) || (v->row_bytes != 4 && v->row_bytes != 8))
+		COUNT(h, shape, 1);
+	else
+		state->remembered_bytes = v->row_bytes;
 }
 
 /* What was remembered, as many elements as the result has rows. 0: nothing is due. */
@@ -318,8 +337,10 @@ static __always_inline int tensors__read(struct tensors *t, const struct hit *h,
 	}
 	COUNT(h, matched, 1);
 	state__match(state, t, site->moment);
-	if (site->moment == MP_MOMENT_REMEMBER)
+	if (site->moment == MP_MOMENT_REMEMBER) {
+		state__remember(state, t, h);
 		return 0;
+	}
 	if (tensors__take(t, h, look, 0))
 		return -1;
 #pragma unroll
