@@ -26,7 +26,8 @@ struct aten_gate {
 	/* Chosen by other scores than those that weigh (a bias, groups): top-k says nothing of the
 	 * weights, and ids and scores are read where the scores are gathered by the ids. */
 	bool gathered;
-	bool rounded; /* weights are made in 32 bits and then rounded to what the model computes in */
+	bool rounded; /* weights are made in 32 bits and then rounded to what the model computes in
+		       */
 };
 
 /* The gate of @c's family; @c NULL: not known. */
