@@ -126,7 +126,7 @@ $(O)/tests/unit/test_bpf_%: $(O)/tests/unit/test_bpf_%.o $(O)/tests/unit/bpf_pla
 $(O)/tests/unit/test_aten_choice: | $(O)/tests/tools/std_select
 
 # Fuzzers compile what they test with clang, sanitizers on.
-REPLAY_SRC := $(addprefix collector/,replay.c raw_log.c assembly.c coverage.c known_requests.c loss.c \
+REPLAY_SRC := $(addprefix collector/,replay.c raw_log.c assembly.c context_list.c coverage.c known_requests.c loss.c \
 	      model_record.c request_record.c step_record.c stream.c stream_sink.c waiting_requests.c)
 FUZZ_ROOMS := $(call sources,probe/base collector/trace $(call clean_rooms,$(PROBE_ROOMS))) \
 	      $(REPLAY_SRC)

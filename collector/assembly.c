@@ -17,6 +17,7 @@
 struct assembly {
 	struct assembly_options o;
 	struct mp_site rows[MP_SITES];
+	bool previewed; /* the model was said, if it was known */
 	struct coverage *coverage;
 	struct loss loss;
 	struct stream_sink *sink;
@@ -45,21 +46,18 @@ int assembly__open(struct assembly **out, const struct assembly_options *o, stru
 {
 	struct assembly *a = calloc(1, sizeof(*a));
 	struct stream_sink_options sink;
-	const struct engine_context *model;
 	int err = -ENOMEM;
 
 	*out = NULL;
 	if (!a)
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
 	a->o = *o;
-	memcpy(a->rows, o->rows, o->sites * sizeof(*o->rows));
 	a->coverage = coverage__new();
 	sink = (struct stream_sink_options){
 		.writer = o->writer,
 		.coverage = a->coverage,
 		.loss = &a->loss,
 		.source = o->source,
-		.process = o->process,
 		.begin_ns = o->attached_ns,
 		.refresh = o->refresh,
 		.ctx = o->ctx,
@@ -70,8 +68,7 @@ int assembly__open(struct assembly **out, const struct assembly_options *o, stru
 		coverage__attached(a->coverage, o->attached_ns);
 		stream_sink__set_time(a->sink, o->begin_ns);
 		a->callbacks = stream_sink__callbacks(a->sink);
-		model = o->ops->model ? o->ops->model(o->engine) : NULL;
-		err = model ? stream_sink__preview(a->sink, model) : 0;
+		err = 0;
 	}
 	if (err) {
 		failed(a, err, e);
@@ -91,6 +88,40 @@ void assembly__free(struct assembly *a)
 	free(a);
 }
 
+static int preview(struct assembly *a)
+{
+	const struct engine_context *model =
+		a->o.ops->model && !a->previewed ? a->o.ops->model(a->o.engine) : NULL;
+
+	a->previewed = true;
+	return model ? stream_sink__preview(a->sink, model) : 0;
+}
+
+int assembly__join(struct assembly *a, pid_t pid, uint32_t process, const struct mp_site *rows,
+		   size_t first, size_t count, struct error *e)
+{
+	int err;
+
+	if (first > MP_SITES || count > MP_SITES - first)
+		return error__set(e, EXIT_FAILED, EINVAL, NULL,
+				  "collector: failed to take process %d in: no such rows",
+				  (int)pid);
+	memcpy(a->rows + first, rows, count * sizeof(*rows));
+	err = stream_sink__process(a->sink, pid, process);
+	return failed(a, err ? err : preview(a), e);
+}
+
+int assembly__leave(struct assembly *a, pid_t pid, uint64_t now_ns, struct error *e)
+{
+	if (!a->o.ops->leave)
+		return 0;
+	stream_sink__set_time(a->sink, now_ns);
+	return failed(
+		a,
+		a->o.ops->leave(a->o.engine, pid, now_ns, ENGINE_ENDING_TARGET_GONE, &a->callbacks),
+		e);
+}
+
 int assembly__event(struct assembly *a, const void *event, size_t size, struct error *e)
 {
 	const struct mp_event *ev = event;
@@ -102,9 +133,9 @@ int assembly__event(struct assembly *a, const void *event, size_t size, struct e
 	return failed(a, a->o.ops->event(a->o.engine, ev, ev->size, &a->callbacks), e);
 }
 
-void assembly__counters(struct assembly *a, const struct mp_counters *now)
+void assembly__counters(struct assembly *a, const struct mp_counters *now, size_t rows)
 {
-	struct loss_news news = loss__take(&a->loss, now, a->rows, a->o.sites);
+	struct loss_news news = loss__take(&a->loss, now, a->rows, rows);
 
 	coverage__lost_routes(a->coverage, news.route_rows);
 	coverage__lost_steps(a->coverage, news.steps);

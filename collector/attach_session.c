@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,11 @@
 #include <unistd.h>
 
 #include "collector/assembly.h"
-#include "collector/attachment.h"
 #include "collector/broker_client.h"
 #include "collector/cost.h"
 #include "collector/counters.h"
 #include "collector/raw_log.h"
+#include "collector/service.h"
 #include "collector/stream.h"
 #include "collector/trace/writer.h"
 #include "collector/watchdog.h"
@@ -48,16 +49,18 @@ enum { FD_TIMER, FD_SIGNAL, FD_TARGET, FD_BROKER, FD_OUT, FD_COUNT };
 
 struct attach_session {
 	const struct attach_session_options *o;
-	struct attachment attachment;
+	struct service service;
 	struct pollfd fd[FD_COUNT];
 	struct ring_buffer *ring;
 	struct counters *counters;
 	struct mp_counters now[MP_SITES];
+	struct cost_row cost_row[MP_SITES];
 	struct stream *stream;
 	struct assembly *assembly;
 	struct raw_log_writer *log;
 	struct cost cost;
 	struct watchdog watchdog;
+	bool begun; /* who takes part at first was said */
 	uint64_t next_second_ns;
 	uint64_t events;      /* taken from the ring */
 	unsigned seconds;     /* since the last CLOCK */
@@ -111,7 +114,7 @@ static int open_ring(struct attach_session *s, struct error *e)
 {
 	int err;
 
-	s->ring = ring_buffer__new(s->attachment.ring_fd, on_event, s, NULL);
+	s->ring = ring_buffer__new(s->service.ring_fd, on_event, s, NULL);
 	err = s->ring ? 0 : -errno;
 	if (err == -EPERM)
 		return error__set(e, EXIT_UNSUPPORTED, EPERM, "run a kernel of 5.19 or later",
@@ -120,74 +123,167 @@ static int open_ring(struct attach_session *s, struct error *e)
 	if (err)
 		return error__set(e, EXIT_FAILED, -err, NULL,
 				  "collector: failed to map the ring: %s", strerror(-err));
-	return counters__open(&s->counters, s->attachment.counters_fd, s->o->cpus, e);
-}
-
-static int open_log(struct attach_session *s, struct error *e)
-{
-	const struct attachment *a = &s->attachment;
-	const struct target_info *info = target__info(a->target);
-	struct raw_log_header h = {
-		.pid = (uint32_t)info->pid,
-		.parent = (uint32_t)info->parent,
-		.threads = a->plan.threads,
-		.start_ticks = info->start_ticks,
-		.pid_namespace_inode = info->pid_namespace_inode,
-		.attached_ns = a->attached_ns,
-	};
-	struct mp_site rows[MP_SITES] = { 0 };
-	struct buffer saved = { 0 };
-	int err;
-
-	if (s->o->raw_log < 0)
-		return 0;
-	snprintf(h.engine, sizeof(h.engine), "%s", a->ops->name);
-	snprintf(h.version, sizeof(h.version), "%s", a->plan.version);
-	snprintf(h.command, sizeof(h.command), "%s", info->command);
-	memcpy(h.build_id, a->plan.build_id, sizeof(h.build_id));
-	h.sites = (uint32_t)attachment__rows(a, rows);
-	err = a->ops->save(a->engine, &saved);
-	h.saved_bytes = (uint32_t)saved.size;
-	if (!err)
-		err = raw_log__create(&s->log, s->o->raw_log, &h, rows, saved.data, e);
-	buffer__free(&saved);
-	return err;
+	return counters__open(&s->counters, s->service.counters_fd, s->o->cpus, e);
 }
 
 static void refresh(void *ctx)
 {
 	struct attach_session *s = ctx;
-	size_t sites = s->attachment.plan.sites;
+	size_t rows = s->service.rows;
 
 	/* Counters that cannot be read stay as they were: what is missing is then "not routed". */
-	if (counters__read(s->counters, s->now, sites))
+	if (counters__read(s->counters, s->now, rows))
 		return;
 	if (s->log)
-		raw_log__append(s->log, RAW_LOG_COUNTERS, s->now, sites * sizeof(*s->now));
+		raw_log__append(s->log, RAW_LOG_COUNTERS, s->now, rows * sizeof(*s->now));
 	if (s->assembly)
-		assembly__counters(s->assembly, s->now);
+		assembly__counters(s->assembly, s->now, rows);
+}
+
+/* --- the processes of the service ----------------------------------------------------------- */
+
+static int log_failed(struct attach_session *s)
+{
+	return error__set(s->error, EXIT_FAILED, EIO, "free space there",
+			  "collector: failed to write the raw log");
+}
+
+static int log_join(struct attach_session *s, const struct member *m,
+		    const struct stream_process *p, const struct mp_site *rows)
+{
+	const struct service *v = &s->service;
+	struct raw_log_member r = {
+		.process = *p,
+		.first = m->first,
+		.sites = (uint32_t)m->plan.sites,
+		.opened = m->process == SERVICE_FIRST_PROCESS,
+	};
+	struct buffer saved = { 0 };
+	int err = 0;
+
+	if (!s->log)
+		return 0;
+	if (!r.opened && v->ops->save_member)
+		err = v->ops->save_member(v->engine, m->pid, &saved);
+	r.saved_bytes = (uint32_t)saved.size;
+	if (!err)
+		err = raw_log__join(s->log, &r, rows, saved.data);
+	buffer__free(&saved);
+	return err ? log_failed(s) : 0;
+}
+
+static void describe_rows(struct attach_session *s, const struct member *m)
+{
+	for (size_t i = 0; i < m->plan.sites; i++)
+		s->cost_row[m->first + i] = (struct cost_row){
+			.program = m->plan.site[i].row.program,
+			.purpose = mp_site__purpose(&m->plan.site[i].row),
+			.class = m->plan.site[i].place.class,
+			.member = m->process,
+			.threads = m->plan.threads,
+		};
+}
+
+static int on_joined(void *ctx, struct member *m)
+{
+	struct attach_session *s = ctx;
+	struct mp_site rows[ENGINE_SITES_MAX];
+	struct stream_process p = stream_process__of(m->process, s->service.ops->name,
+						     target__info(m->target), &m->plan);
+	int err;
+
+	member__rows(m, rows);
+	describe_rows(s, m);
+	err = log_join(s, m, &p, rows);
+	if (!err)
+		err = stream__process(s->stream, &p);
+	if (!err)
+		err = assembly__join(s->assembly, m->pid, m->process, rows, m->first, m->plan.sites,
+				     s->error);
+	if (!err)
+		err = watchdog__joined(s->stream, m);
+	if (err || !s->begun)
+		return err;
+	return stream__finding(s->stream, TRACE_STATUS_OK, (uint32_t)m->pid, "process", "joined",
+			       NULL, "process %d (%s) takes part, as %s", (int)m->pid, p.command,
+			       p.role[0] ? p.role : "what is not known");
+}
+
+static int on_left(void *ctx, struct member *m)
+{
+	struct attach_session *s = ctx;
+	const uint64_t left[2] = { stream__now_ns(), (uint64_t)m->pid };
+	int err;
+
+	if (m->failed)
+		return assembly__leave(s->assembly, m->pid, left[0], s->error);
+	refresh(s); /* before its rows are another's */
+	if (s->log && raw_log__append(s->log, RAW_LOG_LEAVE, left, sizeof(left)))
+		return log_failed(s);
+	err = assembly__leave(s->assembly, m->pid, left[0], s->error);
+	for (size_t i = 0; i < m->plan.sites; i++)
+		s->cost_row[m->first + i] = (struct cost_row){ .program = MP_PROGRAM_EMPTY,
+							       .purpose = MP_PURPOSE_IDENTITY };
+	return err ? err
+		   : stream__finding(s->stream, TRACE_STATUS_WARN, (uint32_t)m->pid, "process",
+				     "left", NULL,
+				     "process %d (%s) has ended: so has what it was computing; the "
+				     "capture of the others goes on",
+				     (int)m->pid, m->plan.role[0] ? m->plan.role : "role unknown");
+}
+
+static int on_refused(void *ctx, pid_t pid, const struct error *why)
+{
+	struct attach_session *s = ctx;
+
+	return stream__finding(s->stream, TRACE_STATUS_WARN, (uint32_t)pid, "process",
+			       "not captured", why->remedy, "%s", why->what);
+}
+
+static struct service_events service_events(struct attach_session *s)
+{
+	return (struct service_events){ on_joined, on_left, on_refused, s };
+}
+
+/* Who ended, who came. The ring was emptied after the ends were seen. */
+static int follow(struct attach_session *s, size_t gone, uint64_t now_ns)
+{
+	const struct service_events on = service_events(s);
+	int err = gone ? service__drop_gone(&s->service, now_ns, &on) : 0;
+
+	return err ? err : service__look(&s->service, now_ns, &on);
+}
+
+/* --- attaching ------------------------------------------------------------------------------ */
+
+static int open_log(struct attach_session *s, struct error *e)
+{
+	const struct service *v = &s->service;
+	struct raw_log_header h = { .attached_ns = v->attached_ns };
+	struct buffer saved = { 0 };
+	int err;
+
+	if (s->o->raw_log < 0)
+		return 0;
+	snprintf(h.engine, sizeof(h.engine), "%s", v->ops->name);
+	err = v->ops->save(v->engine, &saved);
+	h.saved_bytes = (uint32_t)saved.size;
+	if (!err)
+		err = raw_log__create(&s->log, s->o->raw_log, &h, saved.data, e);
+	buffer__free(&saved);
+	return err;
 }
 
 /* The first records; they are written at once. */
 static int open_stream(struct attach_session *s, struct error *e)
 {
-	struct attachment *a = &s->attachment;
-	struct stream_process p = {
-		.process = STREAM_PROCESS,
-		.info = target__info(a->target),
-		.engine = a->ops->name,
-		.version = a->plan.version,
-		.build_id = a->plan.build_id,
-	};
-	struct mp_site rows[MP_SITES] = { 0 };
+	struct service *v = &s->service;
+	const struct service_events on = service_events(s);
 	struct assembly_options o = {
-		.ops = a->ops,
-		.engine = a->engine,
+		.ops = v->ops,
+		.engine = v->engine,
 		.source = STREAM_SOURCE,
-		.process = STREAM_PROCESS,
-		.rows = rows,
-		.sites = attachment__rows(a, rows),
-		.attached_ns = a->attached_ns,
+		.attached_ns = v->attached_ns,
 		.begin_ns = stream__now_ns(),
 		.refresh = refresh,
 		.ctx = s,
@@ -195,34 +291,45 @@ static int open_stream(struct attach_session *s, struct error *e)
 	int err;
 
 	err = stream__open(&s->stream, s->o->out, QUEUE_BYTES, e);
-	if (!err)
-		err = stream__process(s->stream, &p);
 	if (err)
 		return err;
 	o.writer = stream__writer(s->stream);
 	err = assembly__open(&s->assembly, &o, e);
 	if (!err)
-		err = watchdog__begin(&s->watchdog, s->stream, a);
+		err = service__begin(v, &on);
+	s->begun = true;
 	return err ? err : trace_writer__flush(o.writer, e);
+}
+
+/* Threads that hit at the same time, for the calibration. */
+static uint32_t threads_of(const struct service *v)
+{
+	uint32_t most = 1;
+
+	for (size_t i = 0; i < v->members; i++)
+		if (v->member[i]->plan.threads != UINT32_MAX && v->member[i]->plan.threads > most)
+			most = v->member[i]->plan.threads;
+	return most;
 }
 
 static int attach(struct attach_session *s, struct error *e)
 {
-	struct attachment *a = &s->attachment;
+	const struct service_options o = { .broker = s->o->broker, .pid = s->o->pid };
+	struct service *v = &s->service;
 	int err;
 
-	err = attachment__open(a, s->o->broker, s->o->pid, e);
-	if (!err && s->o->raw_log >= 0 && !a->ops->save)
+	err = service__open(v, &o, e);
+	if (!err && s->o->raw_log >= 0 && !v->ops->save)
 		err = error__set(e, EXIT_UNSUPPORTED, ENOTSUP, "leave --raw-log away",
-				 "collector: failed to log: %s cannot be replayed", a->ops->name);
+				 "collector: failed to log: %s cannot be replayed", v->ops->name);
 	if (!err)
 		err = open_fds(s, e);
 	if (!err)
-		err = attachment__load(a, s->o->ring_bytes, e);
+		err = service__load(v, s->o->ring_bytes, e);
 	if (!err)
 		err = open_ring(s, e);
 	if (!err)
-		err = attachment__link(a, e);
+		err = service__link(v, e);
 	if (!err)
 		err = open_log(s, e);
 	if (!err)
@@ -231,10 +338,10 @@ static int attach(struct attach_session *s, struct error *e)
 		return error__set(e, EXIT_FAILED, -err, NULL,
 				  "collector: failed to attach to process %d: %s", (int)s->o->pid,
 				  strerror(-err));
-	s->cost.since_ns = a->attached_ns;
-	s->next_second_ns = a->attached_ns + SECOND_NS;
+	s->cost.since_ns = v->attached_ns;
+	s->next_second_ns = v->attached_ns + SECOND_NS;
 	/* What a hit costs is told with the first COST: attaching does not wait for it. */
-	broker_client__calibrate(s->o->broker, a->plan.threads == UINT32_MAX ? 1 : a->plan.threads);
+	broker_client__calibrate(s->o->broker, threads_of(v));
 	return 0;
 }
 
@@ -258,8 +365,9 @@ static int drain_ring(struct attach_session *s, uint64_t now_ns, struct error *e
 static int write_cost(struct attach_session *s, uint64_t now_ns)
 {
 	struct cost_facts f = {
-		.plan = &s->attachment.plan,
+		.row = s->cost_row,
 		.counters = s->now,
+		.rows = s->service.rows,
 		.costs = &s->o->broker->costs,
 		.broker_cpu_ns = s->o->broker->cpu_ns,
 		.source = STREAM_SOURCE,
@@ -286,7 +394,7 @@ static int write_news(struct attach_session *s, uint64_t now_ns, struct error *e
 	if (!err)
 		err = write_cost(s, now_ns);
 	if (!err)
-		err = watchdog__second(&s->watchdog, s->stream, &s->attachment, &facts);
+		err = watchdog__second(&s->watchdog, s->stream, &s->service, &facts);
 	if (err || s->seconds < CLOCK_EVERY)
 		return err;
 	s->seconds = 0;
@@ -300,12 +408,12 @@ static int second(struct attach_session *s, uint64_t now_ns, struct error *e)
 	s->next_second_ns += SECOND_NS;
 	if (s->next_second_ns < now_ns)
 		s->next_second_ns = now_ns + SECOND_NS;
-	if (!target__is_same(s->attachment.target) && !s->stop) {
+	if (!target__is_same(s->service.target) && !s->stop) {
 		struct pollfd gone = s->fd[FD_TARGET];
 
 		if (poll(&gone, 1, 0) > 0)
 			s->stop = TRACE_STOP_TARGET_EXIT;
-		else if (target__has_memory(s->attachment.target))
+		else if (target__has_memory(s->service.target))
 			s->stop = TRACE_STOP_TARGET_EXEC;
 		/* else it is ending: its descriptor will say so */
 	}
@@ -335,8 +443,9 @@ static enum trace_stop stop_reason(struct attach_session *s, struct error *e)
 static int pump(struct attach_session *s, struct error *e)
 {
 	uint64_t now_ns, ticks;
+	size_t gone;
 	uint64_t end_ns =
-		s->o->duration_ns ? s->attachment.attached_ns + s->o->duration_ns : UINT64_MAX;
+		s->o->duration_ns ? s->service.attached_ns + s->o->duration_ns : UINT64_MAX;
 	int err = 0;
 
 	while (!s->stop && !err) {
@@ -350,7 +459,10 @@ static int pump(struct attach_session *s, struct error *e)
 		now_ns = stream__now_ns();
 		if (now_ns >= end_ns && !s->stop)
 			s->stop = TRACE_STOP_DURATION;
+		gone = service__find_gone(&s->service);
 		err = drain_ring(s, now_ns, e);
+		if (!err && !s->stop)
+			err = follow(s, gone, now_ns);
 		if (!err && now_ns >= s->next_second_ns)
 			err = second(s, now_ns, e);
 		if (!err)
@@ -406,7 +518,7 @@ static int drain_last(struct attach_session *s, uint64_t now_ns, struct error *e
 		delivered = 0;
 		err = drain_ring(s, now_ns, e);
 		refresh(s);
-		for (size_t j = 0; j < s->attachment.plan.sites; j++)
+		for (uint32_t j = 0; j < s->service.rows; j++)
 			delivered += s->now[j].events;
 		if (err || delivered <= s->events || i == LATE_TRIES)
 			break;
@@ -423,7 +535,7 @@ static int finish(struct attach_session *s, int err, struct error *e)
 	uint64_t now_ns, stopped[2], asked_ns = stream__now_ns();
 	int last;
 
-	attachment__unlink(&s->attachment);
+	service__unlink(&s->service);
 	now_ns = stream__now_ns();
 	log_info("detached in %.1f ms", (double)(now_ns - asked_ns) / 1e6);
 	if (!err)
@@ -448,7 +560,7 @@ static void close_all(struct attach_session *s)
 	stream__free(s->stream);
 	ring_buffer__free(s->ring);
 	counters__free(s->counters);
-	attachment__close(&s->attachment);
+	service__close(&s->service);
 	for (int i = FD_TIMER; i <= FD_TARGET; i++)
 		if (s->fd[i].fd >= 0)
 			close(s->fd[i].fd);

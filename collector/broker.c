@@ -16,6 +16,7 @@
 
 #include "collector/broker_protocol.h"
 #include "collector/calibrator.h"
+#include "collector/kin.h"
 #include "collector/programs.h"
 #include "collector/target_file.h"
 #include "collector/unlinker.h"
@@ -24,7 +25,6 @@
 #include "probe/base/file_user.h"
 #include "probe/target/opener.h"
 
-#define ANCESTORS_MAX 32
 #define UNLINK_WAIT_MS 100
 
 /* Where a probe may be. */
@@ -39,39 +39,19 @@ struct broker {
 	struct broker_options options;
 	struct placed placed[MP_SITES]; /* all places that ever had a probe */
 	uint32_t places;
-	bool frozen; /* attached: no further places */
+	bool frozen; /* attached: no further places, but the same ones in further descendants */
 	int pidfd;   /* of options.pid: a number that was given to another process is refused */
 	struct programs *programs;
 	struct programs_loading *loading; /* begun before the reader asked; NULL: not, or over */
 	uint32_t loading_bytes;
 	struct uprobe_links *link[BROKER_LINKS_MAX];
+	pid_t linked[BROKER_LINKS_MAX]; /* whose they are */
 	struct calibrator calibrator;
 	bool multi;
 	int socket; /* -1 while not serving */
 };
 
 /* --- who ------------------------------------------------------------------------------------ */
-
-/* The parent of @pid by the kernel's word, or 0. The command's name may hold anything, so what
- * counts is behind the last parenthesis. */
-static pid_t parent_of(pid_t pid)
-{
-	char path[64], text[1024], *at;
-	ssize_t n;
-	int fd, parent;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	at = strrchr(text, ')');
-	return at && sscanf(at + 1, " %*c %d", &parent) == 1 ? parent : 0;
-}
 
 /* 0 if @pid is the process of the command line or descends from it; else -EACCES, or -ESRCH once
  * that one is gone. */
@@ -83,12 +63,18 @@ static int check_pid(const struct broker *b, pid_t pid)
 		return -EACCES;
 	if (poll(&gone, 1, 0) > 0)
 		return -ESRCH;
-	for (int i = 0; i < ANCESTORS_MAX && pid > 0; i++) {
-		if (pid == b->options.pid)
-			return 0;
-		pid = parent_of(pid);
-	}
-	return -EACCES;
+	return kin__descends(pid, b->options.pid) ? 0 : -EACCES;
+}
+
+/* The named process and what descends from it. */
+static int list_kin(const struct broker *b, struct broker_response *response)
+{
+	int count = check_pid(b, b->options.pid);
+
+	if (!count)
+		count = kin__list(response->kin, BROKER_KIN_MAX, b->options.pid);
+	response->kin_count = count > 0 ? (uint32_t)count : 0;
+	return count < 0 ? count : 0;
 }
 
 /* May files of @pid be opened? */
@@ -206,7 +192,8 @@ static int load(struct broker *b, const struct broker_request *r, struct broker_
 /* --- probes --------------------------------------------------------------------------------- */
 
 /* May @r put its probes into @file? What it names is remembered; once frozen, only places that had
- * a probe may have one again. */
+ * a probe may have one, again or in another process: a worker that was started anew has mapped the
+ * files that the one before it had. */
 static int check_places(struct broker *b, const struct broker_request *r, int file)
 {
 	struct stat st;
@@ -265,8 +252,15 @@ static int place(struct broker *b, const struct broker_request *r, struct broker
 			r->pid, (unsigned long long)r->start, strerror(-request.file_fd));
 	request.program_fd = programs__fd(b->programs, r->places.program);
 	err = check_places(b, r, request.file_fd);
+	if (err == -EACCES)
+		error__set(&response->error, EXIT_FAILED, EACCES,
+			   "attach again, now that it has mapped its libraries",
+			   "collector: failed to probe process %d: no process had a probe at this "
+			   "place when the capture began",
+			   r->pid);
 	if (!err)
 		err = uprobe_links__open(&b->link[slot], &request, &response->error);
+	b->linked[slot] = r->pid;
 	close(request.file_fd);
 	return err;
 }
@@ -295,7 +289,6 @@ static int link_places(struct broker *b, const struct broker_request *r,
 		slot++;
 	if (slot == BROKER_LINKS_MAX)
 		return -ENOSPC;
-	response->link = slot;
 	return place(b, r, response, slot);
 }
 
@@ -308,35 +301,7 @@ static void leave_reader(void *ctx)
 		close(b->socket);
 }
 
-static void unlink_all(struct broker *b)
-{
-	const struct unlinker_options o = {
-		.let_go = leave_reader,
-		.ctx = b,
-		.wait_ms = UNLINK_WAIT_MS,
-	};
-	bool any = false;
-
-	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++)
-		any |= b->link[i] != NULL;
-	if (any)
-		unlinker__run(b->link, BROKER_LINKS_MAX, &o);
-}
-
-static int unlink_places(struct broker *b, uint32_t id)
-{
-	if (id == BROKER_ALL_LINKS) {
-		unlink_all(b);
-		return 0;
-	}
-	if (id >= BROKER_LINKS_MAX || !b->link[id])
-		return -ENOENT;
-	uprobe_links__close(b->link[id]);
-	b->link[id] = NULL;
-	return 0;
-}
-
-/* The calibrator must not hold what ends with us. */
+/* Nor what ends with us. */
 static void let_go(void *ctx)
 {
 	struct broker *b = ctx;
@@ -344,6 +309,27 @@ static void let_go(void *ctx)
 	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++)
 		uprobe_links__close(b->link[i]);
 	leave_reader(b);
+}
+
+/* Take the probes of @pid away; 0: all. A process that is gone may be named too. */
+static void unlink_places(struct broker *b, pid_t pid)
+{
+	struct uprobe_links *gone[BROKER_LINKS_MAX];
+	const struct unlinker_options o = {
+		.let_go = let_go,
+		.ctx = b,
+		.wait_ms = UNLINK_WAIT_MS,
+	};
+	size_t count = 0;
+
+	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++) {
+		if (!b->link[i] || (pid && b->linked[i] != pid))
+			continue;
+		gone[count++] = b->link[i];
+		b->link[i] = NULL;
+	}
+	if (count)
+		unlinker__run(gone, count, &o);
 }
 
 static int calibrate(struct broker *b, const struct broker_request *r)
@@ -420,6 +406,9 @@ unsigned broker__answer(struct broker *b, const struct broker_request *request,
 		return give(response, fds, open_file(b, request));
 	case BROKER_OPEN_LIST:
 		return give(response, fds, open_list(b));
+	case BROKER_LIST_KIN:
+		response->result = list_kin(b, response);
+		return 0;
 	case BROKER_READ_FD_LINK:
 		response->result = read_fd_link(b, request, response->text);
 		return 0;
@@ -431,7 +420,7 @@ unsigned broker__answer(struct broker *b, const struct broker_request *request,
 		return 0;
 	case BROKER_UNLINK:
 		b->frozen = true;
-		response->result = unlink_places(b, request->link);
+		unlink_places(b, request->pid);
 		return 0;
 	case BROKER_CALIBRATE:
 		b->frozen = true; /* asked for once all probes are there */
@@ -547,7 +536,7 @@ void broker__free(struct broker *b)
 		programs__wait(&unwanted, b->loading);
 		programs__free(unwanted);
 	}
-	unlink_places(b, BROKER_ALL_LINKS);
+	unlink_places(b, 0);
 	calibrator__stop(&b->calibrator);
 	programs__free(b->programs);
 	if (b->pidfd >= 0)

@@ -181,8 +181,7 @@ int broker_client__load(struct broker_client *c, uint32_t ring_bytes, int *fds, 
 	return failed(e, "load the kernel programs", count < 0 ? count : -EPROTO, &response);
 }
 
-int broker_client__link(struct broker_client *c, const struct broker_places *p, uint32_t *link,
-			struct error *e)
+int broker_client__link(struct broker_client *c, const struct broker_places *p, struct error *e)
 {
 	struct broker_request r = {
 		.operation = BROKER_LINK,
@@ -194,21 +193,32 @@ int broker_client__link(struct broker_client *c, const struct broker_places *p, 
 	int fds[BROKER_FDS_MAX];
 	int err;
 
-	*link = 0;
 	r.places.program = p->program;
 	r.places.count = p->count;
 	memcpy(r.places.offset, p->offset, sizeof(p->offset));
 	memcpy(r.places.cookie, p->cookie, sizeof(p->cookie));
 	err = ask(c, &r, &response, fds);
-	if (err < 0)
-		return failed(e, "place probes", err, &response);
-	*link = response.link;
-	return 0;
+	return err < 0 ? failed(e, "place probes", err, &response) : 0;
 }
 
-int broker_client__unlink(struct broker_client *c, uint32_t link)
+int broker_client__kin(struct broker_client *c, struct kin *out)
 {
-	struct broker_request r = { .operation = BROKER_UNLINK, .link = link };
+	struct broker_request r = { .operation = BROKER_LIST_KIN };
+	struct broker_response response;
+	int fds[BROKER_FDS_MAX];
+	int err = ask(c, &r, &response, fds);
+
+	if (err < 0)
+		return err;
+	if (response.kin_count > BROKER_KIN_MAX)
+		return -EPROTO;
+	memcpy(out, response.kin, response.kin_count * sizeof(*out));
+	return (int)response.kin_count;
+}
+
+int broker_client__unlink(struct broker_client *c, pid_t pid)
+{
+	struct broker_request r = { .operation = BROKER_UNLINK, .pid = pid };
 	struct broker_response response;
 	int fds[BROKER_FDS_MAX];
 	int err = ask(c, &r, &response, fds);

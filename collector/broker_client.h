@@ -25,7 +25,7 @@ struct opener broker_client__opener(struct broker_client *c);
 int broker_client__load(struct broker_client *c, uint32_t ring_bytes, int *fds, struct error *e);
 
 /* Place @count (1 .. LINK_PLACES_MAX) probes of @program in the file that @pid has mapped at
- * [start, end); @link: its id. */
+ * [start, end). */
 struct broker_places {
 	pid_t pid;
 	uint64_t start, end;
@@ -33,10 +33,13 @@ struct broker_places {
 	uint32_t count;
 	uint64_t offset[LINK_PLACES_MAX], cookie[LINK_PLACES_MAX];
 };
-int broker_client__link(struct broker_client *c, const struct broker_places *p, uint32_t *link,
-			struct error *e);
-/* Take away one link, or BROKER_ALL_LINKS. 0 or -errno. */
-int broker_client__unlink(struct broker_client *c, uint32_t link);
+int broker_client__link(struct broker_client *c, const struct broker_places *p, struct error *e);
+/* Take away the probes of process @pid, or all (0). 0 or -errno. */
+int broker_client__unlink(struct broker_client *c, pid_t pid);
+
+/* The named process and its descendants, as kin__list(), at most BROKER_KIN_MAX. Their number, or
+ * -errno (-ESRCH: it is gone). */
+int broker_client__kin(struct broker_client *c, struct kin *out);
 
 /* Have the time of a hit measured in the background, with @threads that hit at the same time. */
 int broker_client__calibrate(struct broker_client *c, uint32_t threads);

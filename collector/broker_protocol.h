@@ -10,13 +10,15 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include "collector/kin.h"
 #include "probe/abi/site.h"
 #include "probe/attach/calibrate.h"
 #include "probe/attach/link.h"
 #include "probe/base/error.h"
 
 #define BROKER_TEXT_SIZE 512
-#define BROKER_LINKS_MAX 32 /* links held at one time */
+#define BROKER_LINKS_MAX 128 /* links held at one time */
+#define BROKER_KIN_MAX 256   /* processes of a service; more are not looked at */
 #define BROKER_RING_MIN (64u << 10)
 #define BROKER_RING_MAX (16u << 20) /* it is mapped twice */
 
@@ -26,10 +28,11 @@
 	X(OPEN_MAPPED, "open the file mapped at an address range: one descriptor") \
 	X(OPEN_PATH, "open a model file by its name, with the process's own rights") \
 	X(OPEN_LIST, "open /proc, to see which processes there are: one descriptor") \
+	X(LIST_KIN, "which descendants the process has: their ids and parents") \
 	X(READ_FD_LINK, "which socket or model's weights a descriptor of the process is: text") \
 	X(LOAD, "load the kernel programs, once: descriptors of ring, sites, counters") \
-	X(LINK, "place probes of one program in one mapped file: a link's id") \
-	X(UNLINK, "take away one link, or all") \
+	X(LINK, "place probes of one program in one mapped file") \
+	X(UNLINK, "take away the probes of one process, or all") \
 	X(CALIBRATE, "measure the time of a hit on a child of ours; told in later answers")
 
 enum broker_operation {
@@ -42,17 +45,14 @@ enum broker_operation {
 /* Descriptors of a LOAD response, in this order. */
 enum { BROKER_FD_RING, BROKER_FD_SITES, BROKER_FD_COUNTERS, BROKER_FDS_MAX };
 
-#define BROKER_ALL_LINKS UINT32_MAX
-
 struct broker_request {
-	uint32_t operation; /* enum broker_operation */
-	int32_t pid;
+	uint32_t operation;  /* enum broker_operation */
+	int32_t pid;         /* UNLINK: 0 for all */
 	uint64_t start, end; /* OPEN_MAPPED, LINK: the mapping */
 	union {
 		uint32_t file;       /* OPEN_PROC: enum proc_file */
 		int32_t fd;          /* READ_FD_LINK */
 		uint32_t ring_bytes; /* LOAD */
-		uint32_t link;       /* UNLINK: id, BROKER_ALL_LINKS */
 		uint32_t threads;    /* CALIBRATE: that hit at the same time */
 		char path[PATH_MAX]; /* OPEN_PATH: NUL-terminated */
 		struct {
@@ -65,11 +65,12 @@ struct broker_request {
 
 struct broker_response {
 	int32_t result;              /* 0 or -errno */
-	uint32_t link;               /* LINK: id */
+	uint32_t kin_count;          /* LIST_KIN */
 	uint64_t cpu_ns;             /* processor time of the broker and its children so far */
 	struct hit_costs costs;      /* after CALIBRATE, once they are known */
 	char text[BROKER_TEXT_SIZE]; /* READ_FD_LINK */
-	struct error error;          /* LOAD, LINK: why not */
+	struct kin kin[BROKER_KIN_MAX];
+	struct error error; /* LOAD, LINK: why not */
 };
 
 #endif

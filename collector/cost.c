@@ -8,12 +8,7 @@
 #include "collector/trace/records.h"
 #include "collector/trace/writer.h"
 #include "probe/attach/calibrate.h"
-#include "probe/engine/engine.h"
 #include "probe/engine/sink.h"
-
-_Static_assert(sizeof(((struct cost *)0)->seen) / sizeof(((struct cost *)0)->seen[0]) >=
-		       ENGINE_SITES_MAX,
-	       "sites");
 
 static uint64_t own_cpu_ns(void)
 {
@@ -55,12 +50,12 @@ static uint64_t take_hits(struct cost *c, const struct cost_facts *f, uint64_t *
 	uint64_t hits = 0;
 
 	*ns = 0;
-	for (size_t i = 0; i < f->plan->sites; i++) {
+	for (size_t i = 0; i < f->rows; i++) {
 		const struct mp_counters *now = &f->counters[i];
 		uint64_t all = now->hits + now->foreign;
 		uint64_t fresh = all - c->seen[i].hits;
 		uint64_t each =
-			time_of(f->costs, f->plan->site[i].place.class, fresh,
+			time_of(f->costs, f->row[i].class, fresh,
 				now->matched - c->seen[i].captures, now->bytes - c->seen[i].bytes);
 
 		hits += fresh;
@@ -72,17 +67,37 @@ static uint64_t take_hits(struct cost *c, const struct cost_facts *f, uint64_t *
 	return hits;
 }
 
-/* Threads that run the probed operator: of each call of it all threads hit and the guard lets one
- * pass. What the plan says (a command line) may be missing or about something else. */
-static uint32_t count_threads(const struct cost_facts *f)
+/* Threads of the process with row @first that run the probed operator: of each call of it all
+ * threads hit and the guard lets one pass. What the plan says (a command line) may be missing or
+ * about something else. */
+static uint32_t threads_of(const struct cost_facts *f, size_t first)
 {
-	for (size_t i = 0; i < f->plan->sites; i++) {
+	for (size_t i = first; i < f->rows && f->row[i].member == f->row[first].member; i++) {
 		const struct mp_counters *c = &f->counters[i];
 
-		if (f->plan->site[i].row.program == MP_PROGRAM_ROUTE && c->hits > c->unguarded)
+		if (f->row[i].purpose == MP_PURPOSE_ROUTER && c->hits > c->unguarded)
 			return (uint32_t)((double)c->hits / (double)(c->hits - c->unguarded) + 0.5);
 	}
-	return f->plan->threads;
+	return f->row[first].threads;
+}
+
+/* Of all processes that were hit, or of the only one. */
+static uint32_t count_threads(const struct cost_facts *f)
+{
+	uint32_t sum = 0;
+
+	for (size_t i = 0, next; i < f->rows; i = next) {
+		uint64_t hits = 0;
+		uint32_t each;
+
+		for (next = i; next < f->rows && f->row[next].member == f->row[i].member; next++)
+			hits += f->counters[next].hits;
+		each = hits || (!i && next == f->rows) ? threads_of(f, i) : 0;
+		if (each == ENGINE_UNKNOWN)
+			return ENGINE_UNKNOWN;
+		sum += each;
+	}
+	return sum ? sum : ENGINE_UNKNOWN;
 }
 
 int cost__write(struct cost *c, struct trace_writer *w, const struct cost_facts *f)

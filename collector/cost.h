@@ -7,7 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct engine_plan;
+#include "probe/abi/site.h"
+#include "probe/attach/site.h"
+
 struct hit_costs;
 struct mp_counters;
 struct trace_writer;
@@ -18,14 +20,24 @@ struct cost {
 	uint64_t since_ns; /* of the interval that is under way */
 	struct {
 		uint64_t hits, captures, bytes;
-	} seen[64];      /* by site, at its begin */
-	uint64_t cpu_ns; /* of broker and reader, at its begin */
+	} seen[MP_SITES]; /* by row, at its begin */
+	uint64_t cpu_ns;  /* of broker and reader, at its begin */
+};
+
+/* A row of the site table, as far as it matters here. */
+struct cost_row {
+	uint32_t program;
+	enum mp_purpose purpose;
+	enum site_class class;
+	uint32_t member;  /* rows of one process follow one another and share this number */
+	uint32_t threads; /* of that process, by its plan; ENGINE_UNKNOWN */
 };
 
 /* What is known at the end of an interval. */
 struct cost_facts {
-	const struct engine_plan *plan;
-	const struct mp_counters *counters; /* one a site of the plan */
+	const struct cost_row *row;
+	const struct mp_counters *counters;
+	size_t rows;
 	const struct hit_costs *costs;
 	uint64_t broker_cpu_ns; /* so far */
 	uint32_t source;

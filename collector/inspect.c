@@ -11,6 +11,7 @@
 
 #include "collector/broker_client.h"
 #include "collector/model_record.h"
+#include "collector/service.h"
 #include "collector/stream.h"
 #include "collector/trace/writer.h"
 #include "probe/attach/ability.h"
@@ -20,6 +21,7 @@
 #include "probe/target/target.h"
 
 #define PORTS_MAX 8
+#define LISTED_MAX 256
 #define CALIBRATE_TRIES 100
 #define CALIBRATE_WAIT_NS 50000000
 
@@ -31,24 +33,19 @@ struct look {
 	struct target *target;
 	const struct engine_ops *ops;
 	struct engine *engine;
-	struct engine_plan plan;
+	const struct engine_plan *plan;
 	uint32_t id;      /* of PROCESS and CONTEXT */
 	unsigned refused; /* processes that we have no right to read */
+	struct {
+		pid_t pid;
+		const struct engine_ops *ops;
+	} listed[LISTED_MAX];
+	size_t listed_count;
 };
 
 static struct trace_record head_now(void)
 {
 	return (struct trace_record){ .time_ns = stream__now_ns(), .source = STREAM_SOURCE };
-}
-
-static void forget(struct look *l)
-{
-	if (l->ops)
-		l->ops->free(l->engine);
-	target__free(l->target);
-	l->ops = NULL;
-	l->engine = NULL;
-	l->target = NULL;
 }
 
 static uint32_t pid_of(const struct look *l)
@@ -60,18 +57,13 @@ static uint32_t pid_of(const struct look *l)
 
 static int write_process(struct look *l)
 {
-	struct stream_process p = {
-		.process = l->id,
-		.info = target__info(l->target),
-		.engine = l->ops->name,
-		.version = l->plan.version,
-		.build_id = l->plan.build_id,
-	};
+	struct stream_process p =
+		stream_process__of(l->id, l->ops->name, target__info(l->target), l->plan);
 	int err = stream__process(l->stream, &p);
 
 	if (!err)
 		err = stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "command",
-				      NULL, "%s", p.info->command);
+				      NULL, "%s", p.command);
 	if (!err)
 		err = stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "engine",
 				      NULL, "%s, %s", p.engine,
@@ -89,13 +81,14 @@ static int write_model(struct look *l)
 {
 	const struct engine_context *c = l->ops->model ? l->ops->model(l->engine) : NULL;
 	struct trace_writer *w = stream__writer(l->stream);
+	struct engine_context as_seen = { .context = l->id, .key = c ? c->key : 0 };
 	char experts[16], k[16];
 	int err;
 
 	if (!c)
 		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process",
 				       "model", "", "not known before its first token");
-	err = model_record__context(w, head_now(), l->id, l->id, c->key);
+	err = model_record__context(w, head_now(), l->id, &as_seen);
 	if (!err)
 		err = model_record__model(w, head_now(), l->id, c);
 	if (err)
@@ -139,12 +132,12 @@ static int write_cost(struct look *l)
 {
 	uint64_t ns;
 	enum site_class class = SITE_EMULATED;
-	double each = l->plan.hits_per_step_thread;
+	double each = l->plan->hits_per_step_thread;
 	enum trace_status status;
 
-	for (size_t i = 0; i < l->plan.sites; i++)
-		if (l->plan.site[i].row.program == MP_PROGRAM_ROUTE)
-			class = l->plan.site[i].place.class;
+	for (size_t i = 0; i < l->plan->sites; i++)
+		if (mp_site__purpose(&l->plan->site[i].row) == MP_PURPOSE_ROUTER)
+			class = l->plan->site[i].place.class;
 	status = class == SITE_EMULATED ? TRACE_STATUS_OK : TRACE_STATUS_WARN;
 	if (each < 0)
 		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process",
@@ -161,13 +154,30 @@ static int write_cost(struct look *l)
 
 /* --- the list of candidates ----------------------------------------------------------------- */
 
+/* A worker of a server that is in the list already? An attach to that one covers it. */
+static bool is_part_of_listed(struct look *l)
+{
+	const struct target_info *info = target__info(l->target);
+	bool part = false;
+
+	for (size_t i = 0; i < l->listed_count; i++)
+		part |= l->listed[i].pid == info->parent && l->listed[i].ops == l->ops;
+	if (l->listed_count < LISTED_MAX) {
+		l->listed[l->listed_count].pid = info->pid;
+		l->listed[l->listed_count++].ops = l->ops;
+	}
+	return part;
+}
+
 /* 0: said, or nothing to say. Errors are the stream's. */
 static int list_one(struct look *l, pid_t pid)
 {
 	struct error why = { 0 };
+	struct engine_plan plan;
 	int err;
 
-	memset(&l->plan, 0, sizeof(l->plan));
+	engine_plan__clear(&plan);
+	l->plan = &plan;
 	err = target__open(&l->target, pid, &l->opener, NULL);
 	if (!err)
 		err = engine__find(&l->ops, l->target, NULL);
@@ -176,8 +186,10 @@ static int list_one(struct look *l, pid_t pid)
 		l->ops = NULL;
 		return 0;
 	}
+	if (is_part_of_listed(l))
+		return 0;
 	l->id++;
-	err = l->ops->open(&l->engine, l->target, &l->plan, &why);
+	err = l->ops->open(&l->engine, l->target, &plan, &why);
 	if (err) {
 		err = write_process(l);
 		if (!err)
@@ -230,7 +242,12 @@ int inspect__list(const struct inspect_options *o, struct error *e)
 		if (pids[i] == getpid() || pids[i] == getppid())
 			continue;
 		err = list_one(&l, pids[i]);
-		forget(&l);
+		if (l.ops)
+			l.ops->free(l.engine);
+		target__free(l.target);
+		l.ops = NULL;
+		l.engine = NULL;
+		l.target = NULL;
 	}
 	if (!err)
 		err = write_refused(&l);
@@ -263,8 +280,7 @@ static int write_abilities(struct look *l)
 
 static int write_site(struct look *l, const struct engine_site *site)
 {
-	bool each_step =
-		site->row.program == MP_PROGRAM_ROUTE || site->row.program == MP_PROGRAM_ROWS;
+	bool each_step = mp_site__purpose(&site->row) != MP_PURPOSE_IDENTITY;
 	/* Most log lines are none that is looked for. */
 	uint64_t ns = site->row.program == MP_PROGRAM_LINE
 			      ? l->o->broker->costs.hit[site->place.class]
@@ -286,7 +302,7 @@ static int write_site(struct look *l, const struct engine_site *site)
 
 /* Load the programs to see whether the kernel takes them, and have a hit measured. What it does
  * not take is a finding and also @refusal. */
-static int measure(struct look *l, struct error *refusal)
+static int measure(struct look *l, uint32_t threads, struct error *refusal)
 {
 	const struct timespec wait = { .tv_nsec = CALIBRATE_WAIT_NS };
 	int fds[BROKER_FDS_MAX];
@@ -297,9 +313,7 @@ static int measure(struct look *l, struct error *refusal)
 				       "kernel programs", refusal->remedy, "%s", refusal->what);
 	for (int i = 0; i < BROKER_FDS_MAX; i++)
 		close(fds[i]);
-	broker_client__calibrate(l->o->broker, l->plan.threads == ENGINE_UNKNOWN || !l->plan.threads
-						       ? 1
-						       : l->plan.threads);
+	broker_client__calibrate(l->o->broker, threads && threads != ENGINE_UNKNOWN ? threads : 1);
 	/* Any question brings the result once it is there; this one is always refused. */
 	for (int i = 0; i < CALIBRATE_TRIES && !l->o->broker->costs.hit[SITE_EMULATED]; i++) {
 		nanosleep(&wait, NULL);
@@ -335,28 +349,31 @@ static int write_hit_costs(struct look *l)
 	return err;
 }
 
-/* Look at the process; what stands in the way is a finding and also the error. */
-static int open_process(struct look *l, struct error *e)
+/* Look at the process and those below it; what stands in the way is a finding and also the error.
+ */
+static int open_service(struct look *l, struct service *s, struct error *e)
 {
+	const struct service_options o = { .broker = l->o->broker, .pid = l->o->pid };
+	struct engine_plan none;
 	struct error why = { 0 };
-	int err, said;
+	int err, said = 0;
 
-	l->id = 1;
 	if (error__is_set(l->o->no_process)) {
 		why = *l->o->no_process;
 		err = -why.errnum;
 	} else {
-		err = target__open(&l->target, l->o->pid, &l->opener, &why);
+		err = service__open(s, &o, &why);
 	}
 	if (!err)
-		err = engine__find(&l->ops, l->target, &why);
-	if (err)
-		l->ops = NULL;
-	else
-		err = l->ops->open(&l->engine, l->target, &l->plan, &why);
-	if (!err)
 		return 0;
-	said = l->ops ? write_process(l) : 0;
+	if (s->ops) {
+		engine_plan__clear(&none);
+		l->id = 1;
+		l->ops = s->ops;
+		l->target = s->target;
+		l->plan = &none;
+		said = write_process(l);
+	}
 	if (!said)
 		said = stream__finding(l->stream, TRACE_STATUS_MISSING, (uint32_t)l->o->pid,
 				       "process", "not attachable", why.remedy, "%s", why.what);
@@ -367,38 +384,92 @@ static int open_process(struct look *l, struct error *e)
 				 strerror(-err));
 }
 
-static int write_found(struct look *l)
+static size_t add_rank(char *text, size_t size, size_t at, const char *kind, uint32_t rank)
 {
-	int err = write_process(l);
+	if (rank == ENGINE_UNKNOWN || at >= size)
+		return at;
+	return at + (size_t)snprintf(text + at, size - at, ", %s rank %u", kind, rank);
+}
 
+static int write_role(struct look *l)
+{
+	const struct engine_plan *p = l->plan;
+	char ranks[128] = "";
+	size_t at = 0;
+
+	at = add_rank(ranks, sizeof(ranks), at, "tensor", p->rank_tensor);
+	at = add_rank(ranks, sizeof(ranks), at, "pipeline", p->rank_pipeline);
+	at = add_rank(ranks, sizeof(ranks), at, "data", p->rank_data);
+	at = add_rank(ranks, sizeof(ranks), at, "expert", p->rank_expert);
+	if (pid_of(l) != (uint32_t)l->o->pid && at < sizeof(ranks))
+		snprintf(ranks + at, sizeof(ranks) - at, ", process %u", pid_of(l));
+	return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "role", NULL,
+			       "%s%s", p->role[0] ? p->role : "not known", ranks);
+}
+
+/* The model is that of the service, and said with the first process. */
+static int write_member(struct look *l, const struct member *m)
+{
+	int err;
+
+	l->id = m->process;
+	l->target = m->target;
+	l->plan = &m->plan;
+	err = write_process(l);
 	if (!err)
+		err = write_role(l);
+	if (!err && m->process == SERVICE_FIRST_PROCESS)
 		err = write_model(l);
 	if (!err)
 		err = write_ports(l);
-	for (size_t i = 0; i < l->plan.sites && !err; i++)
-		err = write_site(l, &l->plan.site[i]);
+	for (size_t i = 0; i < m->plan.sites && !err; i++)
+		err = write_site(l, &m->plan.site[i]);
 	return err ? err : write_cost(l);
+}
+
+/* Who takes part, and who should and cannot. */
+static int write_service(struct look *l, const struct service *s)
+{
+	int err = 0;
+
+	l->ops = s->ops;
+	l->engine = s->engine;
+	for (size_t i = 0; i < s->members && !err; i++)
+		err = write_member(l, s->member[i]);
+	for (size_t i = 0; i < s->family.count && !err; i++) {
+		const struct relative *r = &s->family.relative[i];
+
+		if (r->why)
+			err = stream__finding(l->stream, TRACE_STATUS_WARN, (uint32_t)r->pid,
+					      "process", "not captured", r->why->remedy, "%s",
+					      r->why->what);
+	}
+	return err;
 }
 
 int inspect__doctor(const struct inspect_options *o, struct error *e)
 {
 	struct look l = { .o = o, .opener = broker_client__opener(o->broker) };
 	struct error refusal = { 0 }, process = { 0 };
-	int err;
+	struct service *s = calloc(1, sizeof(*s));
+	int err = -ENOMEM;
 
-	err = stream__open(&l.stream, o->out, 0, e);
+	if (s)
+		err = stream__open(&l.stream, o->out, 0, e);
 	if (!err)
 		err = write_abilities(&l);
 	if (!err && o->pid)
-		open_process(&l, &process);
+		open_service(&l, s, &process);
 	if (!err)
-		err = measure(&l, &refusal);
+		err = measure(&l, s->members ? s->member[0]->plan.threads : 1, &refusal);
 	if (!err)
 		err = write_hit_costs(&l);
-	if (!err && l.engine)
-		err = write_found(&l);
+	if (!err && s->engine && !error__is_set(&process))
+		err = write_service(&l, s);
 	err = err ? failed(&l, err, e) : stream__close(l.stream, TRACE_STOP_UNKNOWN, e);
-	forget(&l);
+	if (s)
+		service__close(s);
+	free(s);
 	stream__free(l.stream);
 	if (err)
 		return err;

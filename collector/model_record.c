@@ -7,14 +7,16 @@
 #include "collector/trace/writer.h"
 #include "probe/engine/sink.h"
 
-int model_record__context(struct trace_writer *w, struct trace_record head, uint32_t context,
-			  uint32_t process, uint64_t key)
+int model_record__context(struct trace_writer *w, struct trace_record head, uint32_t process,
+			  const struct engine_context *c)
 {
 	struct trace_context r = {
 		.head = head,
-		.context = context,
+		.context = c->context,
 		.process = process,
-		.key = key,
+		.key = c->key,
+		.model_key = c->model_key,
+		.replica_of = c->replica_of,
 	};
 
 	return trace_writer__append(w, TRACE_CONTEXT, &r, sizeof(r), NULL, 0);

@@ -10,9 +10,10 @@
 struct engine_context;
 struct trace_writer;
 
-/* @head: time and source. @context: the id in this stream. 0, or the writer's error. */
-int model_record__context(struct trace_writer *w, struct trace_record head, uint32_t context,
-			  uint32_t process, uint64_t key);
+/* @head: time and source. @context: the id in this stream, in CONTEXT that of @c. 0, or the
+ * writer's error. */
+int model_record__context(struct trace_writer *w, struct trace_record head, uint32_t process,
+			  const struct engine_context *c);
 int model_record__model(struct trace_writer *w, struct trace_record head, uint32_t context,
 			const struct engine_context *c);
 

@@ -18,7 +18,6 @@ struct raw_log_writer {
 struct raw_log_reader {
 	struct cursor at;
 	struct raw_log_header header;
-	struct mp_site *sites;
 	const uint8_t *saved;
 	struct buffer entry; /* aligned copy */
 };
@@ -32,6 +31,7 @@ static void set_sizes(struct raw_log_header *h)
 	h->event_bytes = sizeof(struct mp_event);
 	h->site_bytes = sizeof(struct mp_site);
 	h->counter_bytes = sizeof(struct mp_counters);
+	h->member_bytes = sizeof(struct raw_log_member);
 }
 
 static int put(struct raw_log_writer *w, const void *bytes, size_t size)
@@ -40,7 +40,7 @@ static int put(struct raw_log_writer *w, const void *bytes, size_t size)
 }
 
 int raw_log__create(struct raw_log_writer **out, int fd, struct raw_log_header *h,
-		    const struct mp_site *sites, const void *saved, struct error *e)
+		    const void *saved, struct error *e)
 {
 	struct raw_log_writer *w = calloc(1, sizeof(*w));
 	int own = dup(fd), err = -ENOMEM;
@@ -56,8 +56,6 @@ int raw_log__create(struct raw_log_writer **out, int fd, struct raw_log_header *
 	}
 	set_sizes(h);
 	err = put(w, h, sizeof(*h));
-	if (!err && h->sites)
-		err = put(w, sites, h->sites * sizeof(*sites));
 	if (!err && h->saved_bytes)
 		err = put(w, saved, h->saved_bytes);
 	if (err) {
@@ -78,6 +76,23 @@ int raw_log__append(struct raw_log_writer *w, enum raw_log_kind kind, const void
 		return -E2BIG;
 	err = put(w, head, sizeof(head));
 	return err ? err : put(w, bytes, size);
+}
+
+int raw_log__join(struct raw_log_writer *w, const struct raw_log_member *m,
+		  const struct mp_site *rows, const void *saved)
+{
+	size_t size = sizeof(*m) + m->sites * sizeof(*rows) + m->saved_bytes;
+	const uint32_t head[2] = { RAW_LOG_JOIN, (uint32_t)size };
+	int err;
+
+	if (size > RAW_LOG_ENTRY_MAX)
+		return -E2BIG;
+	err = put(w, head, sizeof(head));
+	if (!err)
+		err = put(w, m, sizeof(*m));
+	if (!err && m->sites)
+		err = put(w, rows, m->sites * sizeof(*rows));
+	return err || !m->saved_bytes ? err : put(w, saved, m->saved_bytes);
 }
 
 int raw_log__close(struct raw_log_writer *w, struct error *e)
@@ -114,32 +129,23 @@ static int check_header(const struct raw_log_header *h, struct error *e)
 				  "collector: failed to replay: this is no raw log");
 	set_sizes(&own);
 	if (h->header_bytes != own.header_bytes || h->event_bytes != own.event_bytes ||
-	    h->site_bytes != own.site_bytes || h->counter_bytes != own.counter_bytes)
+	    h->site_bytes != own.site_bytes || h->counter_bytes != own.counter_bytes ||
+	    h->member_bytes != own.member_bytes)
 		return error__set(e, EXIT_UNSUPPORTED, EPROTONOSUPPORT,
 				  "replay it with the build that wrote it",
 				  "collector: failed to replay: the log is of another build");
-	if (h->sites > MP_SITES || h->saved_bytes > RAW_LOG_SAVED_MAX ||
-	    !is_text(h->engine, sizeof(h->engine)) || !is_text(h->version, sizeof(h->version)) ||
-	    !is_text(h->command, sizeof(h->command)))
+	if (h->saved_bytes > RAW_LOG_SAVED_MAX || !is_text(h->engine, sizeof(h->engine)))
 		return error__set(e, EXIT_FAILED, EBADMSG, NULL,
 				  "collector: failed to replay: the log's header is damaged");
 	return 0;
 }
 
-/* Sites and saved bytes. */
-static int read_tables(struct raw_log_reader *r, struct error *e)
+static int read_saved(struct raw_log_reader *r, struct error *e)
 {
-	size_t bytes = r->header.sites * sizeof(*r->sites);
-	const uint8_t *sites = cursor__take(&r->at, bytes);
-
 	r->saved = cursor__take(&r->at, r->header.saved_bytes);
 	if (r->at.failed)
 		return error__set(e, EXIT_FAILED, EBADMSG, NULL,
 				  "collector: failed to replay: the log ends in its header");
-	r->sites = malloc(bytes ? bytes : 1);
-	if (!r->sites)
-		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
-	memcpy(r->sites, sites, bytes);
 	return 0;
 }
 
@@ -158,7 +164,7 @@ int raw_log__open(struct raw_log_reader **out, const void *bytes, size_t size, s
 		memcpy(&r->header, head, sizeof(r->header));
 	err = check_header(&r->header, e);
 	if (!err)
-		err = read_tables(r, e);
+		err = read_saved(r, e);
 	if (err) {
 		raw_log__free(r);
 		return err;
@@ -187,14 +193,30 @@ int raw_log__next(struct raw_log_reader *r, uint32_t *kind, const void **bytes, 
 	return 1;
 }
 
+int raw_log__parse_join(const void *bytes, size_t size, const struct raw_log_member **m,
+			const struct mp_site **rows, const void **saved)
+{
+	const struct raw_log_member *member = bytes;
+	const struct stream_process *p;
+
+	if (size < sizeof(*member))
+		return -EBADMSG;
+	p = &member->process;
+	if (member->sites > MP_SITES || member->first > MP_SITES ||
+	    member->sites > MP_SITES - member->first || member->saved_bytes > RAW_LOG_ENTRY_MAX ||
+	    size != sizeof(*member) + member->sites * sizeof(**rows) + member->saved_bytes ||
+	    !is_text(p->engine, sizeof(p->engine)) || !is_text(p->version, sizeof(p->version)) ||
+	    !is_text(p->command, sizeof(p->command)) || !is_text(p->role, sizeof(p->role)))
+		return -EBADMSG;
+	*m = member;
+	*rows = (const struct mp_site *)(member + 1);
+	*saved = *rows + member->sites;
+	return 0;
+}
+
 const struct raw_log_header *raw_log__header(const struct raw_log_reader *r)
 {
 	return &r->header;
-}
-
-const struct mp_site *raw_log__sites(const struct raw_log_reader *r)
-{
-	return r->sites;
 }
 
 const void *raw_log__saved(const struct raw_log_reader *r)
@@ -207,6 +229,5 @@ void raw_log__free(struct raw_log_reader *r)
 	if (!r)
 		return;
 	buffer__free(&r->entry);
-	free(r->sites);
 	free(r);
 }

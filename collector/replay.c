@@ -2,7 +2,6 @@
 #include "collector/replay.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,7 +13,6 @@
 #include "collector/trace/writer.h"
 #include "probe/base/error.h"
 #include "probe/engine/engine.h"
-#include "probe/target/target.h"
 
 struct replay {
 	struct raw_log_reader *log;
@@ -39,35 +37,11 @@ static int open_engine(struct replay *r, struct error *e)
 	return r->ops->replay(&r->engine, raw_log__saved(r->log), h->saved_bytes, e);
 }
 
-static int write_process(struct replay *r)
-{
-	const struct raw_log_header *h = raw_log__header(r->log);
-	struct target_info info = {
-		.pid = (pid_t)h->pid,
-		.parent = (pid_t)h->parent,
-		.start_ticks = h->start_ticks,
-		.pid_namespace_inode = h->pid_namespace_inode,
-	};
-	struct stream_process p = {
-		.process = STREAM_PROCESS,
-		.info = &info,
-		.engine = h->engine,
-		.version = h->version,
-		.build_id = h->build_id,
-	};
-
-	snprintf(info.command, sizeof(info.command), "%s", h->command);
-	return stream__process(r->stream, &p);
-}
-
 static int begin(struct replay *r, int out, struct error *e)
 {
 	const struct raw_log_header *h = raw_log__header(r->log);
 	struct assembly_options o = {
 		.source = STREAM_SOURCE,
-		.process = STREAM_PROCESS,
-		.rows = raw_log__sites(r->log),
-		.sites = h->sites,
 		.attached_ns = h->attached_ns,
 		.begin_ns = h->attached_ns,
 	};
@@ -76,8 +50,6 @@ static int begin(struct replay *r, int out, struct error *e)
 	err = open_engine(r, e);
 	if (!err)
 		err = stream__open(&r->stream, out, 0, e);
-	if (!err)
-		err = write_process(r);
 	if (err)
 		return err;
 	o.writer = stream__writer(r->stream);
@@ -85,6 +57,27 @@ static int begin(struct replay *r, int out, struct error *e)
 	o.engine = r->engine;
 	r->now_ns = h->attached_ns;
 	return assembly__open(&r->assembly, &o, e);
+}
+
+static int take_join(struct replay *r, const void *bytes, size_t size, struct error *e)
+{
+	const struct raw_log_member *m;
+	const struct mp_site *rows;
+	const void *saved;
+	int err = raw_log__parse_join(bytes, size, &m, &rows, &saved);
+
+	if (err)
+		return error__set(e, EXIT_FAILED, EBADMSG, NULL,
+				  "collector: failed to replay: what the log says of a process is "
+				  "damaged");
+	if (!m->opened && r->ops->load_member)
+		err = r->ops->load_member(r->engine, (pid_t)m->process.pid, saved, m->saved_bytes,
+					  e);
+	if (!err)
+		err = stream__process(r->stream, &m->process);
+	return err ? err
+		   : assembly__join(r->assembly, (pid_t)m->process.pid, m->process.process, rows,
+				    m->first, m->sites, e);
 }
 
 static int take(struct replay *r, uint32_t kind, const void *bytes, size_t size, struct error *e)
@@ -95,9 +88,10 @@ static int take(struct replay *r, uint32_t kind, const void *bytes, size_t size,
 	case RAW_LOG_EVENT:
 		return assembly__event(r->assembly, bytes, size, e);
 	case RAW_LOG_COUNTERS:
-		if (size != raw_log__header(r->log)->sites * sizeof(struct mp_counters))
+		if (size % sizeof(struct mp_counters) ||
+		    size > MP_SITES * sizeof(struct mp_counters))
 			break;
-		assembly__counters(r->assembly, bytes);
+		assembly__counters(r->assembly, bytes, size / sizeof(struct mp_counters));
 		return 0;
 	case RAW_LOG_TICK:
 		if (size != sizeof(number[0]))
@@ -111,6 +105,14 @@ static int take(struct replay *r, uint32_t kind, const void *bytes, size_t size,
 		r->now_ns = number[0];
 		r->stop = (enum trace_stop)(uint32_t)number[1];
 		return 0;
+	case RAW_LOG_JOIN:
+		return take_join(r, bytes, size, e);
+	case RAW_LOG_LEAVE:
+		if (size != sizeof(number))
+			break;
+		memcpy(number, bytes, sizeof(number));
+		r->now_ns = number[0];
+		return assembly__leave(r->assembly, (pid_t)number[1], r->now_ns, e);
 	default:
 		break;
 	}

@@ -12,6 +12,7 @@
 
 #include "collector/trace/writer.h"
 #include "probe/base/error.h"
+#include "probe/engine/engine.h"
 #include "probe/target/target.h"
 
 #define DRAIN_MS 2000
@@ -63,25 +64,53 @@ int stream__clock(struct stream *s)
 	return trace_writer__append(s->writer, TRACE_CLOCK, &r, sizeof(r), NULL, 0);
 }
 
+struct stream_process stream_process__of(uint32_t process, const char *engine,
+					 const struct target_info *info,
+					 const struct engine_plan *plan)
+{
+	struct stream_process p = {
+		.process = process,
+		.pid = (uint32_t)info->pid,
+		.parent = info->parent > 0 ? (uint32_t)info->parent : 0,
+		.rank_tensor = plan->rank_tensor,
+		.rank_pipeline = plan->rank_pipeline,
+		.rank_data = plan->rank_data,
+		.rank_expert = plan->rank_expert,
+		.start_ticks = info->start_ticks,
+		.pid_namespace_inode = info->pid_namespace_inode,
+	};
+
+	snprintf(p.engine, sizeof(p.engine), "%s", engine);
+	snprintf(p.version, sizeof(p.version), "%s", plan->version);
+	snprintf(p.command, sizeof(p.command), "%s", info->command);
+	snprintf(p.role, sizeof(p.role), "%s", plan->role);
+	memcpy(p.build_id, plan->build_id, sizeof(p.build_id));
+	return p;
+}
+
 int stream__process(struct stream *s, const struct stream_process *p)
 {
 	struct trace_process r = {
 		.head = head_now(),
 		.process = p->process,
-		.pid = (uint32_t)p->info->pid,
-		.parent = p->info->parent > 0 ? (uint32_t)p->info->parent : TRACE_UNKNOWN,
-		.start_ticks = p->info->start_ticks,
-		.pid_namespace_inode = p->info->pid_namespace_inode,
+		.pid = p->pid,
+		.parent = p->parent ? p->parent : TRACE_UNKNOWN,
+		.rank_tensor = p->rank_tensor,
+		.rank_pipeline = p->rank_pipeline,
+		.rank_data = p->rank_data,
+		.rank_expert = p->rank_expert,
+		.start_ticks = p->start_ticks,
+		.pid_namespace_inode = p->pid_namespace_inode,
 	};
 	struct trace_column column[] = {
 		trace_column__text(p->engine, &r.engine_length),
 		trace_column__text(p->version, &r.version_length),
-		trace_column__text(p->info->command, &r.command_length),
+		trace_column__text(p->command, &r.command_length),
+		trace_column__text(p->role, &r.role_length),
 	};
 
-	if (p->build_id)
-		memcpy(r.build_id, p->build_id, sizeof(r.build_id));
-	return trace_writer__append(s->writer, TRACE_PROCESS, &r, sizeof(r), column, 3);
+	memcpy(r.build_id, p->build_id, sizeof(r.build_id));
+	return trace_writer__append(s->writer, TRACE_PROCESS, &r, sizeof(r), column, 4);
 }
 
 int stream__finding(struct stream *s, enum trace_status status, uint32_t pid, const char *area,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/context_list.h"
 #include "collector/coverage.h"
 #include "collector/known_requests.h"
 #include "collector/loss.h"
@@ -27,21 +28,15 @@ struct known_sequence {
 	UT_hash_handle hh;
 };
 
-struct known_context {
-	uint32_t context;
-	uint64_t key; /* 0 while it is not known */
-	UT_hash_handle hh;
-};
-
 struct stream_sink {
 	struct stream_sink_options o;
-	struct known_context *contexts;
+	struct context_list *contexts;
 	struct known_sequence *sequences;
 	struct waiting_request *waiting;
 	struct known_requests *requests;
 	uint32_t layers;       /* of the model with most: a request ends with so many COVERAGE */
 	struct buffer columns; /* scratch for one record */
-	uint64_t steps, routes_seen;
+	uint64_t steps, routes_seen, replica_steps;
 	uint64_t rows, routes, decisions, steps_written;
 	uint64_t now_ns; /* of the session */
 };
@@ -57,30 +52,7 @@ static struct trace_record head(const struct stream_sink *s, uint64_t time_ns, u
 
 /* --- models and sequences ------------------------------------------------------------------- */
 
-/* Say @context the first time, and again once its key is known. */
-static int introduce_context(struct stream_sink *s, uint32_t context, uint64_t key)
-{
-	struct known_context *known;
-
-	HASH_FIND(hh, s->contexts, &context, sizeof(context), known);
-	if (known && (known->key || !key))
-		return 0;
-	if (!known) {
-		known = calloc(1, sizeof(*known));
-		if (!known)
-			return -ENOMEM;
-		known->context = context;
-		HASH_ADD(hh, s->contexts, context, sizeof(known->context), known);
-		if (!hash__has(known)) {
-			free(known);
-			return -ENOMEM;
-		}
-	}
-	known->key = key;
-	return model_record__context(s->o.writer, head(s, s->now_ns, 0), context, s->o.process,
-				     key);
-}
-
+/* A replica has no layers of its own: its model is that of the context which it repeats. */
 static int on_context(void *ctx, const struct engine_context *c)
 {
 	struct stream_sink *s = ctx;
@@ -88,9 +60,10 @@ static int on_context(void *ctx, const struct engine_context *c)
 
 	if (c->layers > s->layers)
 		s->layers = c->layers;
-	err = introduce_context(s, c->context, c->key);
-	if (!err)
-		err = coverage__model(s->o.coverage, c);
+	err = context_list__describe(s->contexts, head(s, s->now_ns, 0), c->context, c);
+	if (err || c->replica_of)
+		return err;
+	err = coverage__model(s->o.coverage, c);
 	return err ? err : model_record__model(s->o.writer, head(s, s->now_ns, 0), c->context, c);
 }
 
@@ -177,7 +150,7 @@ static int say_begin(struct stream_sink *s, const struct engine_request *q, uint
 	int err = known_requests__add(s->requests, q->request, true);
 
 	if (!err)
-		err = introduce_context(s, q->context, 0);
+		err = context_list__introduce(s->contexts, head(s, s->now_ns, 0), q->context);
 	if (!err)
 		err = introduce_sequence(s, &sequence, q->request);
 	if (!err)
@@ -302,7 +275,7 @@ static int on_bind(void *ctx, const struct engine_bind *b)
 		loss__add(s->o.loss, b->context, TRACE_LOSS_INFO, 1, 0);
 		return 0;
 	}
-	err = introduce_context(s, b->context, 0);
+	err = context_list__introduce(s->contexts, head(s, s->now_ns, 0), b->context);
 	if (!err)
 		err = introduce_sequence(s, &sequence, b->request);
 	return err ? err : request_record__bind(s->o.writer, head(s, b->time_ns, 0), b);
@@ -313,7 +286,7 @@ static int on_bind(void *ctx, const struct engine_bind *b)
 static int introduce_rows(struct stream_sink *s, const struct engine_step *step)
 {
 	uint32_t last = ENGINE_UNKNOWN;
-	int err = introduce_context(s, step->context, 0);
+	int err = context_list__introduce(s->contexts, head(s, s->now_ns, 0), step->context);
 
 	for (uint32_t i = 0; i < step->rows && !err; i++) {
 		const struct engine_row *row = &step->row[i];
@@ -385,6 +358,10 @@ static int on_step(void *ctx, const struct engine_step *step)
 	bool fits = step_fits(s, step);
 	int err;
 
+	if (context_list__is_replica(s->contexts, step->context)) {
+		s->replica_steps++;
+		return 0;
+	}
 	s->steps++;
 	s->routes_seen += step->routes;
 	err = coverage__step(s->o.coverage, step, fits);
@@ -463,9 +440,12 @@ struct stream_sink *stream_sink__new(const struct stream_sink_options *o)
 	if (!s)
 		return NULL;
 	s->o = *o;
+	s->contexts = context_list__new(o->writer);
 	s->requests = known_requests__new();
-	if (s->requests)
+	if (s->contexts && s->requests)
 		return s;
+	context_list__free(s->contexts);
+	known_requests__free(s->requests);
 	free(s);
 	return NULL;
 }
@@ -473,7 +453,6 @@ struct stream_sink *stream_sink__new(const struct stream_sink_options *o)
 void stream_sink__free(struct stream_sink *s)
 {
 	struct known_sequence *sequence, *next_sequence;
-	struct known_context *context, *next_context;
 
 	if (!s)
 		return;
@@ -482,11 +461,7 @@ void stream_sink__free(struct stream_sink *s)
 		HASH_DEL(s->sequences, sequence);
 		free(sequence);
 	}
-	HASH_ITER(hh, s->contexts, context, next_context)
-	{
-		HASH_DEL(s->contexts, context);
-		free(context);
-	}
+	context_list__free(s->contexts);
 	waiting_requests__free(&s->waiting);
 	known_requests__free(s->requests);
 	buffer__free(&s->columns);
@@ -496,7 +471,7 @@ void stream_sink__free(struct stream_sink *s)
 int stream_sink__preview(struct stream_sink *s, const struct engine_context *c)
 {
 	uint32_t context = c->context ? c->context : FIRST_CONTEXT;
-	int err = introduce_context(s, context, c->key);
+	int err = context_list__describe(s->contexts, head(s, s->now_ns, 0), context, c);
 
 	s->layers = c->layers;
 	return err ? err : model_record__model(s->o.writer, head(s, s->now_ns, 0), context, c);
@@ -510,6 +485,16 @@ uint64_t stream_sink__steps(const struct stream_sink *s)
 uint64_t stream_sink__routes(const struct stream_sink *s)
 {
 	return s->routes_seen;
+}
+
+uint64_t stream_sink__replica_steps(const struct stream_sink *s)
+{
+	return s->replica_steps;
+}
+
+int stream_sink__process(struct stream_sink *s, pid_t pid, uint32_t process)
+{
+	return context_list__process(s->contexts, pid, process);
 }
 
 int stream_sink__end(struct stream_sink *s, uint32_t stop, uint64_t now_ns)

@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "collector/watchdog.h"
 
-#include "collector/attachment.h"
+#include "collector/service.h"
 #include "collector/stream.h"
-#include "probe/target/target.h"
 
 #define IDLE_NS 5000000000ull
 #define SILENT_SECONDS 3
 
-int watchdog__begin(struct watchdog *w, struct stream *s, const struct attachment *a)
+int watchdog__joined(struct stream *s, const struct member *m)
 {
-	uint32_t pid = (uint32_t)target__info(a->target)->pid;
+	uint32_t pid = (uint32_t)m->pid;
 	int err = 0;
 
-	for (size_t i = 0; i < a->plan.sites && !err; i++) {
-		const struct engine_site *site = &a->plan.site[i];
+	for (size_t i = 0; i < m->plan.sites && !err; i++) {
+		const struct engine_site *site = &m->plan.site[i];
 
-		if (!a->site[i].linked)
+		if (!m->site[i].linked)
 			err = stream__finding(s, TRACE_STATUS_WARN, pid, "site", site->purpose,
-					      site->without, "not probed: %s", a->site[i].reason);
+					      site->without, "not probed: %s", m->site[i].reason);
 		else if (site->place.class != SITE_EMULATED && site->required)
 			err = stream__finding(s, TRACE_STATUS_WARN, pid, "site", site->purpose,
 					      NULL, "%s probes: about 15 times the cost of others",
@@ -27,14 +26,14 @@ int watchdog__begin(struct watchdog *w, struct stream *s, const struct attachmen
 	return err;
 }
 
-/* What all sites with @program counted together. */
-static struct mp_counters counters_of(const struct attachment *a, const struct watchdog_facts *f,
-				      uint32_t program)
+/* What all rows for @purpose counted together. */
+static struct mp_counters counters_of(const struct service *v, const struct watchdog_facts *f,
+				      enum mp_purpose purpose)
 {
 	struct mp_counters sum = { 0 };
 
-	for (size_t i = 0; i < a->plan.sites; i++) {
-		if (a->plan.site[i].row.program != program)
+	for (uint32_t i = 0; i < v->rows; i++) {
+		if (mp_site__purpose(&v->table[i]) != purpose)
 			continue;
 #define X(id, name, text) sum.name += f->counters[i].name;
 		MP_COUNTERS(X)
@@ -53,11 +52,11 @@ static const char *why_silent(const struct mp_counters *c)
 }
 
 /* One of two places that belong together fires and the other does not. */
-static int say_silent(struct watchdog *w, struct stream *s, const struct attachment *a,
+static int say_silent(struct watchdog *w, struct stream *s, const struct service *v,
 		      const struct watchdog_facts *f, uint32_t pid)
 {
-	uint64_t rows = counters_of(a, f, MP_PROGRAM_ROWS).hits;
-	struct mp_counters results = counters_of(a, f, MP_PROGRAM_ROUTE);
+	uint64_t rows = counters_of(v, f, MP_PURPOSE_ROWS).hits;
+	struct mp_counters results = counters_of(v, f, MP_PURPOSE_ROUTER);
 	bool silent = rows != w->rows_hits && f->routes == w->routes;
 
 	w->silent_seconds = silent ? w->silent_seconds + 1 : 0;
@@ -73,22 +72,22 @@ static int say_silent(struct watchdog *w, struct stream *s, const struct attachm
 		why_silent(&results));
 }
 
-int watchdog__second(struct watchdog *w, struct stream *s, const struct attachment *a,
+int watchdog__second(struct watchdog *w, struct stream *s, const struct service *v,
 		     const struct watchdog_facts *f)
 {
-	uint32_t pid = (uint32_t)target__info(a->target)->pid;
+	uint32_t pid = (uint32_t)v->pid;
 
 	if (f->routes && !w->said_flowing) {
 		w->said_flowing = true;
 		return stream__finding(s, TRACE_STATUS_OK, pid, "capture", "attached", NULL,
 				       "router results arrive");
 	}
-	if (!f->routes && !w->said_idle && f->now_ns - a->attached_ns >= IDLE_NS &&
-	    !counters_of(a, f, MP_PROGRAM_ROWS).hits) {
+	if (!f->routes && !w->said_idle && f->now_ns - v->attached_ns >= IDLE_NS &&
+	    !counters_of(v, f, MP_PURPOSE_ROWS).hits) {
 		w->said_idle = true;
 		return stream__finding(s, TRACE_STATUS_WARN, pid, "capture", "idle",
 				       "send it a request",
 				       "no router result yet: is the server idle?");
 	}
-	return say_silent(w, s, a, f, pid);
+	return say_silent(w, s, v, f, pid);
 }

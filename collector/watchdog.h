@@ -7,8 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct attachment;
+struct member;
 struct mp_counters;
+struct service;
 struct stream;
 
 /* Zeroed before use. */
@@ -19,15 +20,15 @@ struct watchdog {
 };
 
 struct watchdog_facts {
-	const struct mp_counters *counters; /* one a site of the plan */
+	const struct mp_counters *counters; /* one a row of the table */
 	uint64_t routes;                    /* router results that were assembled */
 	uint64_t now_ns;
 };
 
-/* What could not be probed. 0, or the writer's error. */
-int watchdog__begin(struct watchdog *w, struct stream *s, const struct attachment *a);
+/* What could not be probed in @m. 0, or the writer's error. */
+int watchdog__joined(struct stream *s, const struct member *m);
 /* Once a second. 0, or the writer's error. */
-int watchdog__second(struct watchdog *w, struct stream *s, const struct attachment *a,
+int watchdog__second(struct watchdog *w, struct stream *s, const struct service *v,
 		     const struct watchdog_facts *f);
 
 #endif

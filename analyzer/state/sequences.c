@@ -19,7 +19,7 @@ struct sequences {
 	struct sequence *last;  /* asked for; rows of one sequence come in a row */
 };
 
-struct sequences *state_sequences__new(void)
+struct sequences *sequences__new(void)
 {
 	return calloc(1, sizeof(struct sequences));
 }
@@ -31,7 +31,7 @@ static void forget(struct sequences *s, struct sequence *x)
 	free(x);
 }
 
-void state_sequences__free(struct sequences *s)
+void sequences__free(struct sequences *s)
 {
 	if (!s)
 		return;
@@ -73,7 +73,7 @@ static uint64_t sum(const struct sequence_rows *r)
 	return n;
 }
 
-int state_sequences__add(struct sequences *s, struct sequence_rows *more)
+int sequences__add(struct sequences *s, struct sequence_rows *more)
 {
 	struct sequence *x = take(s, more->sequence);
 	struct sequence_rows *r;
@@ -113,8 +113,8 @@ static void split(struct sequence_rows *r, uint64_t n, struct sequence_rows *mov
 	moved->first_ns = moved->last_ns; /* not known better */
 }
 
-int state_sequences__bind(struct sequences *s, uint32_t sequence, uint32_t request,
-			  uint32_t position, struct sequence_rows *moved, uint32_t *from)
+int sequences__bind(struct sequences *s, uint32_t sequence, uint32_t request, uint32_t position,
+		    struct sequence_rows *moved, uint32_t *from)
 {
 	struct sequence *x = take(s, sequence);
 	struct sequence_rows *r;

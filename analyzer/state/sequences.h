@@ -27,17 +27,17 @@ struct sequence_rows {
 struct sequences;
 
 /* NULL: no memory. */
-struct sequences *state_sequences__new(void);
+struct sequences *sequences__new(void);
 /* Accepts NULL. */
-void state_sequences__free(struct sequences *s);
+void sequences__free(struct sequences *s);
 
 /* Remember @more rows, and say in its @request to whom they go, if it was 0. 0, -ENOMEM. */
-int state_sequences__add(struct sequences *s, struct sequence_rows *more);
+int sequences__add(struct sequences *s, struct sequence_rows *more);
 /*
  * From @position on, @sequence belongs to @request (0: to none). @moved: the rows that were counted
  * for @from before and change hands. 1: some do; 0: none; -ENOMEM.
  */
-int state_sequences__bind(struct sequences *s, uint32_t sequence, uint32_t request,
-			  uint32_t position, struct sequence_rows *moved, uint32_t *from);
+int sequences__bind(struct sequences *s, uint32_t sequence, uint32_t request, uint32_t position,
+		    struct sequence_rows *moved, uint32_t *from);
 
 #endif

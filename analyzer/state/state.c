@@ -214,7 +214,7 @@ int state__new(struct state **out)
 	s->summary.cost.threads = TRACE_UNKNOWN;
 	s->summary.cost.slowdown_ppm = TRACE_UNKNOWN;
 	s->summary.cost.collector_ppm = TRACE_UNKNOWN;
-	s->sequences = state_sequences__new();
+	s->sequences = sequences__new();
 	if (!s->sequences || request_table__new(&s->requests) ||
 	    window__init(&s->rate, NS_PER_SECOND, 10, RATE_CELLS)) {
 		state__free(s);
@@ -349,7 +349,7 @@ void state__free(struct state *s)
 	for (uint32_t i = 0; i < s->contexts; i++)
 		context__free(s->context[i]);
 	request_table__free(s->requests);
-	state_sequences__free(s->sequences);
+	sequences__free(s->sequences);
 	window__free(&s->rate);
 	free(s);
 }

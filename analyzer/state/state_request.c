@@ -107,7 +107,7 @@ int state__count_rows(struct state *s, struct sequence_rows *rows)
 	int err;
 
 	if (rows->sequence != TRACE_UNKNOWN) {
-		err = state_sequences__add(s->sequences, rows);
+		err = sequences__add(s->sequences, rows);
 		if (err)
 			return err;
 	}
@@ -132,8 +132,7 @@ int state__apply_bind(struct state *s, const struct trace_item *item)
 		r->sequence = b->sequence;
 		r->inferred |= b->certainty != TRACE_EXACT;
 	}
-	some = state_sequences__bind(s->sequences, b->sequence, request, b->position, &moved,
-				     &from);
+	some = sequences__bind(s->sequences, b->sequence, request, b->position, &moved, &from);
 	if (some <= 0)
 		return some;
 	other = request_table__find(s->requests, from);

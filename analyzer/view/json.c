@@ -72,6 +72,7 @@ static void add_process(struct json_object *o, const struct trace_item *item,
 	value__add_text(o, "engine", item, 0);
 	value__add_text(o, "version", item, 1);
 	value__add_text(o, "command", item, 2);
+	value__add_text(o, "role", item, 3);
 }
 
 static void add_model(struct json_object *o, const struct trace_item *item, struct json_context *c)
@@ -351,13 +352,15 @@ static const struct {
 	[TRACE_SOURCE] = { "source", NULL, FIELDS(FIELD(source, id, NUMBER), ), add_source },
 	[TRACE_PROCESS] = { "process", NULL,
 		FIELDS(FIELD(process, process, NUMBER), FIELD(process, pid, NUMBER),
-		       FIELD(process, parent, MAYBE), FIELD(process, rank, NUMBER),
-		       FIELD(process, start_ticks, LONG),
+		       FIELD(process, parent, MAYBE), FIELD(process, rank_tensor, MAYBE),
+		       FIELD(process, rank_pipeline, MAYBE), FIELD(process, rank_data, MAYBE),
+		       FIELD(process, rank_expert, MAYBE), FIELD(process, start_ticks, LONG),
 		       FIELD(process, pid_namespace_inode, LONG_ZERO_UNKNOWN), ),
 		add_process },
 	[TRACE_CONTEXT] = { "context", NULL,
 		FIELDS(FIELD(context, context, NUMBER), FIELD(context, process, NUMBER),
-		       FIELD(context, key, ADDRESS), ), NULL },
+		       FIELD(context, key, ADDRESS), FIELD(context, model_key, ADDRESS),
+		       FIELD(context, replica_of, NUMBER), ), NULL },
 	[TRACE_MODEL] = { "model", NULL,
 		FIELDS(FIELD(model, context, NUMBER), FIELD(model, layers, NUMBER),
 		       FIELD(model, experts, MAYBE), FIELD(model, k, MAYBE),

@@ -17,9 +17,9 @@
 
 static const struct trace_layout layouts[] = {
 	[TRACE_SOURCE] = RECORD(source, 32, 0, STRING(source, tool), STRING(source, host)),
-	[TRACE_PROCESS] = RECORD(process, 88, 0, STRING(process, engine), STRING(process, version),
-				 STRING(process, command)),
-	[TRACE_CONTEXT] = PLAIN(context, 40),
+	[TRACE_PROCESS] = RECORD(process, 96, 0, STRING(process, engine), STRING(process, version),
+				 STRING(process, command), STRING(process, role)),
+	[TRACE_CONTEXT] = PLAIN(context, 56),
 	[TRACE_MODEL] =
 		RECORD(model, 152, TRACE_MODEL_FROM_FILE, ARRAY(model, "layer_ids", 2, layers),
 		       STRING(model, architecture), STRING(model, name), STRING(model, path),

@@ -98,27 +98,31 @@ struct trace_source {
 	uint16_t tool_length, host_length;
 };
 
-/* A process that we read. Columns: engine, version, command (name, not its arguments). */
+/* A process that we read; of a service of many, each has one. Columns: engine, version, command
+ * (name, not its arguments), role ("worker"). */
 struct trace_process {
 	struct trace_record head;
 	uint32_t process; /* id in this stream */
 	uint32_t pid;
 	uint32_t parent;      /* pid, TRACE_UNKNOWN */
-	uint32_t rank;        /* 0 for a single process */
+	uint32_t rank_tensor; /* in each kind of parallelism, TRACE_UNKNOWN where it has none */
 	uint64_t start_ticks; /* field 22 of /proc/PID/stat */
 	uint64_t pid_namespace_inode;
 	uint8_t build_id[20]; /* of the library that holds the router; zero: none */
-	uint16_t engine_length, version_length, command_length;
-	uint16_t threads_length; /* reserved, 0 */
-	uint32_t reserved;
+	uint16_t engine_length, version_length, command_length, role_length;
+	uint32_t rank_pipeline, rank_data, rank_expert;
 };
 
-/* One loaded model in one process. `key` is the engine's own (an address: identity only). */
+/* One loaded model, or a part or copy of one, in one process. `key` is the engine's own (an
+ * address: identity only). */
 struct trace_context {
 	struct trace_record head;
 	uint32_t context;
 	uint32_t process;
 	uint64_t key;
+	uint64_t model_key;  /* the same in all contexts of one loaded model; 0: it is all of it */
+	uint32_t replica_of; /* context whose routing this one repeats: it has no steps. 0: none */
+	uint32_t reserved;
 };
 
 /* X(id, NAME, text): how a router makes weights of its scores. */

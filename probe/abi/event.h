@@ -150,7 +150,7 @@ struct mp_event_tensor {
 			  */
 	__u64 key;
 	__u64 data;      /* address of the first element */
-	__u64 storage; /* SLOTS: bytes of the allocation that it lies in; else 0 */
+	__u64 storage;   /* SLOTS: bytes of the allocation that it lies in; else 0 */
 	__u32 size[3];   /* of the dimensions; 0 where there is none */
 	__u32 ordinal;   /* ROUTE: results matched in this computation before it, lost ones too */
 	__s64 scalar[2]; /* as the row asked; 0: not asked */
@@ -160,7 +160,8 @@ struct mp_event_tensor {
 _Static_assert(sizeof(struct mp_event_tensor) == 128, "mp_event_tensor is shared");
 
 /* MP_EVENT_BYTES: then count bytes. With a gap: MP_BYTES_END bytes of its head, then as many of its
- * end. One call may hand over several pieces: they come in order, with one time. */
+ * end. One call may hand over several pieces: they come in order, with one time. `event.object` is
+ * where the piece lies. */
 #define MP_BYTES_END 896u
 #define MP_BYTES_GAP 1u
 struct mp_event_bytes {

@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define MP_SITES 64       /* rows in the table */
+#define MP_SITES 128      /* rows in the table: blocks of them, one a process; whole pages */
 #define MP_PATH_STEPS 4   /* dereferences at most */
 #define MP_PREFIX_SIZE 16 /* bytes of a name guard */
 #define MP_TOP_K 64       /* experts a token at most */
@@ -195,6 +195,7 @@ struct mp_site {
 	};
 };
 _Static_assert(sizeof(struct mp_site) == 256, "mp_site is shared");
+_Static_assert(MP_SITES * sizeof(struct mp_site) % 4096 == 0, "the table is mapped");
 
 static inline enum mp_purpose mp_site__purpose(const struct mp_site *s)
 {

@@ -32,6 +32,7 @@ struct sent {
 static __always_inline void event__describe(struct mp_event_bytes *e, const struct sent *s,
 					    __u32 flags)
 {
+	e->event.object = s->piece.base; /* what is offered again after a short write lies there */
 	e->length = s->piece.length;
 	e->channel = s->channel;
 	e->flags = flags;

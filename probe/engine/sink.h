@@ -32,7 +32,7 @@ struct engine_context {
 	const uint16_t *layer_ids;
 	uint32_t experts, k, shared_experts, vocabulary, blocks, normalised; /* or ENGINE_UNKNOWN */
 	bool from_file;
-	bool whole_last_layer; /* rows without output are computed in the last layer too */
+	bool whole_last_layer;        /* rows without output are computed in the last layer too */
 	uint32_t gate;                /* ENGINE_GATE_*; 0: unknown */
 	uint32_t groups, groups_used; /* of experts: in all, chosen a token; 0: unknown */
 	float scale;                  /* that weights are multiplied with at last; 0: unknown */

@@ -2,6 +2,7 @@
 #include "probe/target/gguf.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "probe/base/error.h"
+#include "probe/base/sha256.h"
 #include "probe/target/gguf_stream.h"
 
 #define KEY_MAX 65535 /* by the format */
@@ -86,16 +88,17 @@ static const char *const tensor_types[] = {
 
 #define TYPES_MAX 64 /* room for ids that are not yet named */
 
-/* Whether the chosen gates are divided by their sum, where the file does not say: what the
- * engine does for the architecture. */
+/* What the engine does for the architecture where the file does not say: whether the chosen gates
+ * are divided by their sum. All of these take a softmax, and scale by 1. */
 static const struct {
 	const char *architecture;
 	uint32_t normalised;
-} normalisation[] = {
+} habits[] = {
 	{ "llama", 1 }, /* Mixtral */
 	{ "qwen3moe", 1 },
 	{ "olmoe", 0 },
 };
+#define GATING_SOFTMAX 1
 
 /* What is collected from the tensors' names. */
 struct layers {
@@ -141,6 +144,36 @@ static void read_text_value(struct gguf_stream *s, uint32_t type, char *out, siz
 		gguf_stream__skip_value(s, type);
 }
 
+static float real_of(uint32_t bits)
+{
+	float real;
+
+	memcpy(&real, &bits, sizeof(real));
+	return isfinite(real) ? real : 0;
+}
+
+/* The tokens' number; their sum goes to @m. */
+static uint64_t read_tokens(struct gguf_stream *s, struct gguf_model *m)
+{
+	uint64_t start = s->at, count;
+	struct sha256 sum;
+
+	if (gguf_stream__u32(s) != GGUF_STRING) {
+		s->at = start;
+		return gguf_stream__array(s);
+	}
+	count = gguf_stream__u64(s);
+	sha256__begin(&sum);
+	for (uint64_t i = 0; i < count && !s->why; i++) { /* each takes 8 bytes or fails */
+		struct gguf_text token = gguf_stream__text(s, GGUF_WINDOW);
+
+		sha256__add(&sum, token.bytes, token.size);
+		sha256__add(&sum, "", 1);
+	}
+	sha256__end(&sum, m->tokens_digest);
+	return s->why ? 0 : count;
+}
+
 /* One key and its value. The architecture names other keys: it is known before (read_pairs). */
 static void read_pair(struct gguf_stream *s, struct gguf_model *m, uint64_t *tokens)
 {
@@ -148,6 +181,7 @@ static void read_pair(struct gguf_stream *s, struct gguf_model *m, uint64_t *tok
 	uint32_t *field = geometry_field(m, key);
 	bool is_name = text__is(key, "general.name");
 	bool is_vocabulary = text__is(key, "tokenizer.ggml.tokens");
+	bool is_scale = text__is(behind_architecture(m, key), "expert_weights_scale");
 	uint32_t type = gguf_stream__u32(s); /* from here on @key is no longer valid */
 
 	if (field)
@@ -155,7 +189,9 @@ static void read_pair(struct gguf_stream *s, struct gguf_model *m, uint64_t *tok
 	else if (is_name)
 		read_text_value(s, type, m->name, sizeof(m->name));
 	else if (is_vocabulary && type == GGUF_ARRAY)
-		*tokens = gguf_stream__array(s);
+		*tokens = read_tokens(s, m);
+	else if (is_scale && type == GGUF_F32)
+		m->weights_scale = real_of(gguf_stream__u32(s));
 	else
 		gguf_stream__skip_value(s, type);
 }
@@ -267,10 +303,36 @@ static void conclude(struct gguf_model *m, const struct layers *l)
 		name_type(m->quantisation, sizeof(m->quantisation), best);
 	if (m->weights_normalised != GGUF_UNKNOWN)
 		m->weights_normalised = m->weights_normalised != 0;
-	for (size_t i = 0; i < sizeof(normalisation) / sizeof(normalisation[0]); i++)
-		if (m->weights_normalised == GGUF_UNKNOWN &&
-		    !strcmp(m->architecture, normalisation[i].architecture))
-			m->weights_normalised = normalisation[i].normalised;
+	for (size_t i = 0; i < sizeof(habits) / sizeof(habits[0]); i++) {
+		if (strcmp(m->architecture, habits[i].architecture))
+			continue;
+		if (m->weights_normalised == GGUF_UNKNOWN)
+			m->weights_normalised = habits[i].normalised;
+		if (m->gating_function == GGUF_UNKNOWN)
+			m->gating_function = GATING_SOFTMAX;
+		if (m->weights_scale == 0)
+			m->weights_scale = 1;
+	}
+}
+
+/* The sum of all that was read. */
+static void sum_header(struct gguf_stream *s, struct gguf_model *m)
+{
+	uint64_t left = s->at;
+	struct sha256 sum;
+
+	s->at = 0;
+	sha256__begin(&sum);
+	while (left) {
+		size_t n = left < GGUF_WINDOW ? (size_t)left : GGUF_WINDOW;
+		const uint8_t *bytes = gguf_stream__take(s, n);
+
+		if (!bytes)
+			return;
+		sha256__add(&sum, bytes, n);
+		left -= n;
+	}
+	sha256__end(&sum, m->header_digest);
 }
 
 static void clear_model(struct gguf_model *m)
@@ -317,8 +379,10 @@ static int read_header(struct gguf_model *m, struct gguf_stream *s, const char *
 		read_tensor(s, &l);
 	if (!s->why) {
 		conclude(m, &l);
-		return 0;
+		sum_header(s, m);
 	}
+	if (!s->why)
+		return 0;
 	clear_model(m);
 	if (s->errnum)
 		return error__set(e, EXIT_FAILED, s->errnum, NULL, "gguf: failed to read '%s': %s",

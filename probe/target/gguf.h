@@ -19,12 +19,16 @@ struct gguf_model {
 	uint32_t blocks;
 	uint32_t experts, experts_used, experts_shared;
 	uint32_t expert_groups, expert_groups_used;
-	uint32_t gating_function;
+	uint32_t gating_function;    /* llama.cpp's number: 1 softmax, 2 sigmoid, ... */
 	uint32_t weights_normalised; /* 0 or 1 */
 	uint32_t vocabulary;
 	uint32_t splits; /* files that the model is cut into; the tensors below are this file's */
 	uint32_t moe_layers;                 /* layers with a router tensor */
 	uint16_t layer_ids[GGUF_LAYERS_MAX]; /* which, ascending */
+	float weights_scale;                 /* 0: not said */
+	/* SHA-256 of the header up to the end of the tensors' descriptions, and of the tokens, each
+	 * followed by a zero byte (all zero: it has none). */
+	uint8_t header_digest[32], tokens_digest[32];
 };
 
 /*

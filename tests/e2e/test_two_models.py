@@ -9,26 +9,15 @@ from pathlib import Path
 import pytest
 
 from lib.client import Crowd, mixed_asks
-from lib.exact import await_attached, check_totals, report
+from lib.exact import await_attached, check_totals, part, report
 from lib.judge import judge
 from lib.models import EXACT, model
 from lib.moeprobe import moeprobe, recording
 from lib.oracle import Oracle
-from lib.recording import Picture, Recording, read
+from lib.recording import Picture, read
 from lib.server import Options, running, second
 
 pytestmark = pytest.mark.root
-
-
-def part(whole: Recording, context: int) -> Recording:
-    """What belongs to one context, and what belongs to none."""
-    mine = {record.fields["request"] for record in whole.of("request_begin")
-            if record.fields["context"] == context}
-    kept = [record for record in whole.records
-            if record.fields.get("context", context) == context
-            and (record.type not in ("bind", "request_end", "coverage")
-                 or record.fields["request"] in mine | {0})]
-    return Recording(kept, whole.complete)
 
 
 def test_two_models_in_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

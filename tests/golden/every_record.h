@@ -65,23 +65,30 @@ static inline void every__origin(struct every_record *e)
 					 .process = 31,
 					 .pid = 4242,
 					 .parent = 4241,
-					 .rank = 2,
+					 .rank_tensor = 2,
 					 .start_ticks = 987654321,
 					 .pid_namespace_inode = 4026531836,
 					 .build_id = { 0xab, 0xcd, [19] = 0xef },
 					 .engine_length = 9,
 					 .version_length = 3,
-					 .command_length = 6 };
-	struct trace_context context = {
-		.head = every__head(e, 0), .context = 41, .process = 31, .key = 0x7f0011223344
-	};
+					 .command_length = 6,
+					 .role_length = 6,
+					 .rank_pipeline = 3,
+					 .rank_data = TRACE_UNKNOWN,
+					 .rank_expert = 5 };
+	struct trace_context context = { .head = every__head(e, 0),
+					 .context = 41,
+					 .process = 31,
+					 .key = 0x7f0011223344,
+					 .model_key = 0x7f0055667788,
+					 .replica_of = 40 };
 
 	EVERY(e, TRACE_SOURCE, source, EVERY_TEXT("tool 1.2"), EVERY_TEXT("host"));
 	EVERY_PLAIN(e, TRACE_CLOCK, clock);
 	EVERY(e, TRACE_FINDING, finding, EVERY_TEXT("area"), EVERY_TEXT("fname"),
 	      EVERY_TEXT("fvalue"), EVERY_TEXT("fremedy"));
 	EVERY(e, TRACE_PROCESS, process, EVERY_TEXT("llama.cpp"), EVERY_TEXT("b99"),
-	      EVERY_TEXT("server"));
+	      EVERY_TEXT("server"), EVERY_TEXT("worker"));
 	EVERY_PLAIN(e, TRACE_CONTEXT, context);
 }
 

@@ -11,7 +11,7 @@ import pytest
 from lib.client import TEXT, Answer, Ask, Crowd, mixed_asks, perform
 from lib.judge import Verdict
 from lib.moeprobe import Capture, Finished, recording, wait_until
-from lib.recording import STOPS, Picture, read
+from lib.recording import STOPS, Picture, Recording, read
 from lib.server import Server
 
 
@@ -80,6 +80,17 @@ def check_totals(picture: Picture) -> None:
     assert end["decisions"] == sum(route.fields["rows"] for route in recorded.of("route"))
     assert end["records"] == len(recorded.records) - 1
     assert end["lost"] == 0
+
+
+def part(whole: Recording, context: int) -> Recording:
+    """What belongs to one context, and what belongs to none."""
+    mine = {record.fields["request"] for record in whole.of("request_begin")
+            if record.fields["context"] == context}
+    kept = [record for record in whole.records
+            if record.fields.get("context", context) == context
+            and (record.type not in ("bind", "request_end", "coverage")
+                 or record.fields["request"] in mine | {0})]
+    return Recording(kept, whole.complete)
 
 
 def report(verdict: Verdict, name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,8 +77,8 @@ def match(answers: list[Answer], picture: Picture,
     by_id: dict[str, list[Request]] = {}
     by_prompt: dict[tuple[int, ...], list[Request]] = {}
     for request in picture.requests.values():
-        if request.begin.columns["client_id"]:
-            by_id.setdefault(str(request.begin.columns["client_id"]), []).append(request)
+        if request.client_id:
+            by_id.setdefault(request.client_id, []).append(request)
         prompt = tuple(int(token) for token in request.begin.columns["tokens"])
         by_prompt.setdefault(prompt, []).append(request)
     pairs: list[tuple[Answer, Request]] = []
@@ -130,15 +130,20 @@ def check_identity(answer: Answer, request: Request, rules: Rules, verdict: Verd
         cached = begin["cached"]
         if cached and (not rules.page or cached % rules.page or cached >= len(answer.prompt)):
             verdict.fault(f"{name}: cached prefix of {cached} tokens")
-    verdict.check(f"{name}: prompt length", begin["prompt"], len(answer.prompt))
-    if not prompt_unseen(request, rules):
+    cut = rules.page and begin["prompt"] == UNKNOWN  # it may go on in a later step: said at its end
+    if cut and answer.finished and request.end:
+        verdict.check(f"{name}: prompt length", request.end.fields["prompt"], len(answer.prompt))
+    elif not cut:
+        verdict.check(f"{name}: prompt length", begin["prompt"], len(answer.prompt))
+    if not cut and not prompt_unseen(request, rules):
         verdict.check(f"{name}: prompt", [int(t) for t in request.begin.columns["tokens"]],
                       answer.prompt)
     verdict.check(f"{name}: before attach", request.before_attach, False)
     if request.end is None:
         verdict.fault(f"{name}: has no end")
         return
-    if request.end.fields["ending"] not in rules.endings:
+    if request.end.fields["ending"] not in rules.endings and (
+            answer.finished or rules.last_layer_outputs):
         verdict.fault(f"{name}: ending {request.end.fields['ending']}, not of {rules.endings}")
     verdict.check(f"{name}: rows at its end", request.end.fields["rows"], request.rows)
 
@@ -273,9 +278,9 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
     """Everything of an exact recording. @optional: answers that may be missing from it, because
     they were made while the probes were placed; if they are there, they must be right."""
     verdict = Verdict()
-    seen = [r.begin.columns for r in picture.requests.values() if not r.before_attach]
-    known = {str(columns["client_id"]) for columns in seen}
-    prompts = {tuple(int(token) for token in columns["tokens"]) for columns in seen}
+    seen = [r for r in picture.requests.values() if not r.before_attach]
+    known = {request.client_id for request in seen}
+    prompts = {tuple(int(token) for token in request.begin.columns["tokens"]) for request in seen}
     present = [a for a in optional or []
                if (a.client_id in known if a.client_id else tuple(a.prompt) in prompts)]
     pairs = match(answers + present, picture, verdict)

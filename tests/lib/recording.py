@@ -72,11 +72,12 @@ ROUTE_COLUMNS = (
 )
 LAYOUTS = {
     1: Layout("source", "IHH", "id tool_length host_length", (text("tool"), text("host"))),
-    2: Layout("process", "IIIIQQ20sHHHHI",
-              "process pid parent rank start_ticks pid_namespace_inode build_id engine_length "
-              "version_length command_length - -",
-              (text("engine"), text("version"), text("command"))),
-    3: Layout("context", "IIQ", "context process key"),
+    2: Layout("process", "IIIIQQ20sHHHHIII",
+              "process pid parent rank_tensor start_ticks pid_namespace_inode build_id "
+              "engine_length version_length command_length role_length rank_pipeline rank_data "
+              "rank_expert",
+              (text("engine"), text("version"), text("command"), text("role"))),
+    3: Layout("context", "IIQQII", "context process key model_key replica_of -"),
     4: Layout("model", "IIIIIIIIHHHHIIIf32s32sH3H",
               "context layers experts k shared_experts vocabulary blocks normalised "
               "architecture_length name_length path_length quantisation_length gate groups "

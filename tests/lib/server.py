@@ -129,11 +129,13 @@ def wait_listening(server: Server, number: int = 0) -> None:
 
 
 @contextmanager
-def running(model: Path, log: Path, options: Options = Options()) -> Iterator[Server]:
-    """A server on @model, serving; its output goes to @log."""
+def running(model: Path, log: Path, options: Options = Options(),
+            before: tuple[str, ...] = ()) -> Iterator[Server]:
+    """A server on @model, serving; its output goes to @log. @before: a command to run it under,
+    which is then the process of the result and ends it."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(SERVE), str(model), *options.arguments()],
+            [*before, sys.executable, str(SERVE), str(model), *options.arguments()],
             stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     server = Server(process, model, log, options=options)
     try:

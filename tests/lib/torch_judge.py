@@ -12,7 +12,7 @@ def check_prefixes(picture: Picture, answers: list[Answer], verdict: Verdict) ->
     by_id = {answer.client_id: answer for answer in answers}
     for number, request in picture.requests.items():
         cached = request.begin.fields["cached"]
-        answer = by_id.get(str(request.begin.columns["client_id"]))
+        answer = by_id.get(request.client_id)
         if answer and cached not in (0, UNKNOWN) and not any(
                 other.tokens[:cached] == answer.prompt[:cached] for other in answers
                 if other is not answer):

@@ -64,8 +64,9 @@ static inline void send_cut(struct play *p, const char *bytes, size_t size, size
 	/* Copies of that size, so that a sanitizer sees a read behind them. */
 	exact = realloc(exact, head ? head : 1);
 	end = realloc(end, tail ? tail : 1);
+	assert_true(head <= size && tail <= size);
 	memcpy(exact, bytes, head);
-	memcpy(end, bytes + size - tail, tail);
+	memcpy(end, bytes + (size - tail), tail);
 	piece.head = (const uint8_t *)exact;
 	piece.tail = tail ? (const uint8_t *)end : NULL;
 	http_stream__piece(&p->stream, &piece, &EVENTS, &p->told);

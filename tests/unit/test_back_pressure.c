@@ -62,7 +62,7 @@ static uint32_t pick(struct load *l, uint32_t below)
 static void load_begin(struct load *l)
 {
 	struct trace_writer_options options = { .queue_bytes = QUEUE };
-	struct stream_sink_options o = { .source = 1, .process = 1 };
+	struct stream_sink_options o = { .source = 1 };
 	struct engine_context model = {
 		.context = 1,
 		.architecture = "a",

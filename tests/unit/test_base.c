@@ -11,6 +11,40 @@
 #include "probe/base/buffer.h"
 #include "probe/base/error.h"
 #include "probe/base/log.h"
+#include "probe/base/sha256.h"
+
+static void assert_digest(const char *bytes, size_t size, size_t part, const char *want)
+{
+	uint8_t digest[SHA256_BYTES];
+	char text[2 * SHA256_BYTES + 1];
+	struct sha256 h;
+
+	sha256__begin(&h);
+	for (size_t at = 0; at < size; at += part)
+		sha256__add(&h, bytes + at, size - at < part ? size - at : part);
+	sha256__end(&h, digest);
+	for (size_t i = 0; i < SHA256_BYTES; i++)
+		snprintf(text + 2 * i, 3, "%02x", digest[i]);
+	assert_string_equal(text, want);
+}
+
+/* FIPS 180-4's own examples, and a million times "a"; in parts of any size. */
+static void sha256_of_known_texts(void **state)
+{
+	static const char two[] = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+	char *million = malloc(1000000);
+
+	assert_digest("", 0, 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+	assert_digest("abc", 3, 9,
+		      "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	for (size_t part = 1; part < sizeof(two); part++)
+		assert_digest(two, sizeof(two) - 1, part,
+			      "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+	memset(million, 'a', 1000000);
+	assert_digest(million, 1000000, 997,
+		      "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+	free(million);
+}
 
 static void buffer_grows_and_keeps_its_bytes(void **state)
 {
@@ -186,6 +220,7 @@ static void log_shows_by_level(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sha256_of_known_texts),
 		cmocka_unit_test(buffer_grows_and_keeps_its_bytes),
 		cmocka_unit_test(buffer_extends_with_zeros),
 		cmocka_unit_test(buffer_refuses_what_overflows),

@@ -148,18 +148,18 @@ static void test_counts_are_bound(void **unused)
 
 static void test_sequences_are_bounded(void **unused)
 {
-	struct sequences *q = state_sequences__new();
+	struct sequences *q = sequences__new();
 	struct sequence_rows rows = { .rows = { [STATE_PREFILL] = 1 } }, moved;
 	uint32_t from = 9;
 
 	for (rows.sequence = 0; rows.sequence <= STATE_SEQUENCES_MAX; rows.sequence++)
-		assert_int_equal(state_sequences__add(q, &rows), 0);
-	assert_int_equal(state_sequences__bind(q, 0, 1, 0, &moved, &from), 0); /* forgotten */
-	assert_int_equal(state_sequences__bind(q, STATE_SEQUENCES_MAX, 1, 0, &moved, &from), 1);
+		assert_int_equal(sequences__add(q, &rows), 0);
+	assert_int_equal(sequences__bind(q, 0, 1, 0, &moved, &from), 0); /* forgotten */
+	assert_int_equal(sequences__bind(q, STATE_SEQUENCES_MAX, 1, 0, &moved, &from), 1);
 	assert_int_equal(moved.rows[STATE_PREFILL], 1);
 	assert_int_equal(from, 0);
-	state_sequences__free(q);
-	state_sequences__free(NULL);
+	sequences__free(q);
+	sequences__free(NULL);
 }
 
 static void info(struct synthetic *s, const char *client_id, const char *trace, const char *labels)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What the broker does for a reader, and what it refuses to one that was taken over: files of
- * other processes, kinds that are not on the list, places and programs out of bounds. */
+ * other processes, kinds that are not on the list, sizes out of bounds. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -10,11 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,84 +20,7 @@
 #include "collector/broker.h"
 #include "collector/broker_client.h"
 #include "probe/base/error.h"
-
-/* A process that waits, with a child that waits. */
-struct family {
-	pid_t parent, child;
-};
-
-static void wait_for_ever(void)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (;;)
-		pause();
-}
-
-/* The child becomes user @uid. */
-static struct family start_family_of(uid_t uid)
-{
-	struct family f;
-	int ends[2];
-
-	assert_int_equal(pipe(ends), 0);
-	f.parent = fork();
-	assert_true(f.parent >= 0);
-	if (!f.parent) {
-		if (fork())
-			wait_for_ever();
-		f.child = getpid();
-		if ((uid != geteuid() && setresuid(uid, uid, uid)) ||
-		    write(ends[1], &f.child, sizeof(f.child)) < 0)
-			_exit(1);
-		wait_for_ever();
-	}
-	assert_int_equal(read(ends[0], &f.child, sizeof(f.child)), sizeof(f.child));
-	close(ends[0]);
-	close(ends[1]);
-	return f;
-}
-
-static struct family start_family(void)
-{
-	return start_family_of(geteuid());
-}
-
-static void end_family(struct family *f)
-{
-	kill(f->child, SIGKILL);
-	kill(f->parent, SIGKILL);
-	waitpid(f->parent, NULL, 0);
-}
-
-static struct broker *start_broker(pid_t pid, bool any_pid)
-{
-	struct broker_options o = { .pid = pid, .any_pid = any_pid };
-	struct error e = { 0 };
-	struct broker *b;
-
-	assert_int_equal(broker__new(&b, &o, &e), 0);
-	return b;
-}
-
-/* The answer's result; descriptors are closed. */
-static int ask(struct broker *b, const struct broker_request *r)
-{
-	struct broker_response response;
-	int fds[BROKER_FDS_MAX];
-	unsigned count = broker__answer(b, r, &response, fds);
-
-	assert_true(!response.result || !count);
-	while (count)
-		close(fds[--count]);
-	return response.result;
-}
-
-static int open_stat(struct broker *b, pid_t pid)
-{
-	struct broker_request r = { .operation = BROKER_OPEN_PROC, .pid = pid, .file = PROC_STAT };
-
-	return ask(b, &r);
-}
+#include "tests/unit/broker_play.h"
 
 static void test_whose_files(void **state)
 {
@@ -338,12 +258,10 @@ static void test_bounds(void **state)
 		assert_int_equal(ask(b, &r), -EINVAL);
 	}
 	r.operation = BROKER_UNLINK;
-	r.link = 0;
-	assert_int_equal(ask(b, &r), -ENOENT);
-	r.link = BROKER_LINKS_MAX;
-	assert_int_equal(ask(b, &r), -ENOENT);
-	r.link = BROKER_ALL_LINKS;
+	assert_int_equal(ask(b, &r), 0); /* there are none */
+	r.pid = 0;
 	assert_int_equal(ask(b, &r), 0);
+	r.pid = f.parent;
 	r.operation = BROKER_CALIBRATE;
 	assert_int_equal(ask(b, &r), -EINVAL); /* nothing is loaded */
 	r.operation = BROKER_LINK;
@@ -353,156 +271,30 @@ static void test_bounds(void **state)
 	broker__free(b);
 }
 
-/* Only with rights: else everything is ended and the test skipped. */
-static void load_or_skip(struct broker *b, struct family *f)
+/* Which processes there are, of those that descend from the named one. */
+static void test_kin(void **state)
 {
-	struct broker_request r = { .operation = BROKER_LOAD, .ring_bytes = BROKER_RING_MIN };
-	struct broker_response response;
-	int fds[BROKER_FDS_MAX];
-	unsigned count = broker__answer(b, &r, &response, fds);
-
-	if (!count) {
-		end_family(f);
-		broker__free(b);
-		print_message("skipped: %s\n", response.error.what);
-		skip();
-	}
-	assert_int_equal(count, BROKER_FDS_MAX);
-	while (count)
-		close(fds[--count]);
-	assert_int_equal(ask(b, &r), -EBUSY);
-}
-
-/* The programs are loaded, and links are still refused out of bounds. */
-static void test_link_refusals(void **state)
-{
-	struct family f = start_family();
-	struct broker *b = start_broker(f.parent, false);
-	struct broker_request r;
+	struct family f = start_family(), stranger = start_family();
+	struct broker *b = start_broker(f.parent, false), *any = start_broker(0, true);
+	struct broker_request r = { .operation = BROKER_LIST_KIN };
 	struct broker_response response;
 	int fds[BROKER_FDS_MAX];
 
-	load_or_skip(b, &f);
-	r = (struct broker_request){ .operation = BROKER_LINK, .pid = f.parent };
-	assert_int_equal(ask(b, &r), -EINVAL);
-	r.places.count = LINK_PLACES_MAX + 1;
-	assert_int_equal(ask(b, &r), -EINVAL);
-	r.places.count = UINT32_MAX;
-	assert_int_equal(ask(b, &r), -EINVAL);
-	r.places.count = 1;
-	r.places.program = MP_PROGRAM_COUNT;
-	assert_int_equal(ask(b, &r), -EINVAL);
-	r.places.program = MP_PROGRAM_EMPTY;
-	r.places.cookie[0] = MP_SITES;
-	assert_int_equal(ask(b, &r), -EINVAL);
-	r.places.cookie[0] = 0;
-	r.pid = getpid();
-	assert_int_equal(ask(b, &r), -EACCES);
-	r.pid = f.parent;
-	assert_true(ask(b, &r) < 0); /* nothing is mapped at 0 */
+	assert_int_equal(broker__answer(b, &r, &response, fds), 0);
+	assert_int_equal(response.result, 0);
+	assert_int_equal(response.kin_count, 2);
+	assert_int_equal(response.kin[0].pid, f.parent);
+	assert_int_equal(response.kin[0].parent, getpid());
+	assert_int_equal(response.kin[1].pid, f.child);
+	assert_int_equal(response.kin[1].parent, f.parent);
+	assert_int_equal(ask(any, &r), -EACCES); /* no process was named */
 	end_family(&f);
-	broker__answer(b, &r, &response, fds);
+	assert_int_equal(broker__answer(b, &r, &response, fds), 0);
 	assert_int_equal(response.result, -ESRCH);
-	assert_int_equal(response.error.exit, EXIT_NO_TARGET);
+	assert_int_equal(response.kin_count, 0);
+	end_family(&stranger);
+	broker__free(any);
 	broker__free(b);
-}
-
-/* --- which places --------------------------------------------------------------------------- */
-
-/* Our own functions, which the family has too and never calls. */
-__attribute__((noinline)) static void first_place(void)
-{
-	__asm__ volatile("nop");
-}
-
-__attribute__((noinline)) static void second_place(void)
-{
-	__asm__ volatile("nop; nop");
-}
-
-/* A request that puts the empty program at @function of @pid, which is a fork of us. */
-static struct broker_request link_at(pid_t pid, void (*function)(void))
-{
-	struct broker_request r = { .operation = BROKER_LINK, .pid = pid };
-	uint64_t address = (uint64_t)(uintptr_t)function;
-	unsigned long long start, end, offset;
-	FILE *maps = fopen("/proc/self/maps", "re");
-	char line[PATH_MAX + 128];
-
-	assert_non_null(maps);
-	r.places.program = MP_PROGRAM_EMPTY;
-	r.places.count = 1;
-	r.places.cookie[0] = MP_SITES - 1;
-	while (fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%llx-%llx %*s %llx", &start, &end, &offset) != 3 ||
-		    address < start || address >= end)
-			continue;
-		r.start = start;
-		r.end = end;
-		r.places.offset[0] = address - start + offset;
-	}
-	fclose(maps);
-	assert_true(r.end > 0);
-	return r;
-}
-
-static int unlink_all(struct broker *b)
-{
-	struct broker_request r = { .operation = BROKER_UNLINK, .link = BROKER_ALL_LINKS };
-
-	return ask(b, &r);
-}
-
-/* Once attached, a reader that was taken over finds no new place for a probe. */
-static void test_frozen(void **state)
-{
-	struct broker_request calibrate = { .operation = BROKER_CALIBRATE, .threads = 1 };
-
-	for (int by_unlink = 0; by_unlink < 2; by_unlink++) {
-		struct family f = start_family();
-		struct broker *b = start_broker(f.parent, false);
-		struct broker_request old = link_at(f.parent, first_place), other = old;
-		struct broker_request fresh = link_at(f.parent, second_place);
-
-		load_or_skip(b, &f);
-		assert_int_equal(ask(b, &old), 0);
-		assert_int_equal(by_unlink ? unlink_all(b) : ask(b, &calibrate), 0);
-		assert_int_equal(ask(b, &fresh), -EACCES);
-		other.places.program = MP_PROGRAM_ROUTE;
-		assert_int_equal(ask(b, &other), -EACCES); /* there, but another program */
-		other = old;
-		other.places.count = 2;
-		other.places.offset[1] = fresh.places.offset[0];
-		assert_int_equal(ask(b, &other), -EACCES); /* one of both is new */
-		assert_int_equal(unlink_all(b), 0);
-		assert_int_equal(ask(b, &old), 0);
-		assert_int_equal(unlink_all(b), 0);
-		assert_int_equal(ask(b, &fresh), -EACCES);
-		end_family(&f);
-		broker__free(b);
-	}
-}
-
-/* What the named process started is probed too, unless it became another user's. */
-static void test_user_of_descendant(void **state)
-{
-	static const uid_t nobody = 65534;
-
-	if (geteuid())
-		skip();
-	for (int foreign = 0; foreign < 2; foreign++) {
-		struct family f = start_family_of(foreign ? nobody : 0);
-		struct broker *b = start_broker(f.parent, false);
-		struct broker_request parent = link_at(f.parent, first_place);
-		struct broker_request child = link_at(f.child, first_place);
-
-		load_or_skip(b, &f);
-		assert_int_equal(ask(b, &child), foreign ? -EACCES : 0);
-		assert_int_equal(ask(b, &parent), 0);
-		assert_int_equal(open_stat(b, f.child), 0); /* looking is another matter */
-		end_family(&f);
-		broker__free(b);
-	}
 }
 
 /* --- over the socket ------------------------------------------------------------------------ */
@@ -589,9 +381,7 @@ int main(void)
 		cmocka_unit_test(test_which_links),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_link_refusals),
-		cmocka_unit_test(test_frozen),
-		cmocka_unit_test(test_user_of_descendant),
+		cmocka_unit_test(test_kin),
 		cmocka_unit_test(test_opener),
 		cmocka_unit_test(test_broker_gone),
 	};

@@ -70,19 +70,20 @@ static void time_is_hits_captures_and_rows(void **state)
 		{ .hits = 20, .unguarded = 10, .matched = 4, .bytes = 10 * CALIBRATE_ROW_BYTES },
 		{ .hits = 2, .foreign = 1, .matched = 0 },
 	};
-	struct engine_plan plan = { .sites = 2, .threads = ENGINE_UNKNOWN };
+	const struct cost_row row[2] = {
+		{ MP_PROGRAM_ROUTE, MP_PURPOSE_ROUTER, SITE_EMULATED, 1, ENGINE_UNKNOWN },
+		{ MP_PROGRAM_LINE, MP_PURPOSE_IDENTITY, SITE_STEPPED, 1, ENGINE_UNKNOWN },
+	};
 	struct cost_facts f = {
-		.plan = &plan,
+		.row = row,
 		.counters = counters,
+		.rows = 2,
 		.costs = &costs,
 		.now_ns = 1000000,
 	};
 	struct trace_cost r;
 	struct play p;
 
-	plan.site[0].row.program = MP_PROGRAM_ROUTE;
-	plan.site[1].row.program = MP_PROGRAM_LINE;
-	plan.site[1].place.class = SITE_STEPPED;
 	play__begin(&p);
 	r = play__write(&p, &f);
 	assert_int_equal(r.hits, 23);
@@ -104,13 +105,43 @@ static void time_is_hits_captures_and_rows(void **state)
 	play__end(&p);
 }
 
+/* Of a service of two processes with two and three threads, the slowdown is that of five; one that
+ * does nothing, or has left, slows nobody down. */
+static void threads_of_all_processes(void **state)
+{
+	const struct mp_counters counters[4] = {
+		{ .hits = 20, .unguarded = 10 },
+		{ .hits = 1 },
+		{ .hits = 0 },
+		{ .hits = 30, .unguarded = 20 },
+	};
+	const struct cost_row row[4] = {
+		{ MP_PROGRAM_ROUTE, MP_PURPOSE_ROUTER, SITE_EMULATED, 1, ENGINE_UNKNOWN },
+		{ MP_PROGRAM_ROWS, MP_PURPOSE_ROWS, SITE_EMULATED, 1, ENGINE_UNKNOWN },
+		{ MP_PROGRAM_ROUTE, MP_PURPOSE_ROUTER, SITE_EMULATED, 2, ENGINE_UNKNOWN },
+		{ MP_PROGRAM_ROUTE, MP_PURPOSE_ROUTER, SITE_EMULATED, 3, 64 },
+	};
+	const struct cost_facts f = {
+		.row = row, .counters = counters, .rows = 4, .costs = &costs, .now_ns = 1000000
+	};
+	struct trace_cost r;
+	struct play p;
+
+	play__begin(&p);
+	r = play__write(&p, &f);
+	assert_int_equal(r.hits, 51);
+	assert_int_equal(r.threads, 5);
+	assert_int_equal(r.slowdown_ppm, 51 * 1000 / 5);
+	play__end(&p);
+}
+
 /* What was not measured is unknown, not free. */
 static void unmeasured_is_unknown(void **state)
 {
 	static const struct hit_costs nothing, no_captures = { .hit = { 1000, 9000 } };
 	struct mp_counters counters[1] = { { .hits = 20 } };
-	struct engine_plan plan = { .sites = 1, .threads = 1 };
-	struct cost_facts f = { .plan = &plan, .counters = counters, .costs = &nothing };
+	const struct cost_row row = { MP_PROGRAM_ROUTE, MP_PURPOSE_ROUTER, SITE_EMULATED, 1, 1 };
+	struct cost_facts f = { .row = &row, .counters = counters, .rows = 1, .costs = &nothing };
 	struct trace_cost r;
 	struct play p;
 
@@ -139,6 +170,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_is_hits_captures_and_rows),
+		cmocka_unit_test(threads_of_all_processes),
 		cmocka_unit_test(unmeasured_is_unknown),
 	};
 

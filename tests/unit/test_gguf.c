@@ -15,6 +15,7 @@
 
 #include "probe/base/buffer.h"
 #include "probe/base/error.h"
+#include "probe/base/sha256.h"
 #include "probe/target/gguf.h"
 
 enum { U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 };
@@ -268,6 +269,54 @@ static void takes_groups_and_splits(void **state)
 	assert_int_equal(m.moe_layers, 0);
 }
 
+static void assert_sum(const uint8_t *digest, const void *bytes, size_t size)
+{
+	uint8_t want[SHA256_BYTES];
+	struct sha256 h;
+
+	sha256__begin(&h);
+	sha256__add(&h, bytes, size);
+	sha256__end(&h, want);
+	assert_memory_equal(digest, want, sizeof(want));
+}
+
+/* How weights are made, and the sums by which a model is known again. */
+static void takes_gate_scale_and_sums(void **state)
+{
+	static const char three[] = "\0token\0"; /* "", "token", "", each with its zero byte */
+	struct header h = { 0 };
+	struct gguf_model m;
+	struct buffer b;
+
+	text(&h, "general.architecture", "deepseek2");
+	number(&h, "deepseek2.expert_gating_func", U32, 2);
+	number(&h, "deepseek2.expert_weights_scale", F32, 0x40200000);
+	tokens(&h, 3);
+	tensor(&h, "blk.1.ffn_gate_inp.weight", 0);
+	b = finish(&h);
+	buffer__append(&b, "data of tensors", 15);
+	assert_int_equal(gguf__parse(&m, b.data, b.size, "x", NULL), 0);
+	assert_int_equal(m.gating_function, 2);
+	assert_true(m.weights_scale == 2.5f);
+	assert_int_equal(m.vocabulary, 3);
+	assert_sum(m.tokens_digest, three, sizeof(three));
+	assert_sum(m.header_digest, b.data, b.size - 15);
+	buffer__free(&b);
+
+	memset(&h, 0, sizeof(h));
+	text(&h, "general.architecture", "deepseek2");
+	number(&h, "deepseek2.expert_weights_scale", F32, 0x7fc00000); /* not a number */
+	m = read_pairs_of(&h);
+	assert_true(m.weights_scale == 0);
+	assert_int_equal(m.gating_function, GGUF_UNKNOWN);
+	assert_int_equal(m.tokens_digest[0], 0);
+	memset(&h, 0, sizeof(h));
+	text(&h, "general.architecture", "olmoe");
+	m = read_pairs_of(&h);
+	assert_true(m.weights_scale == 1);
+	assert_int_equal(m.gating_function, 1);
+}
+
 static void absurd_numbers_are_unknown(void **state)
 {
 	static const struct {
@@ -456,6 +505,7 @@ int main(void)
 		cmocka_unit_test(reads_through_a_small_window),
 		cmocka_unit_test(knows_normalisation),
 		cmocka_unit_test(takes_groups_and_splits),
+		cmocka_unit_test(takes_gate_scale_and_sums),
 		cmocka_unit_test(absurd_numbers_are_unknown),
 		cmocka_unit_test(a_dense_model_is_no_error),
 		cmocka_unit_test(refuses_what_is_no_gguf),

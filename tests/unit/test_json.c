@@ -64,6 +64,8 @@ static void test_identities(void **state)
 					 .process = 1,
 					 .pid = 42,
 					 .parent = TRACE_UNKNOWN,
+					 .rank_tensor = TRACE_UNKNOWN,
+					 .rank_pipeline = 3,
 					 .start_ticks = 99,
 					 .build_id = { 0xab, 1 } };
 	struct trace_context context = { HEAD, .context = 2, .process = 1, .key = UINT64_MAX };
@@ -81,14 +83,18 @@ static void test_identities(void **state)
 	column(&item, "llama.cpp", 9);
 	column(&item, NULL, 0);
 	column(&item, "a", 1);
+	column(&item, "worker", 6);
 	assert_json(&item,
 		    "{\"type\":\"process\",\"time_ns\":7,\"source\":1,\"process\":1,\"pid\":42,"
-		    "\"parent\":null,\"rank\":0,\"start_ticks\":99,\"pid_namespace_inode\":null,"
+		    "\"parent\":null,\"rank_tensor\":null,\"rank_pipeline\":3,\"rank_data\":0,"
+		    "\"rank_expert\":0,\"start_ticks\":99,\"pid_namespace_inode\":null,"
 		    "\"build_id\":\"ab01000000000000000000000000000000000000\","
-		    "\"engine\":\"llama.cpp\",\"version\":null,\"command\":\"a\"}");
+		    "\"engine\":\"llama.cpp\",\"version\":null,\"command\":\"a\","
+		    "\"role\":\"worker\"}");
 	item = item_of(TRACE_CONTEXT, &context);
 	assert_json(&item, "{\"type\":\"context\",\"time_ns\":7,\"source\":1,\"context\":2,"
-			   "\"process\":1,\"key\":\"0xffffffffffffffff\"}");
+			   "\"process\":1,\"key\":\"0xffffffffffffffff\",\"model_key\":\"0x0\","
+			   "\"replica_of\":0}");
 	item = item_of(TRACE_SEQUENCE, &sequence);
 	assert_json(&item, "{\"type\":\"sequence\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
 			   "\"context\":2,\"slot\":3,\"epoch\":4}");

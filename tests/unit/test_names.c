@@ -38,7 +38,7 @@ static const uint16_t layer_ids[1] = { 4 };
 static void begin(struct bench *b, int fd, size_t queue_bytes)
 {
 	struct trace_writer_options options = { .queue_bytes = queue_bytes };
-	struct stream_sink_options o = { .source = 1, .process = 1 };
+	struct stream_sink_options o = { .source = 1 };
 
 	memset(b, 0, sizeof(*b));
 	b->fd = fd;

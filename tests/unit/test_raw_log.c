@@ -22,25 +22,35 @@
 
 #define LOG_MAX 8192
 
-/* Two sites, five saved bytes, three entries. Returns the log's size. */
+/* A process with two sites, eight saved bytes in all, and what happens then. The log's size. */
 static size_t make(uint8_t *bytes, const char *engine)
 {
-	struct raw_log_header h = { .sites = 2, .saved_bytes = 5, .pid = 77, .attached_ns = 9 };
+	struct raw_log_header h = { .saved_bytes = 5, .attached_ns = 9 };
+	struct raw_log_member m = {
+		.process = { .process = 1, .pid = 77, .command = "server" },
+		.first = 4,
+		.sites = 2,
+		.opened = 1,
+		.saved_bytes = 3,
+	};
 	struct mp_site sites[2] = { { .program = 1, .tgid = 77 }, { .program = 0 } };
 	struct mp_event event = { .kind = MP_EVENT_ROUTE, .size = sizeof(event) };
-	uint64_t tick = 12345, stop[2] = { 99, TRACE_STOP_ASKED };
+	uint64_t tick = 12345, stop[2] = { 99, TRACE_STOP_ASKED }, left[2] = { 98, 77 };
 	int fd = memfd_create("log", 0);
 	struct raw_log_writer *w;
 	struct error e = { 0 };
 	ssize_t n;
 
 	strcpy(h.engine, engine);
-	strcpy(h.command, "server");
-	assert_int_equal(raw_log__create(&w, fd, &h, sites, "saved", &e), 0);
+	assert_int_equal(raw_log__create(&w, fd, &h, "saved", &e), 0);
+	assert_int_equal(raw_log__join(w, &m, sites, "too"), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_EVENT, &event, sizeof(event)), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_TICK, &tick, sizeof(tick)), 0);
+	assert_int_equal(raw_log__append(w, RAW_LOG_LEAVE, left, sizeof(left)), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_STOP, stop, sizeof(stop)), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_EVENT, &event, RAW_LOG_ENTRY_MAX + 1), -E2BIG);
+	m.saved_bytes = RAW_LOG_ENTRY_MAX;
+	assert_int_equal(raw_log__join(w, &m, sites, NULL), -E2BIG);
 	assert_int_equal(raw_log__close(w, &e), 0);
 	n = pread(fd, bytes, LOG_MAX, 0);
 	assert_true(n > 0 && n < LOG_MAX);
@@ -52,16 +62,27 @@ static void test_round_trip(void **state)
 {
 	uint8_t bytes[LOG_MAX];
 	size_t size = make(bytes, "null"), n;
+	const struct raw_log_member *m;
+	const struct mp_site *rows;
 	struct raw_log_reader *r;
 	struct error e = { 0 };
-	const void *at;
+	const void *at, *saved;
 	uint32_t kind;
 
 	assert_int_equal(raw_log__open(&r, bytes, size, &e), 0);
 	assert_string_equal(raw_log__header(r)->engine, "null");
-	assert_int_equal(raw_log__header(r)->pid, 77);
-	assert_int_equal(raw_log__sites(r)[0].tgid, 77);
+	assert_int_equal(raw_log__header(r)->attached_ns, 9);
 	assert_memory_equal(raw_log__saved(r), "saved", 5);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_JOIN);
+	assert_int_equal(raw_log__parse_join(at, n, &m, &rows, &saved), 0);
+	assert_int_equal(m->process.pid, 77);
+	assert_int_equal(m->first, 4);
+	assert_int_equal(rows[0].tgid, 77);
+	assert_int_equal(rows[1].program, 0);
+	assert_memory_equal(saved, "too", 3);
+	for (size_t cut = 0; cut < n; cut++)
+		assert_int_equal(raw_log__parse_join(at, cut, &m, &rows, &saved), -EBADMSG);
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
 	assert_int_equal(kind, RAW_LOG_EVENT);
 	assert_int_equal(n, sizeof(struct mp_event));
@@ -69,6 +90,8 @@ static void test_round_trip(void **state)
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
 	assert_int_equal(kind, RAW_LOG_TICK);
 	assert_int_equal(*(const uint64_t *)at, 12345);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_LEAVE);
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
 	assert_int_equal(kind, RAW_LOG_STOP);
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), 0);
@@ -80,7 +103,7 @@ static void test_cut_everywhere(void **state)
 {
 	uint8_t bytes[LOG_MAX];
 	size_t size = make(bytes, "null"), n;
-	size_t entries = size - 8 - sizeof(struct mp_event) - 8 - 8 - 8 - 16;
+	size_t entries = sizeof(struct raw_log_header) + 5;
 
 	for (size_t cut = 0; cut < size; cut++) {
 		uint8_t *exact = malloc(cut ? cut : 1); /* so that a read past it is seen */
@@ -127,8 +150,8 @@ static void test_foreign(void **state)
 	h->site_bytes++;
 	refuse(bytes, size, -EPROTONOSUPPORT, EXIT_UNSUPPORTED);
 	*h = good;
-	h->sites = MP_SITES + 1;
-	refuse(bytes, size, -EBADMSG, EXIT_FAILED);
+	h->member_bytes--;
+	refuse(bytes, size, -EPROTONOSUPPORT, EXIT_UNSUPPORTED);
 	*h = good;
 	h->saved_bytes = UINT32_MAX;
 	refuse(bytes, size, -EBADMSG, EXIT_FAILED);
@@ -147,11 +170,62 @@ static void test_bad_entry(void **state)
 	const void *at;
 	uint32_t kind, huge = UINT32_MAX;
 
-	memcpy(bytes + sizeof(struct raw_log_header) + 2 * sizeof(struct mp_site) + 5 + 4, &huge,
-	       sizeof(huge));
+	memcpy(bytes + sizeof(struct raw_log_header) + 5 + 4, &huge, sizeof(huge));
 	assert_int_equal(raw_log__open(&r, bytes, size, &e), 0);
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), -EBADMSG);
 	raw_log__free(r);
+}
+
+/* Processes that come and go, by what the log says: rows that are not there, a name without end. */
+static void test_bad_process(void **state)
+{
+	struct raw_log_member m = { .first = 4, .sites = MP_SITES - 4 };
+	static uint8_t bytes[sizeof(m) + MP_SITES * sizeof(struct mp_site)];
+	size_t size = sizeof(m) + (MP_SITES - 4) * sizeof(struct mp_site);
+	const struct raw_log_member *found;
+	const struct mp_site *rows;
+	const void *saved;
+
+	memcpy(bytes, &m, sizeof(m));
+	assert_int_equal(raw_log__parse_join(bytes, size, &found, &rows, &saved), 0);
+	m.first = 5;
+	memcpy(bytes, &m, sizeof(m));
+	assert_int_equal(raw_log__parse_join(bytes, size, &found, &rows, &saved), -EBADMSG);
+	m.first = UINT32_MAX;
+	memcpy(bytes, &m, sizeof(m));
+	assert_int_equal(raw_log__parse_join(bytes, size, &found, &rows, &saved), -EBADMSG);
+	m.first = 0;
+	memset(m.process.role, 'a', sizeof(m.process.role));
+	memcpy(bytes, &m, sizeof(m));
+	assert_int_equal(raw_log__parse_join(bytes, size, &found, &rows, &saved), -EBADMSG);
+}
+
+/* The null engine, of which a process joins and leaves: what the stream says of it. */
+static void test_replayed_process(void **state)
+{
+	uint8_t bytes[LOG_MAX];
+	size_t size = make(bytes, "null");
+	int out = memfd_create("out", 0);
+	struct trace_reader *r;
+	struct trace_item item;
+	struct error e = { 0 };
+	int processes = 0, last = 0;
+
+	assert_int_equal(replay__run(bytes, size, out, &e), 0);
+	assert_int_equal(lseek(out, 0, SEEK_SET), 0);
+	assert_int_equal(trace_reader__open(&r, out, "out", &e), 0);
+	while (trace_reader__next(r, &item, &e) == 1) {
+		last = item.type;
+		if (item.type != TRACE_PROCESS)
+			continue;
+		processes++;
+		assert_int_equal(item.process->pid, 77);
+		assert_memory_equal(item.column[2].bytes, "server", 6);
+	}
+	assert_int_equal(processes, 1);
+	assert_int_equal(last, TRACE_END);
+	trace_reader__free(r);
+	close(out);
 }
 
 static void test_no_such_engine(void **state)
@@ -178,7 +252,7 @@ static void test_full(void **state)
 	int fd = open("/dev/full", O_WRONLY), err = 0;
 
 	assert_true(fd >= 0);
-	assert_int_equal(raw_log__create(&w, fd, &h, NULL, NULL, &e), 0);
+	assert_int_equal(raw_log__create(&w, fd, &h, NULL, &e), 0);
 	for (int i = 0; i < 100 && !err; i++)
 		err = raw_log__append(w, RAW_LOG_EVENT, noise, sizeof(noise));
 	assert_int_equal(err, -EIO);
@@ -192,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test(test_foreign),        cmocka_unit_test(test_bad_entry),
+		cmocka_unit_test(test_bad_process),    cmocka_unit_test(test_replayed_process),
 		cmocka_unit_test(test_no_such_engine), cmocka_unit_test(test_full),
 	};
 

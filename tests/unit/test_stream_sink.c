@@ -46,7 +46,7 @@ static void on_refresh(void *ctx)
 static void begin(struct bench *b, int fd, size_t queue_bytes)
 {
 	struct trace_writer_options options = { .queue_bytes = queue_bytes };
-	struct stream_sink_options o = { .source = 3, .process = 9, .begin_ns = 77 };
+	struct stream_sink_options o = { .source = 3, .begin_ns = 77 };
 	struct error e = { 0 };
 
 	memset(b, 0, sizeof(*b));
@@ -62,6 +62,7 @@ static void begin(struct bench *b, int fd, size_t queue_bytes)
 	assert_non_null(b->sink);
 	b->say = stream_sink__callbacks(b->sink);
 	stream_sink__set_time(b->sink, 500);
+	assert_int_equal(stream_sink__process(b->sink, 77, 9), 0);
 }
 
 static void end(struct bench *b)
@@ -75,6 +76,7 @@ static void end(struct bench *b)
 static const uint16_t layer_ids[2] = { 0, 1 };
 static const struct engine_context model = {
 	.context = 1,
+	.pid = 77,
 	.key = 0x1234,
 	.architecture = "olmoe",
 	.name = "n",
@@ -113,7 +115,7 @@ static int say_begin(struct bench *b, uint32_t request, uint32_t sequence)
 }
 
 /* Two rows of positions 1 and 2; ids of layer 0 fit a byte, those of layer 1 do not. */
-static int say_step(struct bench *b, uint64_t number, uint32_t request)
+static int say_step_of(struct bench *b, uint32_t context, uint64_t number, uint32_t request)
 {
 	static const uint16_t small[4] = { 1, 0, 255, 2 }, large[2] = { 299, 7 };
 	static const float weights[4] = { 0.75f, 0.25f, 0.5f, 0.5f };
@@ -132,7 +134,7 @@ static int say_step(struct bench *b, uint64_t number, uint32_t request)
 		{ .layer = 1, .rows = 1, .k = 2, .row = last, .ids = large },
 	};
 	struct engine_step s = {
-		.context = 1,
+		.context = context,
 		.step = number,
 		.begin_ns = 800,
 		.end_ns = 900,
@@ -143,6 +145,11 @@ static int say_step(struct bench *b, uint64_t number, uint32_t request)
 	};
 
 	return b->say.step(b->say.ctx, &s);
+}
+
+static int say_step(struct bench *b, uint64_t number, uint32_t request)
+{
+	return say_step_of(b, 1, number, request);
 }
 
 static int say_end(struct bench *b, uint32_t request, uint32_t tokens)
@@ -293,6 +300,72 @@ static void test_introductions(void **state)
 	assert_int_equal(i.coverage->request, 0);
 	assert_int_equal(i.coverage->expected, 4);
 	assert_int_equal(i.coverage->seen, 4);
+	trace_reader__free(r);
+	end(&b);
+}
+
+/* Two processes that play tensor-parallel ranks of one model compute the same: the second is named
+ * as a replica, has no model of its own, and nothing of it is counted. A third, data-parallel one
+ * computes other rows, and counts. */
+static void test_ranks(void **state)
+{
+	struct engine_context replica = model, other = model;
+	struct bench b;
+	struct trace_reader *r;
+	struct trace_item i;
+
+	replica.context = 2;
+	replica.pid = 78;
+	replica.model_key = other.model_key = 0x55;
+	replica.replica_of = 1;
+	other.context = 3;
+	other.pid = 79;
+	begin(&b, memfd_create("stream", 0), 0);
+	assert_int_equal(stream_sink__process(b.sink, 78, 10), 0);
+	assert_int_equal(stream_sink__process(b.sink, 79, 11), 0);
+	assert_int_equal(b.say.context(b.say.ctx, &model), 0);
+	assert_int_equal(b.say.context(b.say.ctx, &replica), 0);
+	assert_int_equal(b.say.context(b.say.ctx, &other), 0);
+	assert_int_equal(say_begin(&b, 5, 21), 0);
+	assert_int_equal(say_step_of(&b, 1, 1, 5), 0);
+	assert_int_equal(say_step_of(&b, 2, 1, 5), 0);
+	assert_int_equal(say_step_of(&b, 3, 1, U), 0);
+	assert_int_equal(say_end(&b, 5, 3), 0);
+	assert_int_equal(stream_sink__steps(b.sink), 2);
+	assert_int_equal(stream_sink__routes(b.sink), 4);
+	assert_int_equal(stream_sink__replica_steps(b.sink), 1);
+	assert_int_equal(stream_sink__end(b.sink, TRACE_STOP_ASKED, 2000), 0);
+	r = reread(&b);
+	assert_int_equal(next(r, TRACE_CONTEXT).context->process, 9);
+	next(r, TRACE_MODEL);
+	i = next(r, TRACE_CONTEXT);
+	assert_int_equal(i.context->context, 2);
+	assert_int_equal(i.context->process, 10);
+	assert_int_equal(i.context->replica_of, 1);
+	assert_int_equal(i.context->model_key, 0x55);
+	i = next(r, TRACE_CONTEXT);
+	assert_int_equal(i.context->context, 3);
+	assert_int_equal(i.context->process, 11);
+	assert_int_equal(i.context->replica_of, 0);
+	assert_int_equal(next(r, TRACE_MODEL).model->context, 3);
+	next(r, TRACE_SEQUENCE);
+	next(r, TRACE_REQUEST_BEGIN);
+	next(r, TRACE_BIND);
+	check_step(r);
+	assert_int_equal(next(r, TRACE_STEP).step->context, 3);
+	next(r, TRACE_ROUTE);
+	next(r, TRACE_ROUTE);
+	assert_int_equal(next(r, TRACE_REQUEST_END).request_end->rows, 2);
+	i = next(r, TRACE_COVERAGE);
+	assert_int_equal(i.coverage->seen, 2); /* not four */
+	next(r, TRACE_COVERAGE);
+	next(r, TRACE_COVERAGE); /* the rows of no request, in context 3 */
+	next(r, TRACE_COVERAGE);
+	next(r, TRACE_WINDOW);
+	i = next(r, TRACE_END);
+	assert_int_equal(i.end->steps, 2);
+	assert_int_equal(i.end->rows, 4);
+	assert_int_equal(i.end->decisions, 6);
 	trace_reader__free(r);
 	end(&b);
 }
@@ -455,6 +528,7 @@ int main(void)
 		cmocka_unit_test(test_step_larger_than_the_queue),
 		cmocka_unit_test(test_records),
 		cmocka_unit_test(test_introductions),
+		cmocka_unit_test(test_ranks),
 		cmocka_unit_test(test_refresh),
 		cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_kernel_losses),

@@ -156,7 +156,7 @@ static int samples_make(void **state)
 	sample_count = 0;
 	sample_texts(TRACE_SOURCE, (uint16_t[]){ 8, 3 }, 2,
 		     offsetof(struct trace_source, tool_length));
-	sample_texts(TRACE_PROCESS, (uint16_t[]){ 0, 9, 7 }, 3,
+	sample_texts(TRACE_PROCESS, (uint16_t[]){ 0, 9, 7, 6 }, 4,
 		     offsetof(struct trace_process, engine_length));
 	sample_texts(TRACE_FINDING, (uint16_t[]){ 1, 0, 16, 5 }, 4,
 		     offsetof(struct trace_finding, area_length));

@@ -179,10 +179,12 @@ static void test_identities(void **state)
 {
 	RECORD(1, SOURCE, source, F(source, id), F(source, tool_length), F(source, host_length));
 	RECORD(2, PROCESS, process, F(process, process), F(process, pid), F(process, parent),
-	       F(process, rank), F(process, start_ticks), F(process, pid_namespace_inode),
+	       F(process, rank_tensor), F(process, start_ticks), F(process, pid_namespace_inode),
 	       F(process, build_id), F(process, engine_length), F(process, version_length),
-	       F(process, command_length), F(process, threads_length), F(process, reserved));
-	RECORD(3, CONTEXT, context, F(context, context), F(context, process), F(context, key));
+	       F(process, command_length), F(process, role_length), F(process, rank_pipeline),
+	       F(process, rank_data), F(process, rank_expert));
+	RECORD(3, CONTEXT, context, F(context, context), F(context, process), F(context, key),
+	       F(context, model_key), F(context, replica_of), F(context, reserved));
 	RECORD(4, MODEL, model, F(model, context), F(model, layers), F(model, experts), F(model, k),
 	       F(model, shared_experts), F(model, vocabulary), F(model, blocks),
 	       F(model, normalised), F(model, architecture_length), F(model, name_length),

@@ -26,66 +26,152 @@
 #define INTEGERS (1u << ATEN_INT | 1u << ATEN_LONG)
 #define FLOATS (1u << ATEN_HALF | 1u << ATEN_FLOAT | 1u << ATEN_DOUBLE | 1u << ATEN_BFLOAT16)
 
-/* Where each argument is: the C++ method's object, or the place of the result, comes first. */
-#define HOOKS 6
-static void fill_hooks(struct aten_hook hook[HOOKS], const struct aten_places *p)
-{
-	const struct aten_range *r = &p->range;
-	struct mp_tensor_rule scores = {
-		.role = MP_ROLE_SCORES, .copy = MP_COPY_ROWS, .argument = 1,
-		.dims_min = 2, .dims_max = 2, .dtypes = FLOATS, .first_max = ANY,
-		.last_min = r->experts_min, .last_max = r->experts_max,
-	};
-	struct mp_tensor_rule same = scores;
+#define NO_SCALARS \
+	{ \
+		MP_NO_ARGUMENT, MP_NO_ARGUMENT \
+	}
 
-	same.role = MP_ROLE_KEY;
-	same.copy = MP_COPY_NOTHING;
-	/* topk(self, k, dim, largest, sorted, values, indices) */
-	hook[0] = (struct aten_hook){ "router", TOPK, ARGUMENT(1) | ARGUMENT(2), 0, 1, "",
-		{ .moment = MP_MOMENT_ROUTE, .rules = 1, .scalar = { 2, MP_NO_ARGUMENT },
-		  .scalar_min = r->k_min, .scalar_max = r->k_max, .rule = { scores } } };
-	/* gather(self, dim, index, sparse_grad, out) */
-	if (p->gathers)
-		hook[0] = (struct aten_hook){ "router", GATHER, ARGUMENT(1) | ARGUMENT(3), 0, 1, "",
-			{ .moment = MP_MOMENT_ROUTE, .rules = 3,
-			  .scalar = { MP_NO_ARGUMENT, MP_NO_ARGUMENT },
-			  .rule = { same,
-				    { .role = MP_ROLE_IDS, .copy = MP_COPY_ROWS, .argument = 3,
-				      .dims_min = 2, .dims_max = 2, .dtypes = INTEGERS,
-				      .first_max = ANY, .last_min = r->k_min,
-				      .last_max = r->k_max },
-				    scores } } };
-	/* embedding(weight, indices, padding_idx, ...) */
-	hook[1] = (struct aten_hook){ "rows", EMBEDDING, ARGUMENT(1) | ARGUMENT(2), 0, 1, "",
-		{ .moment = MP_MOMENT_BEGIN, .rules = 2,
-		  .scalar = { MP_NO_ARGUMENT, MP_NO_ARGUMENT },
-		  .rule = { { .role = MP_ROLE_KEY, .copy = MP_COPY_NOTHING, .argument = 1,
-			      .dims_min = 2, .dims_max = 2, .dtypes = ANY,
-			      .first_min = r->vocabulary_min, .first_max = r->vocabulary_max,
-			      .last_max = ANY },
-			    { .role = MP_ROLE_TOKENS, .copy = MP_COPY_ELEMENTS, .argument = 2,
-			      .dims_min = 1, .dims_max = 2, .dtypes = INTEGERS,
-			      .first_max = ANY, .last_max = ANY } } } };
-	/* cos(self, out): angle 0 of a row is its position */
-	hook[2] = (struct aten_hook){ "positions", COSINE, ARGUMENT(1), 0, 0,
-		"positions are those that follow from the order of rows",
-		{ .moment = MP_MOMENT_FIRST, .rules = 1,
-		  .scalar = { MP_NO_ARGUMENT, MP_NO_ARGUMENT },
-		  .rule = { { .role = MP_ROLE_POSITIONS, .copy = MP_COPY_COLUMN, .argument = 1,
-			      .dims_min = 2, .dims_max = 3, .dtypes = 1u << ATEN_FLOAT,
-			      .first_max = ANY, .last_max = ANY } } } };
-	/* polar(abs, angle, out), in the order of polar_out(abs, angle, result) */
-	hook[3] = hook[2];
-	hook[3].symbol = POLAR;
-	/* index_copy(self, dim, index, source, out): paged caches */
-	hook[4] = (struct aten_hook){ "cache slots", INDEX_COPY, ARGUMENT(3), 0, 0,
-		"sequences in a packed batch are told apart by positions only",
-		{ .moment = MP_MOMENT_FIRST, .rules = 1,
-		  .scalar = { MP_NO_ARGUMENT, MP_NO_ARGUMENT },
-		  .rule = { { .role = MP_ROLE_SLOTS, .copy = MP_COPY_ELEMENTS, .argument = 3,
-			      .dims_min = 1, .dims_max = 1, .dtypes = INTEGERS,
-			      .first_max = ANY, .last_max = ANY } } } };
+/* Where each argument is: the C++ method's object, or the place of the result, comes first. */
+
+static struct mp_tensor_rule scores_rule(const struct aten_range *r)
+{
+	return (struct mp_tensor_rule){
+		.argument = 1,
+		.role = MP_ROLE_SCORES,
+		.copy = MP_COPY_ROWS,
+		.dims_min = 2,
+		.dims_max = 2,
+		.dtypes = FLOATS,
+		.first_max = ANY,
+		.last_min = r->experts_min,
+		.last_max = r->experts_max,
+	};
 }
+
+/* topk(self, k, dim, largest, sorted, values, indices) */
+static struct aten_hook topk_hook(const struct aten_range *r)
+{
+	struct aten_hook hook = {
+		.purpose = "router",
+		.symbol = TOPK,
+		.arguments = ARGUMENT(1) | ARGUMENT(2),
+		.required = 1,
+		.without = "",
+		.site = { .moment = MP_MOMENT_ROUTE,
+			  .rules = 1,
+			  .scalar = { 2, MP_NO_ARGUMENT },
+			  .scalar_min = r->k_min,
+			  .scalar_max = r->k_max },
+	};
+
+	hook.site.rule[0] = scores_rule(r);
+	return hook;
+}
+
+/* gather(self, dim, index, sparse_grad, out): the scores decide whether it is a router's. */
+static struct aten_hook gather_hook(const struct aten_range *r)
+{
+	struct aten_hook hook = {
+		.purpose = "router",
+		.symbol = GATHER,
+		.arguments = ARGUMENT(1) | ARGUMENT(3),
+		.required = 1,
+		.without = "",
+		.site = { .moment = MP_MOMENT_ROUTE, .rules = 3, .scalar = NO_SCALARS },
+	};
+
+	hook.site.rule[0] = hook.site.rule[2] = scores_rule(r);
+	hook.site.rule[0].role = MP_ROLE_KEY;
+	hook.site.rule[0].copy = MP_COPY_NOTHING;
+	hook.site.rule[1] = (struct mp_tensor_rule){
+		.argument = 3,
+		.role = MP_ROLE_IDS,
+		.copy = MP_COPY_ROWS,
+		.dims_min = 2,
+		.dims_max = 2,
+		.dtypes = INTEGERS,
+		.first_max = ANY,
+		.last_min = r->k_min,
+		.last_max = r->k_max,
+	};
+	return hook;
+}
+
+/* embedding(weight, indices, padding_idx, ...) */
+static struct aten_hook embedding_hook(const struct aten_range *r)
+{
+	struct aten_hook hook = {
+		.purpose = "rows",
+		.symbol = EMBEDDING,
+		.arguments = ARGUMENT(1) | ARGUMENT(2),
+		.required = 1,
+		.without = "",
+		.site = { .moment = MP_MOMENT_BEGIN, .rules = 2, .scalar = NO_SCALARS },
+	};
+
+	hook.site.rule[0] = (struct mp_tensor_rule){
+		.argument = 1,
+		.role = MP_ROLE_KEY,
+		.copy = MP_COPY_NOTHING,
+		.dims_min = 2,
+		.dims_max = 2,
+		.dtypes = ANY,
+		.first_min = r->vocabulary_min,
+		.first_max = r->vocabulary_max,
+		.last_max = ANY,
+	};
+	hook.site.rule[1] = (struct mp_tensor_rule){
+		.argument = 2,
+		.role = MP_ROLE_TOKENS,
+		.copy = MP_COPY_ELEMENTS,
+		.dims_min = 1,
+		.dims_max = 2,
+		.dtypes = INTEGERS,
+		.first_max = ANY,
+		.last_max = ANY,
+	};
+	return hook;
+}
+
+/* cos(self, out) and polar(abs, angle, out): angle 0 of a row is its position. */
+#define ANGLES(name) \
+	{ \
+		.purpose = "positions", .symbol = (name), .arguments = ARGUMENT(1), \
+		.without = "positions are those that follow from the order of rows", \
+		.site = { .moment = MP_MOMENT_FIRST, \
+			  .rules = 1, \
+			  .scalar = NO_SCALARS, \
+			  .rule = { { .argument = 1, \
+				      .role = MP_ROLE_POSITIONS, \
+				      .copy = MP_COPY_COLUMN, \
+				      .dims_min = 2, \
+				      .dims_max = 3, \
+				      .dtypes = 1u << ATEN_FLOAT, \
+				      .first_max = ANY, \
+				      .last_max = ANY } } }, \
+	}
+
+static const struct aten_hook others[] = {
+	ANGLES(COSINE),
+	ANGLES(POLAR),
+	/* index_copy(self, dim, index, source, out): paged caches */
+	{ .purpose = "cache slots",
+	  .symbol = INDEX_COPY,
+	  .arguments = ARGUMENT(3),
+	  .without = "sequences in a packed batch are told apart by positions only",
+	  .site = { .moment = MP_MOMENT_FIRST,
+		    .rules = 1,
+		    .scalar = NO_SCALARS,
+		    .rule = { { .argument = 3,
+				.role = MP_ROLE_SLOTS,
+				.copy = MP_COPY_ELEMENTS,
+				.dims_min = 1,
+				.dims_max = 1,
+				.dtypes = INTEGERS,
+				.first_max = ANY,
+				.last_max = ANY } } } },
+};
+#define OTHERS (sizeof(others) / sizeof(*others))
 
 static bool exports(struct elf *f, const char *symbol)
 {
@@ -166,37 +252,39 @@ static int refuse(struct elf *f, const char *symbol, struct error *e)
 			  symbol, f ? elf__name(f) : "any mapped library");
 }
 
+/* Add @hook if the library has it; one that must be there and is not is an error. */
+static int add_if_there(struct engine_plan *plan, const struct aten_hook *hook,
+			const struct mapping *m, struct elf *f, struct error *e)
+{
+	if (exports(f, hook->symbol))
+		return aten_sites__add(plan, hook, m, f, e);
+	return hook->required ? refuse(f, hook->symbol, e) : 0;
+}
+
 int aten_sites__plan(struct engine_plan *plan, struct target *t, const struct aten_places *places,
 		     struct error *e)
 {
-	struct aten_hook hook[HOOKS] = { 0 };
+	struct aten_hook router =
+		places->gathers ? gather_hook(&places->range) : topk_hook(&places->range);
+	struct aten_hook rows = embedding_hook(&places->range);
 	const struct mapping *m;
 	struct elf *f = NULL;
 	size_t at = 0;
 	int err;
 
-	fill_hooks(hook, places);
 	while ((m = target__next_library(t, &at)))
 		if (is_named_torch(m->path))
 			break;
 	if (!m)
-		return refuse(NULL, hook[0].symbol, e);
+		return refuse(NULL, router.symbol, e);
 	err = target__elf(t, m, &f, e);
-	if (err)
-		return err;
-	for (size_t i = 0; i < HOOKS; i++) {
-		if (!hook[i].symbol)
-			continue;
-		if (!exports(f, hook[i].symbol)) {
-			if (hook[i].required)
-				return refuse(f, hook[i].symbol, e);
-			continue;
-		}
-		err = aten_sites__add(plan, &hook[i], m, f, e);
-		if (err)
-			return err;
-	}
-	return 0;
+	if (!err)
+		err = add_if_there(plan, &router, m, f, e);
+	if (!err)
+		err = add_if_there(plan, &rows, m, f, e);
+	for (size_t i = 0; i < OTHERS && !err; i++)
+		err = add_if_there(plan, &others[i], m, f, e);
+	return err;
 }
 
 void aten_sites__learn(struct mp_site *rows, size_t count, unsigned head)

@@ -18,6 +18,25 @@ struct llama_contexts {
 	struct llama_context item[CONTEXTS_MAX];
 };
 
+_Static_assert(sizeof(((struct gguf_model *)0)->header_digest) == ENGINE_DIGEST_BYTES, "sink.h");
+
+static bool is_set(const uint8_t *digest)
+{
+	static const uint8_t none[ENGINE_DIGEST_BYTES];
+
+	return memcmp(digest, none, sizeof(none));
+}
+
+/* Numbers from 1 to 4 are the same in llama.cpp and here. */
+static uint32_t gate_of(uint32_t gating)
+{
+	_Static_assert(ENGINE_GATE_SOFTMAX == 1 && ENGINE_GATE_SIGMOID == 2 &&
+			       ENGINE_GATE_SOFTMAX_CHOSEN == 3 && ENGINE_GATE_SQRT_SOFTPLUS == 4,
+		       "llama_expert_gating_func_type");
+
+	return gating <= ENGINE_GATE_SQRT_SOFTPLUS ? gating : 0;
+}
+
 static void describe_model(struct engine_context *out, const struct llama_model *m)
 {
 	const struct gguf_model *g = &m->gguf;
@@ -35,6 +54,13 @@ static void describe_model(struct engine_context *out, const struct llama_model 
 	out->blocks = g->blocks;
 	out->normalised = g->weights_normalised;
 	out->from_file = true;
+	out->gate = gate_of(g->gating_function);
+	out->groups = g->expert_groups == GGUF_UNKNOWN ? 0 : g->expert_groups;
+	out->groups_used = g->expert_groups_used == GGUF_UNKNOWN ? 0 : g->expert_groups_used;
+	out->scale = g->weights_scale;
+	out->kv_type = m->kv_type;
+	out->model_digest = is_set(g->header_digest) ? g->header_digest : NULL;
+	out->tokenizer_digest = is_set(g->tokens_digest) ? g->tokens_digest : NULL;
 }
 
 static void describe_context(struct engine_context *out, const struct llama_context *c)
@@ -62,6 +88,13 @@ int llama_contexts__new(struct llama_contexts **out, const struct llama_models *
 		s->from_file.pid = pid;
 	}
 	return 0;
+}
+
+uint32_t llama_contexts__continue(struct llama_contexts *s, const struct llama_contexts *before)
+{
+	s->next_id = before->next_id;
+	s->from_file.context = s->next_id + 1;
+	return s->next_id + 1;
 }
 
 void llama_contexts__free(struct llama_contexts *s)

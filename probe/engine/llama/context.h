@@ -33,6 +33,8 @@ struct llama_contexts;
 
 /* @models and their strings are borrowed and must outlive the set. 0 or -ENOMEM. */
 int llama_contexts__new(struct llama_contexts **out, const struct llama_models *models, pid_t pid);
+/* @s goes on numbering where @before ended. Returns the first number. */
+uint32_t llama_contexts__continue(struct llama_contexts *s, const struct llama_contexts *before);
 /* Accepts NULL. */
 void llama_contexts__free(struct llama_contexts *s);
 

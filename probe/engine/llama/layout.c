@@ -257,7 +257,7 @@ int llama_layout__plan(struct engine_plan *plan, struct target *t, uint32_t voca
 	const char *stripped = NULL;
 	size_t at = 0;
 
-	memset(plan, 0, sizeof(*plan));
+	engine_plan__clear(plan);
 	while ((m = target__next_library(t, &at))) {
 		struct place p = { .vocabulary = vocabulary };
 

@@ -30,10 +30,12 @@
 #include "probe/engine/sink.h"
 #include "probe/target/target.h"
 
+/* One server process. A service has one at a time: what is started in its place goes on with its
+ * numbers. */
 struct engine {
-	pid_t pid;
+	pid_t pid;      /* 0: it has ended */
 	uint32_t sites; /* of the plan */
-	struct llama_models models;
+	struct llama_models *models;
 	struct captures *captures;
 	struct llama_contexts *contexts;
 	struct llama_tasks *tasks;
@@ -42,15 +44,20 @@ struct engine {
 	struct error failed;
 };
 
-static void llama_free(struct engine *g)
+static void free_parts(struct engine *g)
 {
-	if (!g)
-		return;
 	llama_assembly__free(g->assembly);
 	llama_requests__free(g->requests);
 	llama_tasks__free(g->tasks);
 	llama_contexts__free(g->contexts);
 	captures__free(g->captures);
+	free(g->models);
+}
+
+static void llama_free(struct engine *g)
+{
+	if (g)
+		free_parts(g);
 	free(g);
 }
 
@@ -68,15 +75,25 @@ static int create_parts(struct engine *g, pid_t pid)
 
 	g->pid = pid;
 	if (!err)
-		err = llama_contexts__new(&g->contexts, &g->models, pid);
+		err = llama_contexts__new(&g->contexts, g->models, pid);
 	if (!err)
 		err = llama_tasks__new(&g->tasks);
 	if (!err)
 		err = llama_requests__new(&g->requests, g->tasks);
 	if (!err)
 		err = llama_assembly__new(&g->assembly, g->contexts, g->requests,
-					  vocabulary_of(&g->models));
+					  vocabulary_of(g->models));
 	return err;
+}
+
+/* @fresh, which is whole, takes the place of what was in @g. */
+static void succeed(struct engine *g, struct engine *fresh)
+{
+	uint32_t first = llama_contexts__continue(fresh->contexts, g->contexts);
+
+	llama_requests__continue(fresh->requests, g->requests, first);
+	free_parts(g);
+	*g = *fresh;
 }
 
 /* -t N, --threads N, --threads=N of the command line; ENGINE_UNKNOWN. */
@@ -116,33 +133,63 @@ static void predict_hits(struct engine_plan *plan, const struct llama_models *m,
 		plan->hits_per_step = plan->hits_per_step_thread * threads + 1;
 }
 
-static int llama_open(struct engine **out, struct target *t, struct engine_plan *plan,
-		      struct error *e)
+/* Fill the zeroed @g and @plan from what runs in @t; free its parts also after an error. */
+static int read_server(struct engine *g, struct target *t, struct engine_plan *plan,
+		       struct error *e)
 {
-	struct engine *g = calloc(1, sizeof(*g));
-	int err = g ? 0 : -ENOMEM;
+	int err;
 
-	*out = NULL;
 	engine_plan__clear(plan);
+	g->models = calloc(1, sizeof(*g->models));
+	err = g->models ? llama_models__read(g->models, t, e) : -ENOMEM;
 	if (!err)
-		err = llama_models__read(&g->models, t, e);
-	if (!err)
-		err = llama_layout__plan(plan, t, vocabulary_of(&g->models), e);
+		err = llama_layout__plan(plan, t, vocabulary_of(g->models), e);
 	if (!err)
 		err = create_parts(g, target__info(t)->pid);
 	if (err == -ENOMEM)
 		error__set(e, EXIT_FAILED, ENOMEM, NULL,
 			   "llama: failed to open process %d: out of memory",
 			   (int)target__info(t)->pid);
+	if (err)
+		return err;
+	predict_hits(plan, g->models, threads_of(t));
+	strcpy(plan->role, "server");
+	g->sites = (uint32_t)plan->sites;
+	return 0;
+}
+
+static int llama_open(struct engine **out, struct target *t, struct engine_plan *plan,
+		      struct error *e)
+{
+	struct engine *g = calloc(1, sizeof(*g));
+	int err = g ? read_server(g, t, plan, e) : -ENOMEM;
+
+	*out = NULL;
 	if (err) {
 		llama_free(g);
 		return err;
 	}
-	predict_hits(plan, &g->models, threads_of(t));
-	strcpy(plan->role, "server");
-	g->sites = (uint32_t)plan->sites;
 	*out = g;
 	return 0;
+}
+
+/* A server that was started again. While it maps its libraries it looks like one that we cannot
+ * read, so that it is none until all is there. */
+static int llama_join(struct engine *g, struct target *t, struct engine_plan *plan, struct error *e)
+{
+	struct engine fresh = { 0 };
+	int err;
+
+	if (g->pid || llama_layout__match(t, NULL) <= 0)
+		return 0;
+	err = read_server(&fresh, t, plan, NULL);
+	if (!err) {
+		succeed(g, &fresh);
+		return 1;
+	}
+	free_parts(&fresh);
+	return err == -ENOMEM ? error__set(e, EXIT_FAILED, ENOMEM, NULL, "llama: out of memory")
+			      : 0;
 }
 
 static int llama_save(const struct engine *g, struct buffer *out)
@@ -150,31 +197,64 @@ static int llama_save(const struct engine *g, struct buffer *out)
 	const uint32_t head[2] = { (uint32_t)g->pid, g->sites };
 	int err = buffer__append(out, head, sizeof(head));
 
-	return err ? err : llama_models__save(&g->models, out);
+	return err ? err : llama_models__save(g->models, out);
+}
+
+static int llama_save_member(const struct engine *g, pid_t pid, struct buffer *out)
+{
+	return llama_save(g, out);
+}
+
+/* Fill the zeroed @g from untrusted bytes; free its parts also after an error. */
+static int load_server(struct engine *g, const void *saved, size_t size, struct error *e)
+{
+	struct cursor at = cursor__over(saved, size);
+	pid_t pid = (pid_t)cursor__u32(&at);
+	int err;
+
+	g->sites = cursor__u32(&at);
+	g->models = calloc(1, sizeof(*g->models));
+	err = g->models ? llama_models__load(g->models, &at) : -ENOMEM;
+	if (!err && g->sites > ENGINE_SITES_MAX)
+		err = -EBADMSG;
+	if (!err)
+		err = create_parts(g, pid);
+	return err ? error__set(e, EXIT_FAILED, -err, NULL,
+				"llama: failed to replay: what was saved of the model %s",
+				err == -ENOMEM ? "does not fit into memory" : "is damaged")
+		   : 0;
 }
 
 static int llama_replay(struct engine **out, const void *saved, size_t size, struct error *e)
 {
-	struct cursor at = cursor__over(saved, size);
 	struct engine *g = calloc(1, sizeof(*g));
-	pid_t pid = (pid_t)cursor__u32(&at);
-	uint32_t sites = cursor__u32(&at);
-	int err = g ? llama_models__load(&g->models, &at) : -ENOMEM;
+	int err = g ? load_server(g, saved, size, e)
+		    : error__set(e, EXIT_FAILED, ENOMEM, NULL, "llama: out of memory");
 
 	*out = NULL;
-	if (!err && sites > ENGINE_SITES_MAX)
-		err = -EBADMSG;
-	if (!err)
-		err = create_parts(g, pid);
 	if (err) {
 		llama_free(g);
-		return error__set(e, EXIT_FAILED, -err, NULL,
-				  "llama: failed to replay: what was saved of the model %s",
-				  err == -ENOMEM ? "does not fit into memory" : "is damaged");
+		return err;
 	}
-	g->sites = sites;
 	*out = g;
 	return 0;
+}
+
+static int llama_load_member(struct engine *g, pid_t pid, const void *saved, size_t size,
+			     struct error *e)
+{
+	struct engine fresh = { 0 };
+	int err;
+
+	if (g->pid)
+		return error__set(e, EXIT_FAILED, EBADMSG, NULL,
+				  "llama: failed to replay: two servers at one time");
+	err = load_server(&fresh, saved, size, e);
+	if (err)
+		free_parts(&fresh);
+	else
+		succeed(g, &fresh);
+	return err;
 }
 
 static const struct engine_context *llama_model(const struct engine *g)
@@ -293,12 +373,13 @@ static int llama_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 	return err ? err : err_step ? err_step : err_end;
 }
 
-/* It is a server of one process, so its end is that of everything in it. */
+/* A server is one process, so its end is that of everything in it. */
 static int llama_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t ending,
 		       const struct engine_sink *sink)
 {
 	if (pid != g->pid)
 		return 0;
+	g->pid = 0;
 	llama_tasks__set_row(g->tasks, NULL);
 	return llama_finish(g, now_ns, ending, sink);
 }
@@ -308,6 +389,7 @@ const struct engine_ops engine_llama = {
 	.looked_for = "a library with ggml_compute_forward_mul and llm_graph_result::set_inputs",
 	.match = llama_layout__match,
 	.open = llama_open,
+	.join = llama_join,
 	.leave = llama_leave,
 	.model = llama_model,
 	.table = llama_table,
@@ -317,5 +399,7 @@ const struct engine_ops engine_llama = {
 	.finish = llama_finish,
 	.save = llama_save,
 	.replay = llama_replay,
+	.save_member = llama_save_member,
+	.load_member = llama_load_member,
 	.free = llama_free,
 };

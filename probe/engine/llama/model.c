@@ -217,6 +217,39 @@ static void search_command_line(struct search *s)
 	}
 }
 
+/* The argument behind @name or @other; NULL: none. */
+static const char *argument_of(struct target *t, const char *name, const char *other)
+{
+	bool is_next = false;
+	size_t size, n;
+	const char *text = target__cmdline(t, &size);
+
+	for (size_t at = 0; at < size; at += n + 1) {
+		n = strnlen(text + at, size - at);
+		if (at + n == size)
+			break; /* not terminated: cut off */
+		if (is_next)
+			return text + at;
+		is_next = !strcmp(text + at, name) || !strcmp(text + at, other);
+	}
+	return NULL;
+}
+
+/* "f16"; "q8_0/f16" where keys and values differ, "?" for what is not said. */
+static void read_kv_type(struct search *s)
+{
+	const char *k = argument_of(s->target, "-ctk", "--cache-type-k");
+	const char *v = argument_of(s->target, "-ctv", "--cache-type-v");
+	char text[sizeof(s->out->item[0].kv_type)] = "";
+
+	if (k && v && !strcmp(k, v))
+		snprintf(text, sizeof(text), "%.15s", k);
+	else if (k || v)
+		snprintf(text, sizeof(text), "%.15s/%.15s", k ? k : "?", v ? v : "?");
+	for (size_t i = 0; i < s->out->count; i++)
+		memcpy(s->out->item[i].kv_type, text, sizeof(text));
+}
+
 /* Keep models with routers; remember one without, to name it. */
 static void drop_dense(struct search *s)
 {
@@ -248,6 +281,7 @@ int llama_models__read(struct llama_models *out, struct target *t, struct error 
 	if (!out->count)
 		search_command_line(&s);
 	drop_dense(&s);
+	read_kv_type(&s);
 	if (!out->count && s.dense)
 		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP,
 				  "attach to a server that runs a mixture-of-experts model",
@@ -313,6 +347,7 @@ int llama_models__load(struct llama_models *m, struct cursor *at)
 		memcpy(one, bytes, sizeof(*one));
 		if (!one->gguf.moe_layers || one->gguf.moe_layers > GGUF_LAYERS_MAX ||
 		    !is_text(one->path, sizeof(one->path)) ||
+		    !is_text(one->kv_type, sizeof(one->kv_type)) ||
 		    !is_text(one->gguf.name, sizeof(one->gguf.name)) ||
 		    !is_text(one->gguf.architecture, sizeof(one->gguf.architecture)) ||
 		    !is_text(one->gguf.quantisation, sizeof(one->gguf.quantisation)))

@@ -21,6 +21,7 @@ struct target;
 struct llama_model {
 	struct gguf_model gguf;
 	char path[LLAMA_PATH_MAX]; /* of its (first) file, cut from the left */
+	char kv_type[32];          /* by the command line; "": it does not say */
 };
 
 struct llama_models {

@@ -77,6 +77,7 @@ struct llama_requests {
 	size_t threads;
 	uint64_t serial;
 	uint32_t next_request, next_sequence;
+	uint32_t first_context; /* the only one, in a process with one server */
 	struct slot **row_slot; /* scratch: slot of each row */
 	size_t row_capacity;
 };
@@ -89,7 +90,16 @@ int llama_requests__new(struct llama_requests **out, struct llama_tasks *tasks)
 	if (!q)
 		return -ENOMEM;
 	q->tasks = tasks;
+	q->first_context = 1;
 	return 0;
+}
+
+void llama_requests__continue(struct llama_requests *q, const struct llama_requests *before,
+			      uint32_t first_context)
+{
+	q->next_request = before->next_request;
+	q->next_sequence = before->next_sequence;
+	q->first_context = first_context;
 }
 
 static void request__free(struct request *r)
@@ -212,7 +222,7 @@ static uint32_t context_of_server(const struct llama_requests *q, const struct s
 		return t->context;
 	for (size_t i = 0; i < q->threads; i++)
 		servers += q->thread[i].logs;
-	return servers == 1 ? LLAMA_FIRST_CONTEXT : ENGINE_UNKNOWN;
+	return servers == 1 ? q->first_context : ENGINE_UNKNOWN;
 }
 
 /* Say that @r begins. @first: position of its first row, ENGINE_UNKNOWN if it had none. */

@@ -14,13 +14,13 @@
 #include "probe/engine/llama/tasks.h"
 #include "probe/engine/sink.h"
 
-/* Contexts are numbered from here. */
-#define LLAMA_FIRST_CONTEXT 1u
-
 struct llama_requests;
 
 /* @tasks is borrowed and must outlive it. 0 or -ENOMEM. */
 int llama_requests__new(struct llama_requests **out, struct llama_tasks *tasks);
+/* @q goes on numbering where @before ended; contexts are numbered from @first_context. */
+void llama_requests__continue(struct llama_requests *q, const struct llama_requests *before,
+			      uint32_t first_context);
 /* Accepts NULL. */
 void llama_requests__free(struct llama_requests *q);
 

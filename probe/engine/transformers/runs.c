@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-uint32_t runs__most(const struct aten_step *s)
+uint32_t transformers_runs__most(const struct aten_step *s)
 {
 	return s->token.count ? s->token.count : s->rows;
 }
@@ -31,9 +31,9 @@ static void drop_padding(struct run *run, uint32_t from, uint32_t to)
 		run[i].padding = true;
 }
 
-uint32_t runs__cut(struct run *out, const struct aten_step *s)
+uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 {
-	uint32_t rows = runs__most(s), runs = 0, row_begin = 0;
+	uint32_t rows = transformers_runs__most(s), runs = 0, row_begin = 0;
 	uint32_t length = s->length && s->batch * s->length == rows ? s->length : rows;
 	/* A paged cache packs all sequences into one batch row. */
 	bool packed = s->batch <= 1 && s->slot.count == rows;
@@ -66,8 +66,8 @@ uint32_t runs__cut(struct run *out, const struct aten_step *s)
 	if (!packed)
 		drop_padding(out, row_begin, runs);
 	else if (runs)
-		/* Rows are packed until a step is full: only then its last run may be cut. The slots
-		 * lie in an array for a full step. */
+		/* Rows are packed until a step is full: only then its last run may be cut. The
+		 * slots lie in an array for a full step. */
 		out[runs - 1].cut = (uint64_t)rows * sizeof(int64_t) >= s->slots_bytes;
 	return runs;
 }

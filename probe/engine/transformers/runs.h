@@ -11,20 +11,21 @@
 struct run {
 	uint32_t first, rows; /* in the step */
 	uint32_t batch_row;
-	uint32_t position;  /* of its first row */
-	int64_t slot;       /* in the cache, of its first row and of its last; -1: not captured */
+	uint32_t position; /* of its first row */
+	int64_t slot;      /* in the cache, of its first row and of its last; -1: not captured */
 	int64_t last_slot;
-	bool packed;  /* several sequences share a batch row */
-	bool padding; /* no token of anybody */
-	bool unplaced; /* @position is not known: 0 */
-	bool cut;      /* the rest of its prompt may be in a later step */
-	bool inferred; /* whose it is: for whoever assigns it */
+	bool packed;       /* several sequences share a batch row */
+	bool padding;      /* no token of anybody */
+	bool unplaced;     /* @position is not known: 0 */
+	bool cut;          /* the rest of its prompt may be in a later step */
+	bool inferred;     /* whose it is: for whoever assigns it */
 	uint32_t sequence; /* for whoever assigns it; 0: not yet */
 };
 
 /* Rows of the step, and with that runs at most; 0: nothing says how many. */
-uint32_t runs__most(const struct aten_step *s);
-/* Fill @out[runs__most()]; returns how many there are. They cover all rows, in order. */
-uint32_t runs__cut(struct run *out, const struct aten_step *s);
+uint32_t transformers_runs__most(const struct aten_step *s);
+/* Fill @out[transformers_runs__most()]; returns how many there are. They cover all rows, in order.
+ */
+uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s);
 
 #endif

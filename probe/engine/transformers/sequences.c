@@ -9,6 +9,11 @@
 
 #define SEQUENCES_MAX 4096 /* remembered, ended ones included: names come late */
 
+/* Continuous batching leaves a sequence out of some steps where tokens or cache reads are scarce;
+ * without a row in so many, and for so long, it is over. */
+#define ABSENT_STEPS 64
+#define ABSENT_NS 2000000000ull
+
 /* One sequence, and its request. */
 struct sequence {
 	uint32_t number; /* of the sequence and of its request: from 1 */
@@ -25,8 +30,8 @@ struct sequence {
 	bool ended, named;
 };
 
-struct sequences {
-	uint32_t said;     /* numbers given */
+struct transformers_sequences {
+	uint32_t said; /* numbers given */
 	uint64_t steps;
 	uint32_t first, count; /* a ring of the last SEQUENCES_MAX */
 	uint32_t live_from;    /* no live one is older */
@@ -42,13 +47,13 @@ struct sequences {
 	uint32_t token_capacity;
 };
 
-int sequences__new(struct sequences **out)
+int transformers_sequences__new(struct transformers_sequences **out)
 {
 	*out = calloc(1, sizeof(**out));
 	return *out ? 0 : -ENOMEM;
 }
 
-void sequences__free(struct sequences *q)
+void transformers_sequences__free(struct transformers_sequences *q)
 {
 	if (!q)
 		return;
@@ -59,7 +64,7 @@ void sequences__free(struct sequences *q)
 	free(q);
 }
 
-static struct sequence *at(struct sequences *q, uint32_t i)
+static struct sequence *at(struct transformers_sequences *q, uint32_t i)
 {
 	return &q->item[(q->first + i) % SEQUENCES_MAX];
 }
@@ -79,7 +84,8 @@ static int reserve(void *array, uint32_t *capacity, uint32_t count, size_t size)
 	return 0;
 }
 
-/* --- ends -------------------------------------------------------------------------------------- */
+/* --- ends --------------------------------------------------------------------------------------
+ */
 
 static int sequence__end(struct sequence *s, uint64_t now_ns, uint32_t ending,
 			 const struct engine_sink *sink)
@@ -100,8 +106,8 @@ static int sequence__end(struct sequence *s, uint64_t now_ns, uint32_t ending,
 	return sink->request_end(sink->ctx, &end);
 }
 
-int sequences__end(struct sequences *q, uint64_t before_ns, uint32_t tgid, uint64_t now_ns,
-		   uint32_t ending, const struct engine_sink *sink)
+int transformers_sequences__end(struct transformers_sequences *q, uint64_t before_ns, uint32_t tgid,
+				uint64_t now_ns, uint32_t ending, const struct engine_sink *sink)
 {
 	int err = 0;
 
@@ -117,8 +123,9 @@ int sequences__end(struct sequences *q, uint64_t before_ns, uint32_t tgid, uint6
 	return err;
 }
 
-int sequences__finished(struct sequences *q, const struct engine_request_end *end,
-			const struct engine_sink *sink)
+int transformers_sequences__finished(struct transformers_sequences *q,
+				     const struct engine_request_end *end,
+				     const struct engine_sink *sink)
 {
 	for (uint32_t i = 0; i < q->count; i++) {
 		struct sequence *s = at(q, i);
@@ -131,7 +138,8 @@ int sequences__finished(struct sequences *q, const struct engine_request_end *en
 	return 0;
 }
 
-/* --- finding the sequence of a run ------------------------------------------------------------- */
+/* --- finding the sequence of a run -------------------------------------------------------------
+ */
 
 static bool is_live(const struct sequence *s, const struct aten_step *step, uint32_t context)
 {
@@ -139,8 +147,8 @@ static bool is_live(const struct sequence *s, const struct aten_step *step, uint
 }
 
 /* The only live sequence that @r can continue. In *@count how many there are. */
-static struct sequence *find(struct sequences *q, const struct aten_step *step, uint32_t context,
-			     const struct run *r, bool by_slot, uint32_t *count)
+static struct sequence *find(struct transformers_sequences *q, const struct aten_step *step,
+			     uint32_t context, const struct run *r, bool by_slot, uint32_t *count)
 {
 	struct sequence *found = NULL;
 
@@ -161,7 +169,7 @@ static struct sequence *find(struct sequences *q, const struct aten_step *step, 
 	return found;
 }
 
-static struct sequence *sequence__new(struct sequences *q)
+static struct sequence *sequence__new(struct transformers_sequences *q)
 {
 	struct sequence *s;
 
@@ -177,7 +185,8 @@ static struct sequence *sequence__new(struct sequences *q)
 }
 
 /* The oldest makes room, and its request ends with it. */
-static int make_room(struct sequences *q, uint64_t now_ns, const struct engine_sink *sink)
+static int make_room(struct transformers_sequences *q, uint64_t now_ns,
+		     const struct engine_sink *sink)
 {
 	if (q->count < SEQUENCES_MAX)
 		return 0;
@@ -185,7 +194,7 @@ static int make_room(struct sequences *q, uint64_t now_ns, const struct engine_s
 }
 
 /* Its tokens, where the run is the whole prompt and all are known. */
-static const int32_t *prompt_tokens(struct sequences *q, const struct aten_step *s,
+static const int32_t *prompt_tokens(struct transformers_sequences *q, const struct aten_step *s,
 				    const struct run *r)
 {
 	if (r->position || r->cut || s->token.count < r->first + r->rows)
@@ -202,8 +211,8 @@ static const int32_t *prompt_tokens(struct sequences *q, const struct aten_step 
 	return q->token;
 }
 
-static int begin(struct sequences *q, const struct aten_step *s, uint32_t context, struct run *r,
-		 const struct engine_sink *sink)
+static int begin(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
+		 struct run *r, const struct engine_sink *sink)
 {
 	/* One row in the middle of nothing was begun before we came. */
 	bool before = r->position && r->rows == 1;
@@ -240,14 +249,15 @@ static int begin(struct sequences *q, const struct aten_step *s, uint32_t contex
 	return sink->request_begin(sink->ctx, &out);
 }
 
-static struct sequence *by_number(struct sequences *q, uint32_t number)
+static struct sequence *by_number(struct transformers_sequences *q, uint32_t number)
 {
 	uint32_t back = q->said - number;
 
 	return number && back < q->count ? at(q, q->count - 1 - back) : NULL;
 }
 
-static void claim(struct sequences *q, struct run *r, struct sequence *s, bool inferred)
+static void claim(struct transformers_sequences *q, struct run *r, struct sequence *s,
+		  bool inferred)
 {
 	s->step = q->steps;
 	r->sequence = s->number;
@@ -257,8 +267,8 @@ static void claim(struct sequences *q, struct run *r, struct sequence *s, bool i
 
 /* A plain batch whose rows begin at 0 is a new call of generate(): what was computed on this thread
  * before is over. */
-static int end_earlier(struct sequences *q, const struct aten_step *s, uint32_t context,
-		       uint32_t runs, const struct engine_sink *sink)
+static int end_earlier(struct transformers_sequences *q, const struct aten_step *s,
+		       uint32_t context, uint32_t runs, const struct engine_sink *sink)
 {
 	bool begins = false;
 	int err = 0;
@@ -277,9 +287,25 @@ static int end_earlier(struct sequences *q, const struct aten_step *s, uint32_t 
 	return err;
 }
 
+/* Packed sequences that have no rows any more. */
+static int end_absent(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
+		      const struct engine_sink *sink)
+{
+	int err = 0;
+
+	for (uint32_t i = q->live_from; i < q->count && !err; i++) {
+		struct sequence *old = at(q, i);
+
+		if (is_live(old, s, context) && old->packed &&
+		    old->step + ABSENT_STEPS <= q->steps && old->last_ns + ABSENT_NS <= s->begin_ns)
+			err = sequence__end(old, s->begin_ns, ENGINE_ENDING_RELEASED, sink);
+	}
+	return err;
+}
+
 /* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
-static int assign(struct sequences *q, const struct aten_step *s, uint32_t context, uint32_t runs,
-		  const struct engine_sink *sink)
+static int assign(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
+		  uint32_t runs, const struct engine_sink *sink)
 {
 	uint32_t count;
 	int err = end_earlier(q, s, context, runs, sink);
@@ -315,7 +341,8 @@ static int assign(struct sequences *q, const struct aten_step *s, uint32_t conte
 	return err;
 }
 
-/* --- saying the step --------------------------------------------------------------------------- */
+/* --- saying the step ---------------------------------------------------------------------------
+ */
 
 static bool is_stop(const struct aten_context *c, int64_t token)
 {
@@ -326,7 +353,7 @@ static bool is_stop(const struct aten_context *c, int64_t token)
 }
 
 /* Rows of one run to @to; returns how many. */
-static uint32_t run__rows(struct sequences *q, const struct aten_step *s,
+static uint32_t run__rows(struct transformers_sequences *q, const struct aten_step *s,
 			  const struct aten_context *c, const struct run *r, struct engine_row *to)
 {
 	struct sequence *own = by_number(q, r->sequence);
@@ -417,11 +444,11 @@ static void fill_route(struct engine_route *out, const struct aten_layer *l,
 	};
 }
 
-int sequences__step(struct sequences *q, struct aten_step *s, struct aten_context *c,
-		    const struct engine_sink *sink)
+int transformers_sequences__step(struct transformers_sequences *q, struct aten_step *s,
+				 struct aten_context *c, const struct engine_sink *sink)
 {
 	struct engine_step out = { .begin_ns = s->begin_ns, .end_ns = s->end_ns };
-	uint32_t runs, most = runs__most(s);
+	uint32_t runs, most = transformers_runs__most(s);
 	int err = reserve(&q->run, &q->run_capacity, most, sizeof(*q->run));
 
 	if (!err)
@@ -431,8 +458,10 @@ int sequences__step(struct sequences *q, struct aten_step *s, struct aten_contex
 	if (err || !c || !most)
 		return err;
 	q->steps++;
-	runs = runs__cut(q->run, s);
+	runs = transformers_runs__cut(q->run, s);
 	err = assign(q, s, c->id, runs, sink);
+	if (!err)
+		err = end_absent(q, s, c->id, sink);
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < runs; i++)
@@ -450,9 +479,11 @@ int sequences__step(struct sequences *q, struct aten_step *s, struct aten_contex
 	return out.rows ? sink->step(sink->ctx, &out) : 0;
 }
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names -------------------------------------------------------------------------------------
+ */
 
-bool sequences__at(const struct sequences *q, uint32_t i, struct sequence_facts *out)
+bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t i,
+				struct sequence_facts *out)
 {
 	const struct sequence *s;
 
@@ -474,7 +505,7 @@ bool sequences__at(const struct sequences *q, uint32_t i, struct sequence_facts 
 	return true;
 }
 
-void sequences__named(struct sequences *q, uint32_t request)
+void transformers_sequences__named(struct transformers_sequences *q, uint32_t request)
 {
 	struct sequence *s = by_number(q, request);
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Whose rows these are. A forward computation of transformers names no request: there is a batch of
- * tokens with their positions, and for a paged cache where each row's keys and values go. So a step is
- * cut into runs of consecutive positions, and each run goes on with the sequence that it continues:
+ * tokens with their positions, and for a paged cache where each row's keys and values go. So a step
+ * is cut into runs of consecutive positions, and each run goes on with the sequence that it
+ * continues:
  *
- *   a plain batch  [batch][length]: a run is a batch row, left padding before it dropped; the sequence
- *                  is that of the batch row, if the position is its next one
- *   a packed batch [1][rows] of continuous batching: a run goes on where its first cache slot is the
- *                  one behind the last of a sequence. Only where a sequence begins a new block of the
- *                  cache this says nothing; then the position decides, and what several could continue
- *                  is said to be inferred.
+ *   a plain batch  [batch][length]: a run is a batch row, left padding before it dropped; the
+ * sequence is that of the batch row, if the position is its next one a packed batch [1][rows] of
+ * continuous batching: a run goes on where its first cache slot is the one behind the last of a
+ * sequence. Only where a sequence begins a new block of the cache this says nothing; then the
+ * position decides, and what several could continue is said to be inferred.
  *
  * A run that continues nothing is a new sequence. To transformers a sequence is a request.
  */
@@ -22,20 +22,20 @@
 #include "probe/engine/aten/step.h"
 #include "probe/engine/sink.h"
 
-struct sequences;
+struct transformers_sequences;
 
 /* 0 or -ENOMEM. */
-int sequences__new(struct sequences **out);
+int transformers_sequences__new(struct transformers_sequences **out);
 /* Accepts NULL. */
-void sequences__free(struct sequences *q);
+void transformers_sequences__free(struct transformers_sequences *q);
 
 /* Say the step @s of context @c, its requests before it. 0, -ENOMEM, or the sink's error. */
-int sequences__step(struct sequences *q, struct aten_step *s, struct aten_context *c,
-		    const struct engine_sink *sink);
+int transformers_sequences__step(struct transformers_sequences *q, struct aten_step *s,
+				 struct aten_context *c, const struct engine_sink *sink);
 
 /* End the requests that had no row since @before_ns, and those of process @tgid (0: of any). */
-int sequences__end(struct sequences *q, uint64_t before_ns, uint32_t tgid, uint64_t now_ns,
-		   uint32_t ending, const struct engine_sink *sink);
+int transformers_sequences__end(struct transformers_sequences *q, uint64_t before_ns, uint32_t tgid,
+				uint64_t now_ns, uint32_t ending, const struct engine_sink *sink);
 
 /* A request as names can be found for it; plain data. */
 struct sequence_facts {
@@ -47,11 +47,13 @@ struct sequence_facts {
 	bool inferred; /* some of its rows are */
 };
 /* The @at-th request remembered, oldest first; false: there are no more. */
-bool sequences__at(const struct sequences *q, uint32_t at, struct sequence_facts *out);
+bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t at,
+				struct sequence_facts *out);
 /* Request @request has its name. */
-void sequences__named(struct sequences *q, uint32_t request);
+void transformers_sequences__named(struct transformers_sequences *q, uint32_t request);
 /* The server said that @request is over: end it (and what is known of that end goes along). */
-int sequences__finished(struct sequences *q, const struct engine_request_end *end,
-			const struct engine_sink *sink);
+int transformers_sequences__finished(struct transformers_sequences *q,
+				     const struct engine_request_end *end,
+				     const struct engine_sink *sink);
 
 #endif

@@ -10,6 +10,8 @@
  *   aten/choice.c    scores become choices: torch's top-k redone, the family's gate
  *   runs.c           a step is cut into runs at consecutive positions
  *   sequences.c      runs go on with sequences, each of which is a request
+ *   wire/http.c      what the server sends says the ids that its clients see
+ *   names.c          and which sequence that was
  */
 #include "probe/engine/transformers/transformers.h"
 
@@ -26,7 +28,9 @@
 #include "probe/engine/aten/step.h"
 #include "probe/engine/capture.h"
 #include "probe/engine/sink.h"
+#include "probe/engine/transformers/names.h"
 #include "probe/engine/transformers/sequences.h"
+#include "probe/engine/wire/sites.h"
 #include "probe/target/target.h"
 
 #define SECOND_NS 1000000000ull
@@ -48,7 +52,8 @@ struct engine {
 	struct captures *captures;
 	struct aten_contexts *contexts;
 	struct aten_steps *steps;
-	struct sequences *sequences;
+	struct transformers_sequences *sequences;
+	struct transformers_names *names;
 	size_t members;
 	struct member member[MEMBERS_MAX];
 	uint32_t elsewhere; /* computations on a device */
@@ -60,7 +65,8 @@ static void transformers_free(struct engine *g)
 {
 	if (!g)
 		return;
-	sequences__free(g->sequences);
+	transformers_names__free(g->names);
+	transformers_sequences__free(g->sequences);
 	aten_steps__free(g->steps);
 	aten_contexts__free(g->contexts);
 	captures__free(g->captures);
@@ -73,7 +79,7 @@ static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
 	struct engine *g = ctx;
 
 	g->here++;
-	return sequences__step(g->sequences, s, c, sink);
+	return transformers_sequences__step(g->sequences, s, c, sink);
 }
 
 /* Results are read where scores are gathered if that is what all models do. */
@@ -108,11 +114,14 @@ static int create_parts(struct engine *g, pid_t pid)
 	if (!err)
 		err = aten_steps__new(&g->steps, &o);
 	if (!err)
-		err = sequences__new(&g->sequences);
+		err = transformers_sequences__new(&g->sequences);
+	if (!err)
+		err = transformers_names__new(&g->names, g->sequences);
 	return err;
 }
 
-/* --- which processes ---------------------------------------------------------------------------- */
+/* --- which processes ----------------------------------------------------------------------------
+ */
 
 static int transformers_match(struct target *t, struct error *e)
 {
@@ -123,13 +132,17 @@ static int transformers_match(struct target *t, struct error *e)
 static int plan_sites(struct engine *g, struct target *t, struct engine_plan *plan, struct error *e)
 {
 	struct aten_places places = { aten_range__of(&g->folders), gathers(&g->folders) };
+	int err;
 
 	engine_plan__clear(plan);
 	plan->threads = 1;
 	if (g->folders.count == 1 && g->folders.item[0].config.moe_layers)
 		plan->hits_per_step = plan->hits_per_step_thread =
 			g->folders.item[0].config.moe_layers + 2;
-	return aten_sites__plan(plan, t, &places, e);
+	err = aten_sites__plan(plan, t, &places, e);
+	if (!err)
+		wire_sites__plan(plan, t);
+	return err;
 }
 
 static int add_member(struct engine *g, pid_t pid, size_t sites)
@@ -192,7 +205,9 @@ static int transformers_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint
 	for (size_t i = 0; i < g->members; i++)
 		if (g->member[i].pid == pid)
 			g->member[i--] = g->member[--g->members];
-	err_end = sequences__end(g->sequences, UINT64_MAX, (uint32_t)pid, now_ns, ending, sink);
+	transformers_names__leave(g->names, (uint32_t)pid);
+	err_end = transformers_sequences__end(g->sequences, UINT64_MAX, (uint32_t)pid, now_ns,
+					      ending, sink);
 	return err ? err : err_end;
 }
 
@@ -212,7 +227,8 @@ static void transformers_table(struct engine *g, pid_t pid, struct mp_site *rows
 	}
 }
 
-/* --- events ------------------------------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------------------------------
+ */
 
 static int fail_layout(struct engine *g)
 {
@@ -229,8 +245,7 @@ static int on_raw(struct engine *g, const struct mp_event *ev)
 
 	if (g->layout.head || ev->size < sizeof(struct mp_event_tensor) + MP_TENSOR_RAW_BYTES)
 		return 0;
-	found = aten_layout__see(&g->layout,
-				 (const uint8_t *)ev + sizeof(struct mp_event_tensor));
+	found = aten_layout__see(&g->layout, (const uint8_t *)ev + sizeof(struct mp_event_tensor));
 	if (found < 0)
 		return fail_layout(g);
 	for (size_t i = 0; i < g->members; i++)
@@ -242,12 +257,13 @@ static int on_device(struct engine *g)
 {
 	if (g->here || ++g->elsewhere < DEVICE_MAX)
 		return 0;
-	return error__set(&g->failed, EXIT_UNSUPPORTED, EPROTO,
-			  "run the model on a CPU: this release reads routers on a GPU of no PyTorch "
-			  "server",
-			  "libtorch: failed to read tensors: the model of process %d computes on a "
-			  "GPU",
-			  (int)g->pid);
+	return error__set(
+		&g->failed, EXIT_UNSUPPORTED, EPROTO,
+		"run the model on a CPU: this release reads routers on a GPU of no PyTorch "
+		"server",
+		"libtorch: failed to read tensors: the model of process %d computes on a "
+		"GPU",
+		(int)g->pid);
 }
 
 static int on_tensor(struct engine *g, const struct capture *c, const struct engine_sink *sink)
@@ -264,6 +280,20 @@ static int on_tensor(struct engine *g, const struct capture *c, const struct eng
 		return head.role == MP_ROLE_TOKENS ? on_device(g) : 0;
 	err = aten_steps__tensor(g->steps, c, sink);
 	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1) : err;
+}
+
+static int on_capture(struct engine *g, const struct capture *c, const struct engine_sink *sink)
+{
+	int err;
+
+	if (c->chunk[0]->kind == MP_EVENT_TENSOR)
+		return on_tensor(g, c, sink);
+	err = c->chunk[0]->kind == MP_EVENT_BYTES ? transformers_names__bytes(g->names, c)
+						  : -EBADMSG;
+	/* Now: at the next tick of our clock other sequences compute. */
+	if (!err)
+		err = transformers_names__match(g->names, c->chunk[0]->time_ns, sink);
+	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_IDENTITY, 1) : err;
 }
 
 static int say_dropped(struct engine *g, const struct engine_sink *sink)
@@ -285,7 +315,7 @@ static int transformers_event(struct engine *g, const struct mp_event *ev, size_
 		return sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err = captures__add(g->captures, ev, &c);
 	if (err == 1)
-		err = ev->kind == MP_EVENT_TENSOR ? on_tensor(g, &c, sink) : 0;
+		err = on_capture(g, &c, sink);
 	else if (err == -EINVAL)
 		err = sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err_dropped = say_dropped(g, sink);
@@ -311,29 +341,33 @@ static int transformers_tick(struct engine *g, uint64_t now_ns, const struct eng
 {
 	/* Where no model folder says how many layers a step has, its end is when nothing comes. */
 	uint64_t wait_ns = g->folders.count ? STEP_TIMEOUT_NS : SECOND_NS;
-	int err, err_dropped, err_end;
+	int err, err_dropped, err_names, err_end;
 
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
 	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
-	err_end = sequences__end(g->sequences, before(now_ns, IDLE_NS), 0, now_ns,
-				 ENGINE_ENDING_UNKNOWN, sink);
-	return err ? err : err_dropped ? err_dropped : err_end;
+	err_names = transformers_names__match(g->names, now_ns, sink);
+	err_end = transformers_sequences__end(g->sequences, before(now_ns, IDLE_NS), 0, now_ns,
+					      ENGINE_ENDING_UNKNOWN, sink);
+	return err ? err : err_dropped ? err_dropped : err_names ? err_names : err_end;
 }
 
 static int transformers_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 			       const struct engine_sink *sink)
 {
-	int err, err_step, err_end;
+	int err, err_step, err_names, err_end;
 
 	captures__expire(g->captures, UINT64_MAX);
 	err = say_dropped(g, sink);
 	err_step = aten_steps__expire(g->steps, UINT64_MAX, sink);
-	err_end = sequences__end(g->sequences, UINT64_MAX, 0, now_ns, ending, sink);
-	return err ? err : err_step ? err_step : err_end;
+	/* Nothing more is to come: what is silent now was cancelled. */
+	err_names = transformers_names__match(g->names, now_ns + IDLE_NS, sink);
+	err_end = transformers_sequences__end(g->sequences, UINT64_MAX, 0, now_ns, ending, sink);
+	return err ? err : err_step ? err_step : err_names ? err_names : err_end;
 }
 
-/* --- raw logs ----------------------------------------------------------------------------------- */
+/* --- raw logs -----------------------------------------------------------------------------------
+ */
 
 static int transformers_save(const struct engine *g, struct buffer *out)
 {
@@ -343,8 +377,7 @@ static int transformers_save(const struct engine *g, struct buffer *out)
 	return err ? err : model_folders__save(&g->folders, out);
 }
 
-static int transformers_replay(struct engine **out, const void *saved, size_t size,
-			       struct error *e)
+static int transformers_replay(struct engine **out, const void *saved, size_t size, struct error *e)
 {
 	struct cursor at = cursor__over(saved, size);
 	struct engine *g = calloc(1, sizeof(*g));

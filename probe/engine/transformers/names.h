@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Names for requests: from the responses that the server sends. A response says which id its client
+ * sees, and at its end how many tokens the prompt and the text had; a sequence has that many rows.
+ * Where exactly one sequence without a name fits a finished response, the name is certain. Where
+ * several fit, they are taken in the order in which they began, and said to be inferred. A stream
+ * whose first event comes while only one nameless sequence computes is named before its end.
+ */
+#ifndef MP_TRANSFORMERS_NAMES_H
+#define MP_TRANSFORMERS_NAMES_H
+
+#include <stdint.h>
+
+#include "probe/engine/capture.h"
+#include "probe/engine/transformers/sequences.h"
+
+struct transformers_names;
+
+/* @sequences is borrowed and must outlive it. 0 or -ENOMEM. */
+int transformers_names__new(struct transformers_names **out,
+			    struct transformers_sequences *sequences);
+/* Accepts NULL. */
+void transformers_names__free(struct transformers_names *n);
+
+/* Something that was sent. 0, -ENOMEM; -EBADMSG: the capture contradicts itself. */
+int transformers_names__bytes(struct transformers_names *n, const struct capture *c);
+/* Match responses with sequences, and say what is found. 0 or the sink's error. */
+int transformers_names__match(struct transformers_names *n, uint64_t now_ns,
+			      const struct engine_sink *sink);
+/* Process @tgid is gone, and its connections with it. */
+void transformers_names__leave(struct transformers_names *n, uint32_t tgid);
+
+#endif
