@@ -3,6 +3,11 @@
 
 #include <stddef.h>
 
+#include "probe/abi/site.h"
+
+/* Beyond it no position of a row behind it would be one: not known, then. */
+#define POSITION_MAX ((int64_t)INT32_MAX - MP_ELEMENTS_MAX)
+
 uint32_t transformers_runs__most(const struct aten_step *s)
 {
 	return s->token.count ? s->token.count : s->rows;
@@ -11,11 +16,13 @@ uint32_t transformers_runs__most(const struct aten_step *s)
 /* Position of row @i; -1: not known. One row of positions may serve all batch rows. */
 static int64_t position_of(const struct aten_step *s, uint32_t i, uint32_t rows)
 {
+	int64_t position = -1;
+
 	if (s->position.count == rows)
-		return s->position.value[i];
-	if (s->position.count && s->position.count == s->length)
-		return s->position.value[i % s->length];
-	return -1;
+		position = s->position.value[i];
+	else if (s->position.count && s->position.count == s->length)
+		position = s->position.value[i % s->length];
+	return position > POSITION_MAX ? -1 : position;
 }
 
 static int64_t slot_of(const struct aten_step *s, uint32_t i, uint32_t rows)
@@ -34,7 +41,7 @@ static void drop_padding(struct run *run, uint32_t from, uint32_t to)
 uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 {
 	uint32_t rows = transformers_runs__most(s), runs = 0, row_begin = 0;
-	uint32_t length = s->length && s->batch * s->length == rows ? s->length : rows;
+	uint32_t length = s->length && (uint64_t)s->batch * s->length == rows ? s->length : rows;
 	/* A paged cache packs all sequences into one batch row. */
 	bool packed = s->batch <= 1 && s->slot.count == rows;
 
