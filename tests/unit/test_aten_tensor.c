@@ -303,6 +303,11 @@ static void odd_bytes(struct mp_event_tensor *e, uint32_t chunk)
 	e->row_bytes = 7;
 }
 
+static void more_dims(struct mp_event_tensor *e, uint32_t chunk)
+{
+	e->dims = 4;
+}
+
 static void no_bytes(struct mp_event_tensor *e, uint32_t chunk)
 {
 	e->row_bytes = 0;
@@ -313,7 +318,7 @@ static void test_contradictions(void **state)
 	static void (*const spoils[])(struct mp_event_tensor * e, uint32_t chunk) = {
 		other_role,      other_dtype, other_dims, other_flags, other_computation,
 		other_row_bytes, other_size,  fewer_rows, cut,         headless,
-		uneven,          odd_bytes,   no_bytes,
+		uneven,          odd_bytes,   more_dims,  no_bytes,
 	};
 	struct made m = { .role = MP_ROLE_SCORES,
 			  .dtype = ATEN_LONG,

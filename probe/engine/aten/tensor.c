@@ -54,6 +54,8 @@ int aten_tensor__open(struct aten_tensor *t, const struct capture *c)
 		    (i + 1 < c->chunks && ev->count != t->head.event.count))
 			return -EBADMSG;
 	}
+	if (t->head.dims > sizeof(t->head.size) / sizeof(*t->head.size))
+		return -EBADMSG;
 	t->chunk_rows = t->head.event.count;
 	if (t->head.flags & (MP_TENSOR_RAW | MP_TENSOR_DEVICE) || !t->head.event.total)
 		return 0;
