@@ -208,29 +208,39 @@ struct play {
 	uint32_t computation, ordinal, rows, position;
 };
 
+enum { LONG = 4, FLOAT = 6 }; /* c10::ScalarType */
+
 static const struct {
 	uint8_t role, dtype, width;
 } kinds[] = {
-	[BEGIN] = { MP_ROLE_TOKENS, 3, 1 },
-	[SCORES] = { MP_ROLE_SCORES, 6, EXPERTS },
-	[IDS] = { MP_ROLE_IDS, 3, K },
-	[WEIGHTS] = { MP_ROLE_WEIGHTS, 6, K },
-	[POSITIONS] = { MP_ROLE_POSITIONS, 6, 1 },
-	[SLOTS] = { MP_ROLE_SLOTS, 3, 1 },
+	[BEGIN] = { MP_ROLE_TOKENS, LONG, 1 },
+	[SCORES] = { MP_ROLE_SCORES, FLOAT, EXPERTS },
+	[IDS] = { MP_ROLE_IDS, LONG, K },
+	[WEIGHTS] = { MP_ROLE_WEIGHTS, FLOAT, K },
+	[POSITIONS] = { MP_ROLE_POSITIONS, FLOAT, 1 },
+	[SLOTS] = { MP_ROLE_SLOTS, LONG, 1 },
 };
+
+static uint32_t element_bytes(unsigned kind)
+{
+	return kinds[kind].dtype == LONG ? 8 : 4;
+}
 
 static void fill_elements(uint8_t *at, const struct play *p, unsigned kind, uint32_t rows)
 {
-	uint32_t width = kinds[kind].width;
+	uint32_t count = rows * kinds[kind].width;
 
-	for (uint32_t i = 0; i < rows * width; i++, at += 4) {
-		int32_t integer = kind == BEGIN ? (int32_t)(10 + i)
-				  : kind == IDS ? (int32_t)((i + i / K) % EXPERTS)
-						: (int32_t)(p->position + i);
+	for (uint32_t i = 0; i < count; i++, at += element_bytes(kind)) {
+		int64_t integer = kind == BEGIN ? 10 + i
+				  : kind == IDS ? (i + i / K) % EXPERTS
+						: p->position + i;
 		float real = kind == POSITIONS ? (float)(p->position + i)
 					       : (float)((i * 7 + p->ordinal) % 11) / 11;
 
-		memcpy(at, kinds[kind].dtype == 3 ? (void *)&integer : (void *)&real, 4);
+		if (kinds[kind].dtype == LONG)
+			memcpy(at, &integer, sizeof(integer));
+		else
+			memcpy(at, &real, sizeof(real));
 	}
 }
 
@@ -264,7 +274,7 @@ static size_t good_tensor(uint8_t *bytes, struct play *p, unsigned kind, uint8_t
 	t->dims = 2;
 	t->size[0] = begins ? 1 : p->rows;
 	t->size[1] = begins ? p->rows : kinds[kind].width;
-	t->row_bytes = 4u * kinds[kind].width;
+	t->row_bytes = element_bytes(kind) * kinds[kind].width;
 	t->computation = p->computation;
 	t->scalar[0] = K;
 	t->key = begins || kind == WEIGHTS ? 0x1000 : 0;

@@ -303,6 +303,15 @@ static int end_absent(struct transformers_sequences *q, const struct aten_step *
 	return err;
 }
 
+/* Packed run @i begins a page of the cache where the run before it ends: one run, cut in two. */
+static bool follows(const struct transformers_sequences *q, uint32_t i)
+{
+	const struct run *r = &q->run[i], *before = i ? r - 1 : NULL;
+
+	return before && r->packed && r->position && before->sequence && before->rows == 1 &&
+	       before->position + 1 == r->position;
+}
+
 /* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
 static int assign(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
 		  uint32_t runs, const struct engine_sink *sink)
@@ -333,6 +342,10 @@ static int assign(struct transformers_sequences *q, const struct aten_step *s, u
 		/* In the middle of what was begun before us, nobody knows where. */
 		if (!found && r->unplaced && r->rows == 1)
 			continue;
+		if (!found && follows(q, i)) {
+			count = 1;
+			found = by_number(q, q->run[i - 1].sequence);
+		}
 		if (found)
 			claim(q, r, found, count > 1 || r->unplaced);
 		else
