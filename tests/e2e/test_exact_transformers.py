@@ -14,7 +14,7 @@ from lib.exact import await_attached, capture_work, check_totals, finished, repo
 from lib.judge import Truth, Verdict
 from lib.moeprobe import recording
 from lib.oracle import Layer
-from lib.recording import Picture, Request
+from lib.recording import RAW, Picture, Request
 from lib.server import Server
 from lib.torch_client import (SHARED, Batch, TorchAsk, batches, complete_cancelled, crowd, perform,
                               perform_batch, perform_batches, perform_plain, torch_asks)
@@ -129,7 +129,8 @@ def test_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
                      for length in (3, 40, 200)],
             lambda server, number: ask(server, [number % 320, number // 320, 3], 2))
     truth = ChainTruth(map(chain_of_answer, told), 3)
-    verdict = judge_torch(picture, answers, truth, endings=UNTOLD, optional=early)
+    assert all(route.flags & RAW for route in picture.recording.of("route"))
+    verdict = judge_torch(picture, answers, truth, endings=UNTOLD, raw=True, optional=early)
     check(picture, verdict, "plain torch", 500, capsys)
 
 

@@ -36,6 +36,8 @@ class Rules:
     # A cached prefix of which no client is told is of so many tokens or a multiple, and nobody sees
     # the tokens in it; 0: there is none; None: such clients are not compared.
     page: int | None = None
+    # Gate weights are scores as they were chosen by, which are compared after they are normalised.
+    raw: bool = False
     # How requests may end. Where nothing tells an end, one that nothing follows has none.
     endings: tuple[int, ...] = (1,)
     preempts: bool = False  # requests give up their cache, and compute it again from a page on
@@ -229,7 +231,8 @@ class Judge:
     prefix that another request takes from the cache carries them on."""
 
     def __init__(self, oracle: Truth, tie_limit: float, order_limit: float,
-                 weight_limit: float) -> None:
+                 weight_limit: float, raw: bool = False) -> None:
+        self.raw = raw
         self.oracle = oracle
         self.tie_limit, self.order_limit = tie_limit, order_limit
         self.weight_limit = weight_limit
@@ -290,6 +293,8 @@ class Judge:
                         f"{list(wanted.ids[position])} (gap {wanted.gap[position]:.1e}, of the "
                         f"order {wanted.order_gap[position]:.1e})")
                     continue
+                if self.raw:
+                    weights = weights / weights.sum()
                 difference = float(np.abs(weights - wanted.weights[position]).max())
                 verdict.weight_difference = max(verdict.weight_difference, difference)
                 if difference > self.weight_limit:
@@ -326,7 +331,7 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
             before += sum(len(entries) for entries in request.routes.values())
         elif id(request) not in matched:
             verdict.fault(f"request {request.begin.fields['request']} is nobody's")
-    court = Judge(oracle, tie_limit, order_limit, weight_limit)
+    court = Judge(oracle, tie_limit, order_limit, weight_limit, rules.raw)
     for answer, request in pairs:
         verdict.requests += 1
         verdict.unfinished += answer.cancelled

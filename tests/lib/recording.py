@@ -63,6 +63,7 @@ def when(flag: int, name: str, kind: str, length: str) -> Column:
     return Column(name, kind, lambda fields, flags: fields[length] if flags & flag else 0)
 
 
+RAW = 16  # of a route: weights are scores as they were chosen by
 ROUTE_COLUMNS = (
     Column("row", "<u4", lambda f, flags: 0 if flags & ALL_ROWS else f["rows"]),
     Column("ids_8", "u1", lambda f, flags: 0 if flags & IDS_16 else f["rows"] * f["k"]),

@@ -20,9 +20,10 @@ def check_prefixes(picture: Picture, answers: list[Answer], verdict: Verdict) ->
 
 
 def judge_torch(picture: Picture, answers: list[Answer], truth: Truth, *, page: int = 0,
-                endings: tuple[int, ...] = (1,), optional: list[Answer] | None = None) -> Verdict:
+                endings: tuple[int, ...] = (1,), raw: bool = False,
+                optional: list[Answer] | None = None) -> Verdict:
     """Everything of an exact recording. @page: tokens of a page where pages are shared."""
     verdict = judge(picture, answers, truth, optional=optional,
-                    rules=Rules(last_layer_outputs=False, page=page, endings=endings))
+                    rules=Rules(last_layer_outputs=False, page=page, endings=endings, raw=raw))
     check_prefixes(picture, answers + (optional or []), verdict)
     return verdict

@@ -304,15 +304,22 @@ static void test_introductions(void **state)
 	end(&b);
 }
 
+static void begin_two_more(struct bench *b)
+{
+	begin(b, memfd_create("stream", 0), 0);
+	assert_int_equal(stream_sink__process(b->sink, 78, 10), 0);
+	assert_int_equal(stream_sink__process(b->sink, 79, 11), 0);
+}
+
 /* Two processes that play tensor-parallel ranks of one model compute the same: the second is named
  * as a replica, has no model of its own, and nothing of it is counted. A third, data-parallel one
  * computes other rows, and counts. */
 static void test_ranks(void **state)
 {
 	struct engine_context replica = model, other = model;
-	struct bench b;
 	struct trace_reader *r;
 	struct trace_item i;
+	struct bench b;
 
 	replica.context = 2;
 	replica.pid = 78;
@@ -320,9 +327,7 @@ static void test_ranks(void **state)
 	replica.replica_of = 1;
 	other.context = 3;
 	other.pid = 79;
-	begin(&b, memfd_create("stream", 0), 0);
-	assert_int_equal(stream_sink__process(b.sink, 78, 10), 0);
-	assert_int_equal(stream_sink__process(b.sink, 79, 11), 0);
+	begin_two_more(&b);
 	assert_int_equal(b.say.context(b.say.ctx, &model), 0);
 	assert_int_equal(b.say.context(b.say.ctx, &replica), 0);
 	assert_int_equal(b.say.context(b.say.ctx, &other), 0);

@@ -158,6 +158,22 @@ static void fill_from_folder(struct engine_context *out, const struct model_fold
 	out->blocks = known(c->blocks);
 	out->normalised = known(c->weights_normalised);
 	out->from_file = true;
+	out->groups = c->groups == MODEL_UNKNOWN ? 0 : c->groups;
+	out->groups_used = c->groups_used == MODEL_UNKNOWN ? 0 : c->groups_used;
+	if (f->has_digest)
+		out->model_digest = f->digest;
+	if (f->has_tokenizer_digest)
+		out->tokenizer_digest = f->tokenizer_digest;
+}
+
+/* What the family's code makes of its logits. */
+static uint32_t gate_function(const struct aten_gate *g)
+{
+	if (g->final == ATEN_RAW)
+		return 0;
+	if (g->final == ATEN_SOFTMAX)
+		return ENGINE_GATE_SOFTMAX_CHOSEN;
+	return g->gathered ? ENGINE_GATE_SIGMOID : ENGINE_GATE_SOFTMAX;
 }
 
 static struct engine_context empty_context(uint32_t tgid)
@@ -198,6 +214,9 @@ int aten_contexts__say(struct aten_contexts *s, struct aten_context *c,
 	out.k = c->k;
 	out.layers = c->layers;
 	out.layer_ids = c->layer_id;
+	out.gate = gate_function(&c->gate);
+	if (c->gate.final != ATEN_RAW)
+		out.scale = c->gate.scale;
 	if (c->gate.final != ATEN_RAW)
 		out.normalised = c->gate.scale == 1 && (c->gate.final == ATEN_NORMALISED ||
 							c->gate.final == ATEN_SOFTMAX);

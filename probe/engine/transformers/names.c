@@ -28,8 +28,9 @@ struct channel {
 /* A response that is to be matched. */
 struct response {
 	uint32_t tgid;
-	uint64_t channel; /* while it is open, to find it again; else 0 */
-	bool ended;
+	uint64_t channel;   /* to find it again while it is open */
+	bool ended;         /* its server said so, and counted its tokens */
+	bool stopped;       /* its connection is another's now, or gone: it was cancelled */
 	uint32_t request;   /* that was named by it early; 0: none */
 	uint64_t second_ns; /* of its second event: a first one may come before anything is computed
 			     */
@@ -82,7 +83,8 @@ static struct response *open_response(struct transformers_names *n)
 
 	for (size_t i = 0; i < n->responses; i++) {
 		r = &n->response[i];
-		if (!r->ended && r->channel == n->at->number && r->tgid == n->at->tgid)
+		if (!r->ended && !r->stopped && r->channel == n->at->number &&
+		    r->tgid == n->at->tgid)
 			return r;
 	}
 	if (n->responses == RESPONSES_MAX)
@@ -129,8 +131,8 @@ static void on_end(void *ctx, const struct http_response *h)
 		return;
 	r = open_response(n);
 	r->http = *h;
-	r->ended = true;
-	r->channel = 0;
+	r->ended = h->answer.known & ANSWER_COMPLETION;
+	r->stopped = !r->ended;
 }
 
 static const struct http_events events = { .body = on_body, .end = on_end };
@@ -405,7 +407,7 @@ static int match_open(struct transformers_names *n, struct response *r, uint64_t
 		r->request = request;
 		err = say_name(n, r, request, true, ENGINE_ORIGIN_ORDER, now_ns, sink);
 	}
-	if (err || now_ns < r->http.last_ns + SILENCE_NS)
+	if (err || (!r->stopped && now_ns < r->http.last_ns + SILENCE_NS))
 		return err;
 	request = find_cancelled(n, r, now_ns);
 	if (request && !r->request)

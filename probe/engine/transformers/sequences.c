@@ -303,6 +303,15 @@ static int end_absent(struct transformers_sequences *q, const struct aten_step *
 	return err;
 }
 
+/* Packed run @i begins a page of the cache where the run before it ends: one run, cut in two. */
+static bool follows(const struct transformers_sequences *q, uint32_t i)
+{
+	const struct run *r = &q->run[i], *before = i ? r - 1 : NULL;
+
+	return before && r->packed && r->position && before->sequence && before->rows == 1 &&
+	       before->position + 1 == r->position;
+}
+
 /* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
 static int assign(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
 		  uint32_t runs, const struct engine_sink *sink)
@@ -333,6 +342,10 @@ static int assign(struct transformers_sequences *q, const struct aten_step *s, u
 		/* In the middle of what was begun before us, nobody knows where. */
 		if (!found && r->unplaced && r->rows == 1)
 			continue;
+		if (!found && follows(q, i)) {
+			count = 1;
+			found = by_number(q, q->run[i - 1].sequence);
+		}
 		if (found)
 			claim(q, r, found, count > 1 || r->unplaced);
 		else
@@ -352,6 +365,31 @@ static bool is_stop(const struct aten_context *c, int64_t token)
 	return false;
 }
 
+/* -1: not known, or none that a model has. */
+static int32_t token_of(const struct aten_step *s, uint32_t row)
+{
+	int64_t token = s->token.count > row ? s->token.value[row] : -1;
+
+	return token < 0 || token > INT32_MAX ? -1 : (int32_t)token;
+}
+
+/* Rows of a run that is nobody's: in the middle of what began before us, or of a sequence that had
+ * to make room. */
+static uint32_t run__strangers(const struct aten_step *s, const struct run *r,
+			       struct engine_row *to)
+{
+	for (uint32_t i = 0; i < r->rows; i++)
+		to[i] = (struct engine_row){
+			.sequence = ENGINE_UNKNOWN,
+			.request = ENGINE_UNKNOWN,
+			.position = ENGINE_UNKNOWN,
+			.token = token_of(s, r->first + i),
+			.phase = ENGINE_PHASE_UNKNOWN,
+			.output = i + 1 == r->rows,
+		};
+	return r->rows;
+}
+
 /* Rows of one run to @to; returns how many. */
 static uint32_t run__rows(struct transformers_sequences *q, const struct aten_step *s,
 			  const struct aten_context *c, const struct run *r, struct engine_row *to)
@@ -359,18 +397,8 @@ static uint32_t run__rows(struct transformers_sequences *q, const struct aten_st
 	struct sequence *own = by_number(q, r->sequence);
 	bool prefill = r->rows > 1 || !r->position;
 
-	if (!own) {
-		*to = (struct engine_row){
-			.sequence = ENGINE_UNKNOWN,
-			.request = ENGINE_UNKNOWN,
-			.position = ENGINE_UNKNOWN,
-			.token = s->token.count > r->first ? (int32_t)s->token.value[r->first] : -1,
-			.phase = ENGINE_PHASE_UNKNOWN,
-			.output = 1,
-		};
-		return 1;
-	}
-
+	if (!own)
+		return run__strangers(s, r, to);
 	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
 	if (!prefill && s->batch > 1 && s->token.count > r->first &&
 	    is_stop(c, s->token.value[r->first]))
@@ -380,9 +408,7 @@ static uint32_t run__rows(struct transformers_sequences *q, const struct aten_st
 			.sequence = r->sequence,
 			.request = own->stopped ? ENGINE_UNKNOWN : r->sequence,
 			.position = r->position + i,
-			.token = s->token.count > r->first + i
-					 ? (int32_t)s->token.value[r->first + i]
-					 : -1,
+			.token = token_of(s, r->first + i),
 			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
 				 : prefill    ? ENGINE_PREFILL
 					      : ENGINE_DECODE,
