@@ -189,6 +189,19 @@ static struct sequence *sequence__make(struct vllm_batches *b, const struct aten
 	return q;
 }
 
+/* True if rows before @r, or its tokens, were not captured, because it began before we came or while
+ * we found our way: a prefix from the cache ends where a block does, and before the prompt does. */
+static bool began_unseen(const struct vllm_batches *b, const struct aten_step *s,
+			 const struct run *r, const struct vllm_asked *a)
+{
+	if (!b->has_tokens && s->token.count < s->rows)
+		return true;
+	if (!a->hash)
+		return r->position && r->rows == 1;
+	return r->position &&
+	       (r->position >= a->prompt || (s->scalar > 0 && r->position % s->scalar));
+}
+
 /* The run is the first of request @a (NULL: nobody told of it), or its first since it was
  * preempted. */
 static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
@@ -201,14 +214,13 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 		a = vllm_requests__nameless(b->requests, s->begin_ns, &err, sink);
 		if (!a)
 			return err;
-		/* In the middle of nothing: it began before we came. */
-		a->before_attach = r->position && r->rows == 1;
 	}
 	a->inferred |= !sure;
 	a->preempted |= a->number && batches__sequence(b, c, a);
 	if (a->hash && a->prompt != ENGINE_UNKNOWN)
 		a->prefill = a->prompt + a->generated;
 	if (!a->number) {
+		a->before_attach = began_unseen(b, s, r, a);
 		a->cached = a->before_attach ? ENGINE_UNKNOWN : r->position;
 		err = vllm_asked__begin(b->requests, a, c->id, s->begin_ns, sink);
 	}
@@ -400,6 +412,7 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 	if (!runs || !cut(b, s, runs))
 		return sink->invalid(sink->ctx, ENGINE_INVALID_ROW, s->layers);
 	b->steps++;
+	b->has_tokens |= s->token.count >= s->rows;
 	forget_ended(b);
 	err = assign(b, s, c, runs, sink);
 	for (uint32_t i = 0; i < runs && !err; i++)
