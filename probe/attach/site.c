@@ -258,7 +258,8 @@ static int choose(const struct function *f, unsigned arguments, int stack_argume
 		err = f->arch->decode(&in, f->code + (at - f->entry), f->end - at, at);
 		if (err)
 			return at == f->entry ? err : 0;
-		if ((overwritten & arguments) || (moved && (stack_arguments == 1 || (stack_arguments && !framed))) ||
+		if ((overwritten & arguments) ||
+		    (moved && (stack_arguments == 1 || (stack_arguments && !framed))) ||
 		    (at != f->entry && at >= limit))
 			return 0;
 		if (in.emulated_since && kernel >= in.emulated_since) {

@@ -33,7 +33,8 @@ struct site {
 
 /*
  * Choose where to probe @symbol of @f so that the argument registers named in @arguments (bit i:
- * argument i) still have their entry values, as far as possible on an emulated instruction; and with
+ * argument i) still have their entry values, as far as possible on an emulated instruction; and
+ * with
  * @stack_arguments 1 the stack pointer, with 2 the stack pointer or the frame register
  * (stack_by_frame), so that arguments on the stack can be found. Where none qualifies the entry
  * itself is taken (SITE_STEPPED; the caller warns with the cost). Errors: -ENOENT symbol not there;

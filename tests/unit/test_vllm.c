@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* vLLM's processes by their titles, and whose rows these are: messages and steps of our own making. */
+/* vLLM's processes by their titles, and whose rows these are: messages and steps of our own making.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,7 +45,8 @@ static void roles(void **state)
 	assert_int_equal(vllm_role__of("VLLM::Worker", 8).part, VLLM_SERVER); /* cut */
 }
 
-/* --- what is said -------------------------------------------------------------------------------- */
+/* --- what is said --------------------------------------------------------------------------------
+ */
 
 struct heard {
 	struct engine_request begin[16];
@@ -102,7 +104,8 @@ static int on_invalid(void *ctx, uint32_t cause, uint64_t count)
 	return 0;
 }
 
-/* --- a service of our own ------------------------------------------------------------------------- */
+/* --- a service of our own
+ * ------------------------------------------------------------------------- */
 
 struct play {
 	struct vllm_requests *requests;
@@ -121,9 +124,13 @@ static void play__begin(struct play *p)
 	assert_int_equal(vllm_requests__new(&p->requests), 0);
 	assert_int_equal(vllm_batches__new(&p->batches, p->requests), 0);
 	p->context.id = 1;
-	p->sink = (struct engine_sink){ .request_begin = on_begin, .request_end = on_end,
-					.bind = on_bind, .request_info = on_info, .step = on_step,
-					.invalid = on_invalid, .ctx = &p->heard };
+	p->sink = (struct engine_sink){ .request_begin = on_begin,
+					.request_end = on_end,
+					.bind = on_bind,
+					.request_info = on_info,
+					.step = on_step,
+					.invalid = on_invalid,
+					.ctx = &p->heard };
 }
 
 static void play__end(struct play *p)
@@ -145,16 +152,19 @@ static struct vllm_tokens tokens(const char *t)
 
 static void ask(struct play *p, const char *id, const char *external, const char *prompt)
 {
-	struct vllm_request r = { .id = text(id), .external = text(external),
-				  .prompt = tokens(prompt), .is_whole = true };
+	struct vllm_request r = { .id = text(id),
+				  .external = text(external),
+				  .prompt = tokens(prompt),
+				  .is_whole = true };
 
 	assert_int_equal(vllm_requests__asked(p->requests, ++p->now_ns, &r, &p->sink), 0);
 }
 
 static void give(struct play *p, const char *id, const char *generated, enum vllm_finish finish)
 {
-	struct vllm_output o = { .id = text(id), .tokens = tokens(generated), .finish = finish,
-				 .is_whole = true };
+	struct vllm_output o = {
+		.id = text(id), .tokens = tokens(generated), .finish = finish, .is_whole = true
+	};
 
 	assert_int_equal(vllm_requests__output(p->requests, ++p->now_ns, &o, &p->sink), 0);
 }
@@ -272,7 +282,8 @@ static void preempted(void **state)
 	play__end(&p);
 }
 
-/* Equal beginnings: the piece says nothing; what can be one only goes first, later tokens correct. */
+/* Equal beginnings: the piece says nothing; what can be one only goes first, later tokens correct.
+ */
 static void equal_beginnings(void **state)
 {
 	struct play p;
@@ -328,7 +339,8 @@ static void of_nobody(void **state)
 	assert_int_equal(p.heard.begin[0].cached, ENGINE_UNKNOWN);
 	ask(&p, "i", "cmpl-x-0", "ab");
 	vllm_requests__abort(p.requests, ++p.now_ns, text("i"));
-	assert_int_equal(vllm_requests__expire(p.requests, p.now_ns + 1, 0, p.now_ns, 0, &p.sink), 0);
+	assert_int_equal(vllm_requests__expire(p.requests, p.now_ns + 1, 0, p.now_ns, 0, &p.sink),
+			 0);
 	assert_int_equal(p.heard.end[0].finish, ENGINE_FINISH_CANCELLED);
 	give(&p, "unknown", "a", VLLM_STOP);
 	assert_int_equal(vllm_requests__expire(p.requests, 0, UINT64_MAX, p.now_ns, 4, &p.sink), 0);

@@ -225,8 +225,8 @@ int aten_sites__add(struct engine_plan *plan, const struct aten_hook *hook,
 	s->row.tensors = hook->site;
 	s->row.tensors.storage = ATEN_STORAGE_OFFSET;
 	s->row.tensors.data = ATEN_DATA_OFFSET;
-	err = site__plan(&s->place, f, hook->symbol, hook->arguments,
-			 hook->stack_arguments ? 2 : 0, &why);
+	err = site__plan(&s->place, f, hook->symbol, hook->arguments, hook->stack_arguments ? 2 : 0,
+			 &why);
 	if (err && hook->required) {
 		if (error__is_set(&why) && e && !error__is_set(e))
 			*e = why;

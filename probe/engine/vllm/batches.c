@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
 {
 	*out = calloc(1, sizeof(**out));
@@ -60,7 +59,8 @@ void vllm_batches__leave(struct vllm_batches *b, uint32_t tgid)
 	}
 }
 
-/* --- a step's runs ------------------------------------------------------------------------------ */
+/* --- a step's runs ------------------------------------------------------------------------------
+ */
 
 static int64_t column(const struct aten_column *c, uint32_t i)
 {
@@ -95,7 +95,8 @@ static bool cut(struct vllm_batches *b, const struct aten_step *s, uint32_t runs
 	return true;
 }
 
-/* --- whose run it is ---------------------------------------------------------------------------- */
+/* --- whose run it is ----------------------------------------------------------------------------
+ */
 
 /* True if @r can be what follows in @q, by the cache. */
 static bool follows(const struct sequence *q, const struct run *r, int64_t block_size)
@@ -189,8 +190,9 @@ static struct sequence *sequence__make(struct vllm_batches *b, const struct aten
 	return q;
 }
 
-/* True if rows before @r, or its tokens, were not captured, because it began before we came or while
- * we found our way: a prefix from the cache ends where a block does, and before the prompt does. */
+/* True if rows before @r, or its tokens, were not captured, because it began before we came or
+ * while we found our way: a prefix from the cache ends where a block does, and before the prompt
+ * does. */
 static bool began_unseen(const struct vllm_batches *b, const struct aten_step *s,
 			 const struct run *r, const struct vllm_asked *a)
 {
@@ -239,7 +241,8 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 	return err;
 }
 
-/* --- a step ------------------------------------------------------------------------------------- */
+/* --- a step -------------------------------------------------------------------------------------
+ */
 
 /* Begin those of the runs that go on with nothing which can be of one request only; with @forced
  * also the first of the others. */
@@ -301,12 +304,13 @@ static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten
 	}
 	for (uint32_t i = 0; i < runs && !err; i++)
 		if (b->run[i].sequence)
-			err = batches__tell_apart(b, c, &b->sequence[b->run[i].sequence - 1], s, &b->run[i],
-					 sink);
+			err = batches__tell_apart(b, c, &b->sequence[b->run[i].sequence - 1], s,
+						  &b->run[i], sink);
 	return err ? err : begin_new(b, s, c, runs, sink);
 }
 
-/* --- saying the step ------------------------------------------------------------------------------ */
+/* --- saying the step
+ * ------------------------------------------------------------------------------ */
 
 static void note_rows(struct vllm_batches *b, const struct aten_step *s, uint32_t number)
 {
@@ -353,7 +357,7 @@ static void run__rows(const struct vllm_batches *b, const struct aten_step *s, c
 			.request = q ? q->request : ENGINE_UNKNOWN,
 			.position = position,
 			.token = token >= 0 && token <= INT32_MAX ? (int32_t)token : -1,
-			.phase = !q ? ENGINE_PHASE_UNKNOWN
+			.phase = !q        ? ENGINE_PHASE_UNKNOWN
 				 : prefill ? ENGINE_PREFILL
 					   : ENGINE_DECODE,
 			.output = known ? position + 1 >= q->asked->prefill : i + 1 == r->rows,

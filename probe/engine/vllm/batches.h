@@ -3,9 +3,9 @@
  * Whose rows these are. A step of vLLM packs the rows of several requests; where each begins is
  * known, and the positions, and the tokens, but no name:
  *
- *   a row continues the sequence whose last row is one position before it, and whose keys and values
- *   were written one cache slot before its own: a slot is written for one sequence only. Where a
- *   sequence begins a new block of the cache, first the block that the sequence begins with (which
+ *   a row continues the sequence whose last row is one position before it, and whose keys and
+ * values were written one cache slot before its own: a slot is written for one sequence only. Where
+ * a sequence begins a new block of the cache, first the block that the sequence begins with (which
  *   several share whose prompts begin alike) and then the tokens decide.
  *   What continues nothing is a request's first row, or its first after it was preempted: the
  *   request whose tokens these are (requests.h). Where several have the same, the one that asked

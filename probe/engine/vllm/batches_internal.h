@@ -37,7 +37,7 @@ struct vllm_batches {
 	struct vllm_requests *requests;
 	uint64_t steps;
 	bool has_tokens; /* a step had some: where they lie is known */
-	uint32_t live; /* of @sequence */
+	uint32_t live;   /* of @sequence */
 	struct sequence sequence[SEQUENCES_MAX];
 	struct run *run;
 	uint32_t run_capacity;

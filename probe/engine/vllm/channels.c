@@ -54,7 +54,8 @@ void vllm_channels__free(struct vllm_channels *s)
 	free(s);
 }
 
-/* --- what is told --------------------------------------------------------------------------------- */
+/* --- what is told
+ * --------------------------------------------------------------------------------- */
 
 static void keep(struct vllm_channels *s, int err)
 {
@@ -82,9 +83,9 @@ static void on_output(void *ctx, uint64_t time_ns, const struct vllm_output *o)
 	keep(s, vllm_requests__output(s->requests, time_ns, o, s->sink));
 }
 
-static const struct vllm_events vllm_events = {
-	.request = on_request, .abort = on_abort, .output = on_output
-};
+static const struct vllm_events vllm_events = { .request = on_request,
+						.abort = on_abort,
+						.output = on_output };
 
 static void on_frame(void *ctx, const struct zmtp_frame *f)
 {
@@ -93,9 +94,8 @@ static void on_frame(void *ctx, const struct zmtp_frame *f)
 	vllm_message__frame(&s->channel->reader, f, &vllm_events, s);
 }
 
-static const struct zmtp_events zmtp_events = {
-	.frame = on_frame, .plausible = vllm_message__plausible
-};
+static const struct zmtp_events zmtp_events = { .frame = on_frame,
+						.plausible = vllm_message__plausible };
 
 static void on_response(void *ctx, const struct http_response *r)
 {
@@ -106,7 +106,8 @@ static void on_response(void *ctx, const struct http_response *r)
 
 static const struct http_events http_events = { .end = on_response };
 
-/* --- channels ------------------------------------------------------------------------------------- */
+/* --- channels
+ * ------------------------------------------------------------------------------------- */
 
 static void channel__close(struct vllm_channels *s, struct channel *c, uint64_t now_ns)
 {

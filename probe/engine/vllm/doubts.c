@@ -10,7 +10,7 @@ bool sequence__is_over(const struct sequence *q)
 }
 
 struct sequence *batches__sequence(struct vllm_batches *b, const struct aten_context *c,
-				    const struct vllm_asked *a)
+				   const struct vllm_asked *a)
 {
 	for (uint32_t i = 0; i < b->live; i++)
 		if (b->sequence[i].context == c->id && b->sequence[i].asked == a)
@@ -126,8 +126,7 @@ static int correct(struct vllm_batches *b, struct aten_context *c, struct sequen
 		struct sequence *other = &b->sequence[i];
 
 		if (other->context != q->context || !other->asked->inferred ||
-		    sequence__is_over(other) ||
-		    !is_instead(a, other->asked, position, s, r))
+		    sequence__is_over(other) || !is_instead(a, other->asked, position, s, r))
 			continue;
 		err = exchange(q, other, s->begin_ns, sink);
 		return err ? err : say_sure(q->asked, s->begin_ns, sink);
@@ -142,8 +141,8 @@ static int correct(struct vllm_batches *b, struct aten_context *c, struct sequen
 }
 
 int batches__tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
-		      const struct aten_step *s, const struct run *r,
-		      const struct engine_sink *sink)
+			const struct aten_step *s, const struct run *r,
+			const struct engine_sink *sink)
 {
 	struct vllm_asked *a = q->asked;
 	uint32_t at = 0, position, end = r->position + r->rows;

@@ -8,10 +8,10 @@
 
 #define REMEMBERED 4096       /* requests, ended ones included: names come late */
 #define TOKENS_MAX (1u << 20) /* kept of one request */
-#define ID_SUFFIX 9           /* "-" and 8 characters, by which a request is told from others of its id */
+#define ID_SUFFIX 9 /* "-" and 8 characters, by which a request is told from others of its id */
 
 struct vllm_requests {
-	uint32_t said; /* numbers given */
+	uint32_t said;         /* numbers given */
 	uint32_t first, count; /* a ring */
 	uint32_t open_from;    /* no open one is older */
 	struct vllm_asked item[REMEMBERED];
@@ -52,7 +52,8 @@ struct vllm_asked *vllm_requests__next(struct vllm_requests *q, uint32_t *from)
 	return NULL;
 }
 
-/* --- ids ---------------------------------------------------------------------------------------- */
+/* --- ids ----------------------------------------------------------------------------------------
+ */
 
 static uint64_t hash_of(struct vllm_text id)
 {
@@ -112,8 +113,8 @@ static void copy_client_id(struct vllm_asked *a, const struct vllm_request *r)
 
 	if (!r->is_whole || !id.bytes) {
 		id = r->id;
-		id.size -= id.size > ID_SUFFIX && id.bytes[id.size - ID_SUFFIX] == '-' ? ID_SUFFIX
-										       : 0;
+		id.size -=
+			id.size > ID_SUFFIX && id.bytes[id.size - ID_SUFFIX] == '-' ? ID_SUFFIX : 0;
 	}
 	id = without_prompt(without_choice(id));
 	size = id.size < sizeof(a->client_id) ? id.size : sizeof(a->client_id) - 1;
@@ -122,7 +123,8 @@ static void copy_client_id(struct vllm_asked *a, const struct vllm_request *r)
 	a->client_id[size] = '\0';
 }
 
-/* --- tokens ------------------------------------------------------------------------------------- */
+/* --- tokens -------------------------------------------------------------------------------------
+ */
 
 static int reserve(struct vllm_asked *a, uint32_t count)
 {
@@ -175,7 +177,8 @@ uint32_t vllm_requests__number(struct vllm_requests *q)
 	return ++q->said;
 }
 
-/* --- begin and end ------------------------------------------------------------------------------ */
+/* --- begin and end ------------------------------------------------------------------------------
+ */
 
 int vllm_asked__begin(struct vllm_requests *q, struct vllm_asked *a, uint32_t context,
 		      uint64_t time_ns, const struct engine_sink *sink)
@@ -200,8 +203,8 @@ int vllm_asked__begin(struct vllm_requests *q, struct vllm_asked *a, uint32_t co
 	return sink->request_begin(sink->ctx, &out);
 }
 
-int vllm_asked__end(struct vllm_requests *q, struct vllm_asked *a, uint64_t now_ns,
-		    uint32_t ending, uint32_t finish, const struct engine_sink *sink)
+int vllm_asked__end(struct vllm_requests *q, struct vllm_asked *a, uint64_t now_ns, uint32_t ending,
+		    uint32_t finish, const struct engine_sink *sink)
 {
 	bool told = a->hash && a->prompt != ENGINE_UNKNOWN;
 	struct engine_request_end end = {
@@ -264,7 +267,8 @@ struct vllm_asked *vllm_requests__nameless(struct vllm_requests *q, uint64_t tim
 	return *err ? NULL : a;
 }
 
-/* --- messages ----------------------------------------------------------------------------------- */
+/* --- messages -----------------------------------------------------------------------------------
+ */
 
 int vllm_requests__asked(struct vllm_requests *q, uint64_t time_ns, const struct vllm_request *r,
 			 const struct engine_sink *sink)

@@ -59,14 +59,14 @@ struct vllm_asked *vllm_requests__nameless(struct vllm_requests *q, uint64_t tim
 /* Say that @a begins, with its first row in @context (ENGINE_UNKNOWN: it has none). */
 int vllm_asked__begin(struct vllm_requests *q, struct vllm_asked *a, uint32_t context,
 		      uint64_t time_ns, const struct engine_sink *sink);
-int vllm_asked__end(struct vllm_requests *q, struct vllm_asked *a, uint64_t now_ns,
-		    uint32_t ending, uint32_t finish, const struct engine_sink *sink);
+int vllm_asked__end(struct vllm_requests *q, struct vllm_asked *a, uint64_t now_ns, uint32_t ending,
+		    uint32_t finish, const struct engine_sink *sink);
 /* True if nothing known of @a speaks against @count tokens from @position on being its own. */
 bool vllm_asked__fits(const struct vllm_asked *a, uint32_t position, const int64_t *token,
 		      uint32_t count);
 
-/* End what was aborted and had no row since @aborted_before_ns, and what nobody told of and had none
- * since @idle_before_ns; all there is if that is UINT64_MAX. */
+/* End what was aborted and had no row since @aborted_before_ns, and what nobody told of and had
+ * none since @idle_before_ns; all there is if that is UINT64_MAX. */
 int vllm_requests__expire(struct vllm_requests *q, uint64_t aborted_before_ns,
 			  uint64_t idle_before_ns, uint64_t now_ns, uint32_t ending,
 			  const struct engine_sink *sink);

@@ -15,7 +15,7 @@ enum vllm_part {
 };
 
 struct vllm_role {
-	uint32_t part;                          /* enum vllm_part */
+	uint32_t part;                           /* enum vllm_part */
 	uint32_t tensor, pipeline, data, expert; /* ranks; ENGINE_UNKNOWN */
 };
 

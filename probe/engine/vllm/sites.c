@@ -19,14 +19,15 @@
 
 /* cpu_fused_moe(output, input, w13, w2, w13_bias, w2_bias, weights, ids, ...): ids and weights are
  * final at its entry */
-#define FUSED                                                                                      \
-	"_Z13cpu_fused_moeRN2at6TensorERKS0_S3_S3_RKSt8optionalIS0_ES7_S3_S3_bRKNSt7__cxx1112basic" \
+#define FUSED \
+	"_Z13cpu_fused_moeRN2at6TensorERKS0_S3_S3_RKSt8optionalIS0_ES7_S3_S3_bRKNSt7__" \
+	"cxx1112basic" \
 	"_stringIcSt11char_traitsIcESaIcEEESF_"
 /* compute_slot_mapping(query_start_loc, positions, block_table, slot_mapping, block_size): once a
  * step, before it computes */
 #define MAPPING "_Z32compute_slot_mapping_kernel_implN2at6TensorES0_S0_S0_l"
 /* reshape_and_cache(key, value, key_cache, value_cache, slot_mapping, ...): each layer */
-#define CACHE                                                                                      \
+#define CACHE \
 	"_Z26cpu_attn_reshape_and_cacheRKN2at6TensorES2_RS0_S3_S2_RKNSt7__cxx1112basic_stringIcSt" \
 	"11char_traitsIcESaIcEEEddSB_"
 /* index_select(self, dim, index, out): into the step's token ids, before the mapping */
@@ -58,67 +59,137 @@ bool vllm_sites__match(struct target *t)
 	return find_library(t, KERNELS) != NULL;
 }
 
-/* --- workers ----------------------------------------------------------------------------------- */
+/* --- workers -----------------------------------------------------------------------------------
+ */
 
-#define NO_SCALAR { MP_NO_ARGUMENT, MP_NO_ARGUMENT }
+#define NO_SCALAR \
+	{ \
+		MP_NO_ARGUMENT, MP_NO_ARGUMENT \
+	}
 
 static struct aten_hook router(const struct aten_range *r)
 {
-	return (struct aten_hook){ "router", FUSED, ARGUMENT(2), 1, 1, "",
-		{ .moment = MP_MOMENT_ROUTE, .rules = 3, .scalar = NO_SCALAR,
-		  .rule = { { .role = MP_ROLE_KEY, .copy = MP_COPY_NOTHING, .argument = 2,
-			      .dims_min = 3, .dims_max = 3, .dtypes = FLOATS,
-			      .first_min = r->experts_min, .first_max = r->experts_max,
-			      .last_max = ANY },
-			    { .role = MP_ROLE_IDS, .copy = MP_COPY_ROWS,
-			      .argument = MP_STACK_ARGUMENT + 1, .dims_min = 2, .dims_max = 2,
-			      .dtypes = 1u << ATEN_INT, .first_max = ANY, .last_min = r->k_min,
-			      .last_max = r->k_max },
-			    { .role = MP_ROLE_WEIGHTS, .copy = MP_COPY_ROWS,
-			      .argument = MP_STACK_ARGUMENT, .dims_min = 2, .dims_max = 2,
-			      .dtypes = 1u << ATEN_FLOAT, .first_max = ANY, .last_min = r->k_min,
-			      .last_max = r->k_max } } } };
+	return (struct aten_hook){ "router",
+				   FUSED,
+				   ARGUMENT(2),
+				   1,
+				   1,
+				   "",
+				   { .moment = MP_MOMENT_ROUTE,
+				     .rules = 3,
+				     .scalar = NO_SCALAR,
+				     .rule = { { .role = MP_ROLE_KEY,
+						 .copy = MP_COPY_NOTHING,
+						 .argument = 2,
+						 .dims_min = 3,
+						 .dims_max = 3,
+						 .dtypes = FLOATS,
+						 .first_min = r->experts_min,
+						 .first_max = r->experts_max,
+						 .last_max = ANY },
+					       { .role = MP_ROLE_IDS,
+						 .copy = MP_COPY_ROWS,
+						 .argument = MP_STACK_ARGUMENT + 1,
+						 .dims_min = 2,
+						 .dims_max = 2,
+						 .dtypes = 1u << ATEN_INT,
+						 .first_max = ANY,
+						 .last_min = r->k_min,
+						 .last_max = r->k_max },
+					       { .role = MP_ROLE_WEIGHTS,
+						 .copy = MP_COPY_ROWS,
+						 .argument = MP_STACK_ARGUMENT,
+						 .dims_min = 2,
+						 .dims_max = 2,
+						 .dtypes = 1u << ATEN_FLOAT,
+						 .first_max = ANY,
+						 .last_min = r->k_min,
+						 .last_max = r->k_max } } } };
 }
 
 static struct aten_hook rows(void)
 {
-	return (struct aten_hook){ "rows", MAPPING,
-		ARGUMENT(0) | ARGUMENT(1) | ARGUMENT(4), 0, 1, "",
-		{ .moment = MP_MOMENT_BEGIN, .rules = 2, .scalar = { 4, MP_NO_ARGUMENT },
-		  .scalar_min = 1, .scalar_max = BLOCK_SIZE_MAX,
-		  .rule = { { .role = MP_ROLE_STARTS, .copy = MP_COPY_ELEMENTS, .argument = 0,
-			      .dims_min = 1, .dims_max = 1, .dtypes = 1u << ATEN_INT,
-			      .first_min = 2, .first_max = ANY, .last_max = ANY },
-			    { .role = MP_ROLE_POSITIONS, .copy = MP_COPY_ELEMENTS, .argument = 1,
-			      .dims_min = 1, .dims_max = 1, .dtypes = 1u << ATEN_LONG,
-			      .first_min = 1, .first_max = ANY, .last_max = ANY } } } };
+	return (struct aten_hook){ "rows",
+				   MAPPING,
+				   ARGUMENT(0) | ARGUMENT(1) | ARGUMENT(4),
+				   0,
+				   1,
+				   "",
+				   { .moment = MP_MOMENT_BEGIN,
+				     .rules = 2,
+				     .scalar = { 4, MP_NO_ARGUMENT },
+				     .scalar_min = 1,
+				     .scalar_max = BLOCK_SIZE_MAX,
+				     .rule = { { .role = MP_ROLE_STARTS,
+						 .copy = MP_COPY_ELEMENTS,
+						 .argument = 0,
+						 .dims_min = 1,
+						 .dims_max = 1,
+						 .dtypes = 1u << ATEN_INT,
+						 .first_min = 2,
+						 .first_max = ANY,
+						 .last_max = ANY },
+					       { .role = MP_ROLE_POSITIONS,
+						 .copy = MP_COPY_ELEMENTS,
+						 .argument = 1,
+						 .dims_min = 1,
+						 .dims_max = 1,
+						 .dtypes = 1u << ATEN_LONG,
+						 .first_min = 1,
+						 .first_max = ANY,
+						 .last_max = ANY } } } };
 }
 
 static struct aten_hook slots(void)
 {
-	return (struct aten_hook){ "cache slots", CACHE, ARGUMENT(4), 0, 0,
+	return (struct aten_hook){
+		"cache slots",
+		CACHE,
+		ARGUMENT(4),
+		0,
+		0,
 		"requests with equal beginnings are told apart by their tokens only",
-		{ .moment = MP_MOMENT_FIRST, .rules = 1, .scalar = NO_SCALAR,
-		  .rule = { { .role = MP_ROLE_SLOTS, .copy = MP_COPY_ELEMENTS, .argument = 4,
-			      .dims_min = 1, .dims_max = 1, .dtypes = 1u << ATEN_LONG,
-			      .first_max = ANY, .last_max = ANY } } } };
+		{ .moment = MP_MOMENT_FIRST,
+		  .rules = 1,
+		  .scalar = NO_SCALAR,
+		  .rule = { { .role = MP_ROLE_SLOTS,
+			      .copy = MP_COPY_ELEMENTS,
+			      .argument = 4,
+			      .dims_min = 1,
+			      .dims_max = 1,
+			      .dtypes = 1u << ATEN_LONG,
+			      .first_max = ANY,
+			      .last_max = ANY } } }
+	};
 }
 
 static struct aten_hook tokens(void)
 {
-	return (struct aten_hook){ "tokens", SELECT, ARGUMENT(3), 0, 0,
-		"tokens are unknown, and so is which request a row is of",
-		{ .moment = MP_MOMENT_REMEMBER, .rules = 1, .scalar = NO_SCALAR,
-		  .rule = { { .role = MP_ROLE_TOKENS, .copy = MP_COPY_ELEMENTS, .argument = 3,
-			      .dims_min = 1, .dims_max = 1, .dtypes = 1u << ATEN_INT,
-			      .first_max = ANY, .last_max = ANY } } } };
+	return (struct aten_hook){ "tokens",
+				   SELECT,
+				   ARGUMENT(3),
+				   0,
+				   0,
+				   "tokens are unknown, and so is which request a row is of",
+				   { .moment = MP_MOMENT_REMEMBER,
+				     .rules = 1,
+				     .scalar = NO_SCALAR,
+				     .rule = { { .role = MP_ROLE_TOKENS,
+						 .copy = MP_COPY_ELEMENTS,
+						 .argument = 3,
+						 .dims_min = 1,
+						 .dims_max = 1,
+						 .dtypes = 1u << ATEN_INT,
+						 .first_max = ANY,
+						 .last_max = ANY } } } };
 }
 
 static int refuse(const char *symbol, const char *library, struct error *e)
 {
-	return error__set(e, EXIT_UNSUPPORTED, ENOTSUP, REMEDY,
-			  "vLLM: failed to find '%s' in '%s': this vLLM is older, newer, or stripped",
-			  symbol, library);
+	return error__set(
+		e, EXIT_UNSUPPORTED, ENOTSUP, REMEDY,
+		"vLLM: failed to find '%s' in '%s': this vLLM is older, newer, or stripped", symbol,
+		library);
 }
 
 static int add_hook(struct engine_plan *plan, struct target *t, const char *part,
@@ -147,7 +218,8 @@ static int plan_worker(struct engine_plan *plan, struct target *t, const struct 
 	return err ? err : add_hook(plan, t, TORCH, &selects, e);
 }
 
-/* --- who sends ---------------------------------------------------------------------------------- */
+/* --- who sends ----------------------------------------------------------------------------------
+ */
 
 static void add_sender(struct engine_plan *plan, const struct mapping *library, struct elf *f,
 		       const char *function, uint32_t form, uint32_t whole)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vLLM on a CPU (V1 engine): an API server, which talks to clients; an engine core, which schedules;
- * workers, which compute. One decision on its way:
+ * vLLM on a CPU (V1 engine): an API server, which talks to clients; an engine core, which
+ * schedules; workers, which compute. One decision on its way:
  *
  *   role.c      which of these a process is
  *   sites.c     where it is probed: vLLM's CPU kernels in a worker, what the others send
@@ -73,7 +73,8 @@ static void vllm_free(struct engine *g)
 	free(g);
 }
 
-/* --- the model, and which part of it a worker holds --------------------------------------------- */
+/* --- the model, and which part of it a worker holds ---------------------------------------------
+ */
 
 static const struct member *find_member(const struct engine *g, pid_t pid)
 {
@@ -163,7 +164,8 @@ static int create_parts(struct engine *g, pid_t pid)
 	return err;
 }
 
-/* --- which processes ------------------------------------------------------------------------------ */
+/* --- which processes
+ * ------------------------------------------------------------------------------ */
 
 static int vllm_match(struct target *t, struct error *e)
 {
@@ -242,16 +244,14 @@ static int vllm_open(struct engine **out, struct target *t, struct engine_plan *
 		err = plan_member(g, t, plan, e);
 	if (err) {
 		vllm_free(g);
-		return error__set(e, EXIT_FAILED, -err, NULL,
-				  "vLLM: failed to open process %d: %s",
+		return error__set(e, EXIT_FAILED, -err, NULL, "vLLM: failed to open process %d: %s",
 				  (int)target__info(t)->pid, strerror(-err));
 	}
 	*out = g;
 	return 0;
 }
 
-static int vllm_join(struct engine *g, struct target *t, struct engine_plan *plan,
-		     struct error *e)
+static int vllm_join(struct engine *g, struct target *t, struct engine_plan *plan, struct error *e)
 {
 	int err;
 
@@ -302,15 +302,15 @@ static void vllm_table(struct engine *g, pid_t pid, struct mp_site *rows)
 	}
 }
 
-/* --- events --------------------------------------------------------------------------------------- */
+/* --- events
+ * --------------------------------------------------------------------------------------- */
 
 /* The bytes of a TensorImpl. */
 static int on_raw(struct engine *g, const struct mp_event *ev)
 {
 	if (g->layout.head || ev->size < sizeof(struct mp_event_tensor) + MP_TENSOR_RAW_BYTES)
 		return 0;
-	if (aten_layout__see(&g->layout,
-			     (const uint8_t *)ev + sizeof(struct mp_event_tensor)) < 0)
+	if (aten_layout__see(&g->layout, (const uint8_t *)ev + sizeof(struct mp_event_tensor)) < 0)
 		return error__set(&g->failed, EXIT_UNSUPPORTED, EPROTO,
 				  "run the PyTorch of the wheels, 1.13 to 2.14",
 				  "vLLM: failed to read tensors: layout check failed: sizes are at "
@@ -395,9 +395,9 @@ static int vllm_tick(struct engine *g, uint64_t now_ns, const struct engine_sink
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
 	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
-	err_end = vllm_requests__expire(g->requests, before(now_ns, ABORT_NS),
-					before(now_ns, IDLE_NS), now_ns, ENGINE_ENDING_UNKNOWN,
-					sink);
+	err_end =
+		vllm_requests__expire(g->requests, before(now_ns, ABORT_NS),
+				      before(now_ns, IDLE_NS), now_ns, ENGINE_ENDING_UNKNOWN, sink);
 	return err ? err : err_dropped ? err_dropped : err_end;
 }
 
@@ -414,7 +414,8 @@ static int vllm_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 	return err ? err : err_step ? err_step : err_end;
 }
 
-/* --- raw logs ------------------------------------------------------------------------------------- */
+/* --- raw logs
+ * ------------------------------------------------------------------------------------- */
 
 static int save_role(const struct engine *g, pid_t pid, struct buffer *out)
 {
