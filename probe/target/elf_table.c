@@ -125,9 +125,8 @@ static int add_function(void *out, const ElfW(Sym) * s)
 {
 	const uint64_t address = s->st_value;
 
-	return GELF_ST_TYPE(s->st_info) == STT_FUNC
-		       ? buffer__append(out, &address, sizeof(address))
-		       : 0;
+	return GELF_ST_TYPE(s->st_info) == STT_FUNC ? buffer__append(out, &address, sizeof(address))
+						    : 0;
 }
 
 int elf_table__functions(const struct elf_table *t, struct buffer *out)
@@ -191,8 +190,7 @@ static int note_named(void *ctx, const ElfW(Sym) * s)
 	return 0;
 }
 
-static int find_by_search(const struct elf_table *t, const char *name, size_t size,
-			  ElfW(Sym) * out)
+static int find_by_search(const struct elf_table *t, const char *name, size_t size, ElfW(Sym) * out)
 {
 	struct search s = { 0 };
 	int err = find_places(t, name, size, &s);
