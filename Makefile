@@ -59,7 +59,7 @@ FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
 TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%) $(O)/tests/tools/fake_llama $(O)/tests/tools/fake_llama_layout \
-	    $(O)/tests/golden/write_golden
+	    $(O)/tests/tools/std_select $(O)/tests/golden/write_golden
 
 .PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-bpf check-full bench install \
 	format format-check clean golden help setup tools
@@ -116,10 +116,14 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.o $(COLLECTOR_OBJ) $(PROBE_OBJ) $(ANALYZER_
 # The tests of the kernel programs share a stage, and a process to look at.
 $(O)/tests/unit/bpf_play.o: | $(SKELETON)
 $(O)/tests/tools/ggml_double: tests/tools/ggml_double.h
+$(O)/tests/tools/aten_double: tests/tools/aten_double.h
 $(O)/tests/unit/test_bpf_%: $(O)/tests/unit/test_bpf_%.o $(O)/tests/unit/bpf_play.o \
-		| $(O)/tests/tools/ggml_double
+		| $(O)/tests/tools/ggml_double $(O)/tests/tools/aten_double
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lbpf
+
+# Compared with the standard library of C++.
+$(O)/tests/unit/test_aten_choice: | $(O)/tests/tools/std_select
 
 # Fuzzers compile what they test with clang, sanitizers on.
 REPLAY_SRC := $(addprefix collector/,replay.c raw_log.c assembly.c context_list.c coverage.c known_requests.c loss.c \
@@ -146,6 +150,10 @@ $(O)/tests/tools/fake_llama_layout: tests/tools/fake_llama.cc
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)
 	$(Q)$(CXX) $(FAKE_FLAGS) -DPOS_OFFSET=72 -o $@ $<
+$(O)/tests/tools/std_select: tests/tools/std_select.cc
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)
+	$(Q)$(CXX) -O2 -g -Wall -Wextra -Werror -o $@ $<
 $(O)/tests/golden/write_golden: $(O)/tests/golden/write_golden.o $(ANALYZER_OBJ) $(SHARED_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS_analyzer)

@@ -297,7 +297,7 @@ static int introduce_rows(struct stream_sink *s, const struct engine_step *step)
 			.slot = TRACE_UNKNOWN,
 		};
 
-		if (i && row->sequence == last)
+		if (row->sequence == last || row->sequence == ENGINE_UNKNOWN)
 			continue;
 		last = row->sequence;
 		err = introduce_sequence(s, &sequence, row->request);

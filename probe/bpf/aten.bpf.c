@@ -29,23 +29,32 @@ struct {
 /* Rows with a stride, one read each; the record has room for one more than fits. */
 struct stride_copy {
 	void *to;
-	__u64 from, stride;
-	__u32 bytes; /* of a row */
+	const struct tensor_view *view;
+	__u32 first;
 	__u32 failed;
 };
 
 static long stride_copy__one(__u32 i, struct stride_copy *c)
 {
-	__u64 bytes = c->bytes;
+	const struct tensor_view *v = c->view;
+	__u32 row = c->first + i, whole = v->outer ? row / v->size[1] : 0;
+	__u64 bytes = v->row_bytes;
 	__u64 at = i * bytes;
+	__u64 from =
+		v->from + (__u64)whole * v->outer + (__u64)(row - whole * v->size[1]) * v->stride;
 
 	CLAMP(bytes, MP_STRIDED_ROW_MAX);
 	CLAMP(at, PAYLOAD(RECORD_LARGE) - MP_STRIDED_ROW_MAX);
-	if (bpf_probe_read_user(c->to + at, bytes, (const void *)(c->from + i * c->stride))) {
+	if (bpf_probe_read_user(c->to + at, bytes, (const void *)from)) {
 		c->failed = 1;
 		return 1;
 	}
 	return 0;
+}
+
+static __always_inline int view__is_apart(const struct tensor_view *v)
+{
+	return v->outer || v->stride != v->row_bytes;
 }
 
 /* Rows with a stride need a large record, however few they are. */
@@ -53,14 +62,15 @@ static __always_inline long rows__copy(void *to, const struct tensor_view *v, __
 				       __u32 count, const __u32 class)
 {
 	__u64 bytes = (__u64)count * v->row_bytes;
-	struct stride_copy copy = { to, v->from + first * v->stride, v->stride, v->row_bytes, 0 };
+	__u64 from = v->from + (__u64)first * v->row_bytes;
+	struct stride_copy copy = { to, v, first, 0 };
 
-	if (class == RECORD_LARGE && v->stride != v->row_bytes) {
+	if (class == RECORD_LARGE && view__is_apart(v)) {
 		bpf_loop(count, stride_copy__one, &copy, 0);
 		return copy.failed;
 	}
 	CLAMP(bytes, PAYLOAD(class));
-	return bpf_probe_read_user(to, bytes, (const void *)copy.from);
+	return bpf_probe_read_user(to, bytes, (const void *)from);
 }
 
 /* A capture on its way into the ring. */
@@ -150,13 +160,21 @@ static long delivery__chunk(__u32 index, struct delivery *d)
 	if (count > d->chunk_rows)
 		count = d->chunk_rows;
 	bytes = (__u64)count * v->row_bytes;
-	if (v->stride == v->row_bytes || !bytes) {
+	if (!view__is_apart(v) || !bytes) {
 		if (bytes <= PAYLOAD(RECORD_SMALL))
 			return delivery__emit(d, index, first, count, RECORD_SMALL);
 		if (bytes <= PAYLOAD(RECORD_MEDIUM))
 			return delivery__emit(d, index, first, count, RECORD_MEDIUM);
 	}
 	return delivery__emit(d, index, first, count, RECORD_LARGE);
+}
+
+/* Ring space that the capture takes: of records of a large class the unused part, too. */
+static __always_inline __u64 delivery__space(const struct delivery *d, __u64 bytes)
+{
+	if (d->chunks > 1 || view__is_apart(&d->t->view) || bytes > PAYLOAD(RECORD_MEDIUM))
+		return (__u64)d->chunks * (RECORD_LARGE + RECORD_HEAD);
+	return (bytes > PAYLOAD(RECORD_SMALL) ? RECORD_MEDIUM : RECORD_SMALL) + RECORD_HEAD;
 }
 
 /* Deliver the view; @leave_room: a quarter of the ring is not ours. 0, or 1: the capture was given
@@ -183,8 +201,7 @@ __noinline int tensors__deliver(struct tensors *t, int leave_room)
 		return 1;
 	}
 	d.chunks = (v->rows + d.chunk_rows - 1 + !v->rows) / d.chunk_rows;
-	if (leave_room &&
-	    !ring__has_room(bytes + d.chunks * (sizeof(struct mp_event_tensor) + RECORD_HEAD))) {
+	if (leave_room && !ring__has_room(delivery__space(&d, bytes))) {
 		delivery__drop(&d);
 		return 1;
 	}
@@ -224,11 +241,23 @@ static __always_inline void state__match(struct thread_state *state, struct tens
 		t->ordinal = state->routes++;
 	if (moment == MP_MOMENT_FIRST)
 		state->done |= row_bit(t->row);
-	if (moment == MP_MOMENT_REMEMBER) {
-		state->remembered = t->view.from;
-		state->remembered_bytes = t->view.row_bytes;
-	}
 	t->computation = state->computation;
+}
+
+/* Only what lies there element by element can be recalled; nothing is where there are none. */
+static __always_inline void state__remember(struct thread_state *state, const struct tensors *t,
+					    const struct hit *h)
+{
+	const struct tensor_view *v = &t->view;
+
+	state->remembered = v->from;
+	state->remembered_bytes = 0;
+	if (v->flags & MP_TENSOR_DEVICE)
+		return;
+	if (view__is_apart(v) || (v->row_bytes != 4 && v->row_bytes != 8))
+		COUNT(h, shape, 1);
+	else
+		state->remembered_bytes = v->row_bytes;
 }
 
 /* What was remembered, as many elements as the result has rows. 0: nothing is due. */
@@ -243,6 +272,7 @@ static __always_inline int tensors__recall(struct tensors *t, struct thread_stat
 	v->rows = v->size[0] = t->rows;
 	v->row_bytes = state->remembered_bytes;
 	v->stride = v->row_bytes;
+	v->outer = 0;
 	v->role = MP_ROLE_TOKENS;
 	v->dtype = v->row_bytes == 8 ? DTYPE_LONG : DTYPE_INT;
 	v->dims = 1;
@@ -307,8 +337,10 @@ static __always_inline int tensors__read(struct tensors *t, const struct hit *h,
 	}
 	COUNT(h, matched, 1);
 	state__match(state, t, site->moment);
-	if (site->moment == MP_MOMENT_REMEMBER)
+	if (site->moment == MP_MOMENT_REMEMBER) {
+		state__remember(state, t, h);
 		return 0;
+	}
 	if (tensors__take(t, h, look, 0))
 		return -1;
 #pragma unroll

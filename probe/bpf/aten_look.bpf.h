@@ -7,7 +7,8 @@
 #include "probe/bpf/emit.bpf.h"
 
 #define DIMS_MAX 3
-#define IMPL_DIMS 5 /* that TensorImpl holds without an allocation of its own */
+#define STRIDE_MAX (1u << 28) /* elements: as bytes in 32 bits */
+#define IMPL_DIMS 5           /* that TensorImpl holds without an allocation of its own */
 #define CPU_DEVICE 0
 #define DTYPE_INT 3 /* c10::ScalarType */
 #define DTYPE_LONG 4
@@ -32,7 +33,9 @@ struct tensor_view {
 	__u64 impl;
 	__u64 from;    /* address of the first element */
 	__u64 storage; /* bytes of its allocation */
-	__u64 stride;  /* bytes from row to row */
+	__u32 stride;  /* bytes from row to row */
+	__u32 outer;   /* of three dimensions, bytes from the first to the first; 0: as @stride says
+			*/
 	__u32 rows, row_bytes;
 	__u32 size[DIMS_MAX];
 	__u8 role, dtype, dims, flags;
@@ -49,12 +52,12 @@ struct tensors {
 	__u64 time_ns;
 	__u32 row, tgid, tid;
 	__u32 computation, ordinal;
+	__u32 rows; /* of the first tensor that was delivered */
 	__u64 argument[ARGUMENTS];
 	__u64 stack; /* where the arguments on the stack begin */
 	struct tensor_view view;
 	__u64 key;
 	__u32 key_first, key_dtype;
-	__u32 rows; /* of the first tensor that was delivered */
 	__s64 scalar[2];
 };
 
@@ -97,58 +100,60 @@ static __always_inline __u64 mask_of_zero(__u64 value)
 	return mask;
 }
 
-/* Dimensions as three, the first ones 1 where there are fewer; a vector is a column. */
-struct shape {
-	__u64 size[DIMS_MAX], stride[DIMS_MAX];
-};
-
-static __always_inline void shape__of(struct shape *s, const struct impl_head *h)
+/* The last size of 1 to 3. */
+static __always_inline __u64 head__last(const struct impl_head *h)
 {
-	__u64 one = mask_of_zero(h->dims ^ 1), two = mask_of_zero(h->dims ^ 2);
-	__u64 three = mask_of_zero(h->dims ^ 3);
-
-	s->size[0] = (h->size[0] & three) | (1 & ~three);
-	s->size[1] = (h->size[1] & three) | (h->size[0] & (one | two));
-	s->size[2] = (h->size[2] & three) | (h->size[1] & two) | (1 & one);
-	s->stride[0] = h->stride[0] & three;
-	s->stride[1] = (h->stride[1] & three) | (h->stride[0] & (one | two));
-	s->stride[2] = (h->stride[2] & three) | (h->stride[1] & two) | (1 & one);
-}
-
-/* Last size of a tensor as it is, a vector's being its only one. */
-static __always_inline __u64 head__last(const struct impl_head *h, const struct shape *s)
-{
-	__u64 one = mask_of_zero(h->dims ^ 1);
-
-	return (s->size[2] & ~one) | (h->size[0] & one);
+	return (h->size[0] & mask_of_zero(h->dims ^ 1)) | (h->size[1] & mask_of_zero(h->dims ^ 2)) |
+	       (h->size[2] & mask_of_zero(h->dims ^ 3));
 }
 
 static __always_inline __u64 rule__refuses(const struct mp_tensor_rule *rule,
-					   const struct impl_head *h, const struct shape *s)
+					   const struct impl_head *h)
 {
 	return outside(h->dims, rule->dims_min, rule->dims_max) | outside(h->dims, 1, DIMS_MAX) |
 	       outside(h->dtype, 0, 31) | (~rule->dtypes >> (h->dtype & 31) & 1) |
 	       outside(h->size[0], rule->first_min, rule->first_max) |
-	       outside(head__last(h, s), rule->last_min, rule->last_max);
+	       outside(head__last(h), rule->last_min, rule->last_max);
 }
 
-/* Fill rows, row_bytes and stride by what is to be copied. 0, or nonzero: cannot be copied so. */
-static __always_inline __u64 view__shape(struct tensor_view *v, const struct shape *s, __u32 copy,
-					 __u32 bytes)
+/* Turn dimensions into three, the first ones 1 where there are fewer; a vector is a column. In
+ * place, and out of registers: the stack is small. */
+static __always_inline void head__spread(struct impl_head *h)
 {
-	__u64 rows = s->size[0] * s->size[1], length = s->size[2], stride = s->stride[1];
-	/* Of rows: at one distance over both dimensions; adjacent elements in them. */
-	__u64 bad = (s->stride[0] ^ (s->stride[1] * s->size[1])) & ~mask_of_zero(s->size[0] ^ 1);
-	__u64 flat;
+	__u64 one = mask_of_zero(h->dims ^ 1), two = mask_of_zero(h->dims ^ 2);
+	__u64 three = mask_of_zero(h->dims ^ 3);
 
-	bad |= (s->stride[2] ^ 1) & ~mask_of_zero(length ^ 1) &
-	       ~mask_of_zero(copy ^ MP_COPY_COLUMN);
-	bad |= outside(s->size[0], 0, MP_ELEMENTS_MAX) | outside(s->size[1], 0, MP_ELEMENTS_MAX) |
-	       outside(length, 0, MP_ELEMENTS_MAX) | outside(stride, 0, 1u << 30);
+	h->size[2] = (h->size[2] & three) | (h->size[1] & two) | (1 & one);
+	h->size[1] = (h->size[1] & three) | (h->size[0] & (one | two));
+	h->size[0] = (h->size[0] & three) | (1 & ~three);
+	h->stride[2] = (h->stride[2] & three) | (h->stride[1] & two) | (1 & one);
+	h->stride[1] = (h->stride[1] & three) | (h->stride[0] & (one | two));
+	h->stride[0] &= three;
+	barrier();
+}
+
+/* Fill what is to be copied and where it lies. 0, or nonzero: cannot be copied so. */
+static __always_inline __u64 view__shape(struct tensor_view *v, const struct impl_head *h,
+					 __u32 copy, __u32 bytes)
+{
+	/* Of a size that is 1 the stride says nothing. */
+	__u64 first_alone = mask_of_zero(h->size[0] ^ 1),
+	      second_alone = mask_of_zero(h->size[1] ^ 1);
+	__u64 rows = h->size[0] * h->size[1], length = h->size[2];
+	__u64 stride = (h->stride[1] & ~second_alone) | (h->stride[0] & second_alone);
+	/* Rows are at one distance over both dimensions, and adjacent. */
+	__u64 even = first_alone | mask_of_zero(h->stride[0] ^ (stride * h->size[1]));
+	__u64 together, flat, bad;
+
+	bad = (h->stride[2] ^ 1) & ~mask_of_zero(length ^ 1) & ~mask_of_zero(copy ^ MP_COPY_COLUMN);
+	bad |= outside(h->size[0], 0, MP_ELEMENTS_MAX) | outside(h->size[1], 0, MP_ELEMENTS_MAX) |
+	       outside(length, 0, MP_ELEMENTS_MAX) | outside(stride, 0, STRIDE_MAX) |
+	       outside((h->stride[0] & ~even) | (1 & even), 1, STRIDE_MAX);
 	length = (length & ~mask_of_zero(copy ^ MP_COPY_COLUMN)) |
 		 (1 & mask_of_zero(copy ^ MP_COPY_COLUMN));
 	stride = (stride & ~mask_of_zero(rows ^ 1)) | (length & mask_of_zero(rows ^ 1));
-	flat = mask_of_zero(copy ^ MP_COPY_ELEMENTS) & mask_of_zero(stride ^ length);
+	together = even & mask_of_zero(stride ^ length);
+	flat = mask_of_zero(copy ^ MP_COPY_ELEMENTS) & together;
 	rows *= (length & flat) | (1 & ~flat);
 	length = (1 & flat) | (length & ~flat);
 	stride = (1 & flat) | (stride & ~flat);
@@ -157,7 +162,9 @@ static __always_inline __u64 view__shape(struct tensor_view *v, const struct sha
 	v->rows = rows;
 	v->row_bytes = length * bytes;
 	v->stride = stride * bytes;
-	bad |= ~mask_of_zero(stride ^ length) & outside(v->row_bytes, 0, MP_STRIDED_ROW_MAX);
+	v->outer = (h->stride[0] & ~even) * bytes;
+	bad |= ~together & outside(v->row_bytes, 0, MP_STRIDED_ROW_MAX);
+	bad &= ~mask_of_zero(copy ^ MP_COPY_NOTHING);
 	barrier_var(bad);
 	return bad;
 }
@@ -187,7 +194,6 @@ __noinline int tensors__look(struct tensors *t, __u32 i)
 	const struct mp_site *whole;
 	struct tensor_view *v;
 	struct impl_head h = {};
-	struct shape s;
 	__u64 storage;
 	__u32 bytes, row;
 
@@ -205,8 +211,7 @@ __noinline int tensors__look(struct tensors *t, __u32 i)
 		return LOOK_FAULT;
 	if (bpf_probe_read_user(&h, IMPL_HEAD_BYTES, (const void *)(v->impl + site->head)))
 		return LOOK_FAULT;
-	shape__of(&s, &h);
-	if (rule__refuses(rule, &h, &s))
+	if (rule__refuses(rule, &h))
 		return LOOK_OTHER;
 	bytes = element_bytes(h.dtype);
 	v->role = rule->role;
@@ -229,7 +234,8 @@ __noinline int tensors__look(struct tensors *t, __u32 i)
 	    read_user(&v->storage, 8, storage + site->data + STORAGE_BYTES))
 		return LOOK_FAULT;
 	v->from += h.storage_offset * bytes;
-	return view__shape(v, &s, rule->copy, bytes) ? LOOK_SHAPE : LOOK_FITS;
+	head__spread(&h);
+	return view__shape(v, &h, rule->copy, bytes) ? LOOK_SHAPE : LOOK_FITS;
 }
 
 #endif

@@ -37,7 +37,7 @@ def disagreements(record: dict[str, Any], shown: dict[str, Any]) -> list[str]:
     kind = OBJECT.get(record["type"], record["type"])
     for name, value in (record["fields"] | record["columns"]).items():
         key = KEY.get(name, name) if kind in ("model", "request") else name
-        if key not in shown or key in ("key", "labels") or key in ENUMERATED:
+        if key not in shown or key in ("key", "model_key", "labels") or key in ENUMERATED:
             continue
         said = shown[key]
         if isinstance(value, list) or isinstance(said, (list, bool, dict)):

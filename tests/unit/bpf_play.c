@@ -19,8 +19,8 @@ struct mp_site *table;
 
 static char double_path[512];
 static struct probe *probe;
-static struct bpf_link *links[PLACES];
-static struct mp_counters before[PLACES];
+static struct bpf_link *links[STAGE_PLACES_MAX];
+static struct mp_counters before[STAGE_PLACES_MAX];
 static const char *skip_reason;
 
 /* --- the double ------------------------------------------------------------------------------- */
@@ -255,22 +255,14 @@ static void table__fill(struct mp_site *t)
 		(struct mp_site){ .program = MP_PROGRAM_EMPTY, .tgid = play.pid, .enabled = 1 };
 }
 
-static struct bpf_link *link_place(struct bpf_program *program, const char *function, int row)
-{
-	LIBBPF_OPTS(bpf_uprobe_opts, options, .func_name = function, .bpf_cookie = row);
-
-	/* Every process: that others are turned away is for the programs to prove. */
-	return bpf_program__attach_uprobe_opts(program, -1, double_path, 0, &options);
-}
-
-/* The double was built beside the tests: <build>/tests/{unit/test_x,tools/ggml_double}. */
-static void find_double(void)
+/* The double was built beside the tests: <build>/tests/{unit/test_x,tools/x_double}. */
+static void find_double(const char *name)
 {
 	char self[400] = "";
 
 	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
 	*strrchr(self, '/') = '\0';
-	snprintf(double_path, sizeof(double_path), "%s/../tools/ggml_double", self);
+	snprintf(double_path, sizeof(double_path), "%s/../tools/%s", self, name);
 }
 
 #define INITIAL_PID_NAMESPACE 0xeffffffc /* its inode, fixed by the kernel */
@@ -303,39 +295,31 @@ static int load(uint32_t bytes, bool by_namespace)
 	return -errno;
 }
 
-static int link_places(void)
+static int link_place(const struct stage *stage, size_t row)
 {
-	const struct {
-		struct bpf_program *program;
-		const char *function;
-	} places[PLACES] = {
-		[MUL] = { probe->progs.mp_route, "double_mul" },
-		[MUL_BEHIND] = { probe->progs.mp_route, "double_mul" },
-		[SET_INPUTS] = { probe->progs.mp_rows, "double_set_inputs" },
-		[LOG] = { probe->progs.mp_line, "double_log" },
-		[POST] = { probe->progs.mp_tasks, "double_post" },
-		[NOTHING] = { probe->progs.mp_empty, "double_nothing" },
-	};
+	LIBBPF_OPTS(bpf_uprobe_opts, options, .func_name = stage->place[row].function,
+		    .bpf_cookie = row);
+	struct bpf_program *program =
+		bpf_object__find_program_by_name(probe->obj, stage->place[row].program);
 
-	for (int i = 0; i < PLACES; i++) {
-		links[i] = link_place(places[i].program, places[i].function, i);
-		if (!links[i])
-			return -errno;
-	}
-	return 0;
+	assert_non_null(program);
+	/* Every process: that others are turned away is for the programs to prove. */
+	links[row] = bpf_program__attach_uprobe_opts(program, -1, double_path, 0, &options);
+	return links[row] ? 0 : -errno;
 }
 
-static int start(uint32_t ring_bytes, bool by_namespace)
+int play__raise(const struct stage *stage)
 {
 	int err;
 
-	find_double();
-	err = load(ring_bytes, by_namespace);
+	find_double(stage->name);
+	err = load(stage->ring_bytes, stage->by_namespace);
 	if (!err) {
 		play__start(&play);
-		table__fill(table);
+		stage->fill(table);
 		memset(before, 0, sizeof(before));
-		err = link_places();
+		for (size_t row = 0; row < stage->places && !err; row++)
+			err = link_place(stage, row);
 	}
 	/* Not EACCES: so says the verifier, and that is a failure. */
 	if (err == -EPERM)
@@ -345,6 +329,20 @@ static int start(uint32_t ring_bytes, bool by_namespace)
 	return skip_reason ? 0 : err;
 }
 
+static const struct stage ggml = {
+	.name = "ggml_double",
+	.fill = table__fill,
+	.places = PLACES,
+	.place = {
+		[MUL] = { "mp_route", "double_mul" },
+		[MUL_BEHIND] = { "mp_route", "double_mul" },
+		[SET_INPUTS] = { "mp_rows", "double_set_inputs" },
+		[LOG] = { "mp_line", "double_log" },
+		[POST] = { "mp_tasks", "double_post" },
+		[NOTHING] = { "mp_empty", "double_nothing" },
+	},
+};
+
 const char *play__skip_reason(void)
 {
 	return skip_reason;
@@ -352,17 +350,24 @@ const char *play__skip_reason(void)
 
 int play__start_large(void **state)
 {
-	return start(16 << 20, false);
+	struct stage stage = ggml;
+
+	stage.ring_bytes = 16 << 20;
+	return play__raise(&stage);
 }
 
 int play__start_tiny(void **state)
 {
-	return start(64 << 10, true);
+	struct stage stage = ggml;
+
+	stage.ring_bytes = 64 << 10;
+	stage.by_namespace = true;
+	return play__raise(&stage);
 }
 
 int play__stop_all(void **state)
 {
-	for (int i = 0; i < PLACES; i++) {
+	for (int i = 0; i < STAGE_PLACES_MAX; i++) {
 		bpf_link__destroy(links[i]);
 		links[i] = NULL;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The stage for the tests of the kernel programs: they are loaded and linked to a process whose
- * every byte is known (tests/tools/ggml_double.c), so that what arrives can be compared byte by
- * byte and every counter is an exact number.
+ * every byte is known (tests/tools/ggml_double.c or aten_double.c), so that what arrives can be
+ * compared byte by byte and every counter is an exact number.
  */
 #ifndef TESTS_UNIT_BPF_PLAY_H
 #define TESTS_UNIT_BPF_PLAY_H
@@ -21,8 +21,21 @@
 #include "probe/abi/site.h"
 #include "tests/tools/ggml_double.h"
 
-/* Rows of the table in these tests; MUL_BEHIND is disabled at first. */
+/* Rows of the table in the tests with ggml_double; MUL_BEHIND is disabled at first. */
 enum { MUL, MUL_BEHIND, SET_INPUTS, LOG, POST, NOTHING, PLACES };
+
+/* What is played: the program that is looked at, and which of its functions row i is linked to. */
+#define STAGE_PLACES_MAX 12
+struct stage {
+	const char *name; /* of the program, in tests/tools */
+	uint32_t ring_bytes;
+	bool by_namespace;                   /* process ids are asked for by namespace */
+	void (*fill)(struct mp_site *table); /* once `play` runs, before it is linked */
+	size_t places;
+	struct {
+		const char *program, *function;
+	} place[STAGE_PLACES_MAX];
+};
 
 /* The double, running. */
 struct play {
@@ -50,7 +63,9 @@ bool play__done(struct play *p, int ms);
 /* The double's tensors have two layouts: one of their own (at first), one in ggml's order. */
 struct mp_tensor_layout play__layout(bool like_ggml);
 
-/* Group fixtures: load with a ring of 16 MiB or 64 KiB, start `play`, link every row. */
+/* Load the programs, start `play`, link every row. 0, also where nothing can be tested. */
+int play__raise(const struct stage *stage);
+/* Group fixtures with ggml_double: a ring of 16 MiB or 64 KiB. */
 int play__start_large(void **state);
 int play__start_tiny(void **state);
 int play__stop_all(void **state);

@@ -63,15 +63,19 @@ struct aten_gate aten_gate__of(const struct model_config *c)
 	return g;
 }
 
-/* To the nearest number of the type, ties to even; gate weights are within the exponents of each.
- */
+#define HALF_LEAST 0x1p-14f /* below it numbers of the type lie at one distance */
+#define HALF_STEP 0x1p-24f
+
+/* To the nearest number of the type, ties to even; gate weights are not beyond the largest. */
 static float rounded(float value, uint8_t dtype)
 {
 	unsigned drop = dtype == ATEN_BFLOAT16 ? 16 : dtype == ATEN_HALF ? 13 : 0;
 	uint32_t bits;
 
-	if (!drop)
+	if (!drop || !isfinite(value))
 		return value;
+	if (dtype == ATEN_HALF && fabsf(value) < HALF_LEAST)
+		return rintf(value / HALF_STEP) * HALF_STEP;
 	memcpy(&bits, &value, sizeof(bits));
 	bits += (1u << (drop - 1)) - 1 + (bits >> drop & 1);
 	bits &= ~((1u << drop) - 1);

@@ -53,10 +53,14 @@ int aten_layout__see(struct aten_layout *l, const uint8_t *impl)
 	for (unsigned at = FIRST_OFFSET; at <= LAST_OFFSET; at += 8)
 		if (reads_as_tensor(impl + at))
 			fit |= 1u << at / 8;
-	l->candidates = l->seen++ ? l->candidates & fit : fit;
-	if (!l->candidates || l->seen > TOO_MANY)
+	if (++l->seen > TOO_MANY)
 		return -EPROTO;
-	if (l->seen < ENOUGH || l->candidates & (l->candidates - 1))
+	if (!fit)
+		return 0;
+	l->candidates = l->fitted++ ? l->candidates & fit : fit;
+	if (!l->candidates)
+		return -EPROTO;
+	if (l->fitted < ENOUGH || l->candidates & (l->candidates - 1))
 		return 0;
 	l->head = (uint16_t)(8 * __builtin_ctz(l->candidates));
 	return 1;

@@ -2,7 +2,8 @@
 /*
  * Where a TensorImpl keeps its sizes: the one offset that differs between releases of libtorch (64
  * until 2.12, 56 from 2.13 on), found out from tensors as they are. What is at an offset must read
- * as a tensor that makes sense, in every tensor that was seen, and at no other offset.
+ * as a tensor that makes sense, in every tensor that was seen, and at no other offset. One that
+ * reads so at none (without dimensions, or with more than are kept there) says nothing.
  */
 #ifndef MP_ATEN_LAYOUT_H
 #define MP_ATEN_LAYOUT_H
@@ -18,6 +19,7 @@ struct aten_layout {
 	uint32_t candidates; /* bit i: offset 8 * i still fits; all are tried with the first tensor
 			      */
 	uint32_t seen;       /* tensors looked at */
+	uint32_t fitted;     /* of them, those that say something */
 	uint16_t head;       /* the offset, 0 while it is not certain */
 };
 

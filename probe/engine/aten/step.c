@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "probe/abi/site.h"
 #include "probe/engine/aten/choice.h"
 
 #define THREADS_MAX 64
@@ -73,23 +74,34 @@ void aten_steps__free(struct aten_steps *s)
 /* --- threads and their steps -------------------------------------------------------------------
  */
 
+/* NULL: it has no result, or its context has become another one meanwhile. */
 static struct aten_context *step__context(struct aten_steps *s, const struct aten_step *step)
 {
-	return step->context ? aten_contexts__find(s->o.contexts, step->tgid, step->key) : NULL;
+	struct aten_context *c =
+		step->context ? aten_contexts__find(s->o.contexts, step->tgid, step->key) : NULL;
+
+	return c && c->id == step->context ? c : NULL;
 }
 
 static int thread__close(struct aten_steps *s, struct thread *t, const struct engine_sink *sink)
 {
+	struct aten_step *step = &t->step;
 	struct aten_context *c;
+	int err = 0;
 
 	if (!t->open)
 		return 0;
 	t->open = false;
 	t->pending.time_ns = 0;
-	c = step__context(s, &t->step);
-	if (c)
-		aten_context__had_layers(c, t->step.most_ordinal);
-	return s->o.step(s->o.ctx, &t->step, c, sink);
+	c = step__context(s, step);
+	if (c) {
+		aten_context__had_layers(c, step->most_ordinal);
+		err = aten_contexts__say(s->o.contexts, c, sink);
+	} else if (step->layers) {
+		err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, step->layers,
+				 (uint64_t)step->layers * step->rows);
+	}
+	return err ? err : s->o.step(s->o.ctx, step, c, sink);
 }
 
 static struct thread *thread__find(struct aten_steps *s, uint32_t tgid, uint32_t tid)
@@ -123,6 +135,8 @@ static int thread__get(struct aten_steps *s, const struct mp_event *ev, struct t
 		t->tid = ev->tid;
 		t->tgid = ev->tgid;
 		t->closed = 0;
+		t->ahead.count = 0;
+		t->pending.time_ns = 0;
 	}
 	t->used = ++s->calls;
 	*out = t;
@@ -232,6 +246,10 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 	 * of a step they are those of the next one. */
 	if (head->role == MP_ROLE_POSITIONS && (!t->open || step->layers))
 		return column__fill(&t->ahead, tensor, s->o.position_scale);
+	/* Results said already how many rows there are. */
+	if (head->role == MP_ROLE_TOKENS && step->layers &&
+	    aten_tensor__count(tensor) != step->rows)
+		return -EBADMSG;
 	if (head->event.time_ns > step->end_ns)
 		step->end_ns = head->event.time_ns;
 	if (head->role == MP_ROLE_TOKENS) {
@@ -251,9 +269,11 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 /* --- results -----------------------------------------------------------------------------------
  */
 
-/* Rows that the step announced; 0: it did not say. */
+/* Rows that the step has, or announced; 0: it did not say. */
 static uint32_t step__announced(const struct aten_step *s)
 {
+	if (s->layers)
+		return s->rows;
 	return s->token.count ? s->token.count : s->position.count;
 }
 
@@ -310,10 +330,14 @@ static uint32_t fit_context(struct aten_steps *s, struct aten_step *step,
 		return UINT32_MAX;
 	if (announced && announced != head->event.total)
 		return ENGINE_INVALID_ROW_COUNT;
-	*out = aten_contexts__fit(s->o.contexts, &id);
-	if (!*out || ((*out)->layers_known && head->ordinal >= (*out)->layers) ||
+	if (!k || k > MP_TOP_K || k > experts || experts > MODEL_EXPERTS_MAX ||
 	    head->ordinal >= ATEN_LAYERS_MAX ||
 	    (step->layers && head->ordinal <= step->layer[step->layers - 1].ordinal))
+		return ENGINE_INVALID_SHAPE;
+	/* One step is of one model. */
+	*out = step->layers ? step__context(s, step) : aten_contexts__fit(s->o.contexts, &id);
+	if (!*out || (*out)->experts != experts || (*out)->k != k ||
+	    ((*out)->layers_known && head->ordinal >= (*out)->layers))
 		return ENGINE_INVALID_SHAPE;
 	return 0;
 }
@@ -393,6 +417,8 @@ static int add_route(struct aten_steps *s, struct thread *t, const struct aten_t
 	if (!t->open && number == t->closed)
 		return 0; /* behind the last layer: a sampler, or what no layer is */
 	if (!t->open || t->step.computation != head->computation) {
+		if (head->role == MP_ROLE_IDS)
+			p->time_ns = head->event.time_ns; /* the other tensor is not lost again */
 		if (head->role == MP_ROLE_IDS || !second)
 			return sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, 1, head->event.total);
 		return 0;

@@ -50,9 +50,12 @@ int aten_tensor__open(struct aten_tensor *t, const struct capture *c)
 			t->head = head;
 		if (!belongs(&t->head, &head) ||
 		    (uint64_t)ev->size < sizeof(head) + (uint64_t)ev->count * head.row_bytes ||
+		    ev->count > t->head.event.count ||
 		    (i + 1 < c->chunks && ev->count != t->head.event.count))
 			return -EBADMSG;
 	}
+	if (t->head.dims > sizeof(t->head.size) / sizeof(*t->head.size))
+		return -EBADMSG;
 	t->chunk_rows = t->head.event.count;
 	if (t->head.flags & (MP_TENSOR_RAW | MP_TENSOR_DEVICE) || !t->head.event.total)
 		return 0;
@@ -138,6 +141,9 @@ bool aten_tensor__floats(const struct aten_tensor *t, uint32_t row, float *out)
 		memcpy(out, at, (size_t)t->width * sizeof(*out));
 		return true;
 	}
+	if (t->head.dtype != ATEN_DOUBLE && t->head.dtype != ATEN_BFLOAT16 &&
+	    t->head.dtype != ATEN_HALF)
+		return false;
 	for (uint32_t i = 0; i < t->width; i++, at += t->element_bytes) {
 		uint16_t narrow;
 		double wide;
@@ -148,12 +154,8 @@ bool aten_tensor__floats(const struct aten_tensor *t, uint32_t row, float *out)
 			continue;
 		}
 		memcpy(&narrow, at, sizeof(narrow));
-		if (t->head.dtype == ATEN_BFLOAT16)
-			out[i] = from_bits((uint32_t)narrow << 16);
-		else if (t->head.dtype == ATEN_HALF)
-			out[i] = from_half(narrow);
-		else
-			return false;
+		out[i] = t->head.dtype == ATEN_HALF ? from_half(narrow)
+						    : from_bits((uint32_t)narrow << 16);
 	}
 	return true;
 }

@@ -3,7 +3,12 @@
 
 #include <stddef.h>
 
+#include "probe/abi/site.h"
+
 #define PAGE_UNIT 8 /* tokens of a cache page: a multiple of this */
+/* Beyond it no position of a row behind it would be one: not known, then. */
+#define POSITION_MAX ((int64_t)INT32_MAX - MP_ELEMENTS_MAX)
+#define SLOT_MAX (INT64_MAX / 2)
 
 uint32_t transformers_runs__most(const struct aten_step *s)
 {
@@ -13,16 +18,21 @@ uint32_t transformers_runs__most(const struct aten_step *s)
 /* Position of row @i; -1: not known. One row of positions may serve all batch rows. */
 static int64_t position_of(const struct aten_step *s, uint32_t i, uint32_t rows)
 {
+	int64_t position = -1;
+
 	if (s->position.count == rows)
-		return s->position.value[i];
-	if (s->position.count && s->position.count == s->length)
-		return s->position.value[i % s->length];
-	return -1;
+		position = s->position.value[i];
+	else if (s->position.count && s->position.count == s->length)
+		position = s->position.value[i % s->length];
+	return position > POSITION_MAX ? -1 : position;
 }
 
+/* Cache slot of row @i; -1: not known, or none that a cache has. */
 static int64_t slot_of(const struct aten_step *s, uint32_t i, uint32_t rows)
 {
-	return s->slot.count == rows ? s->slot.value[i] : -1;
+	int64_t slot = s->slot.count == rows ? s->slot.value[i] : -1;
+
+	return slot < 0 || slot > SLOT_MAX ? -1 : slot;
 }
 
 /* Row @i of a packed batch may go on with @r: two sequences can stand at neighbouring positions,
@@ -32,7 +42,7 @@ static bool goes_on(const struct run *r, const struct aten_step *s, uint32_t i, 
 {
 	if (position >= 0 && position != (int64_t)r->position + r->rows)
 		return false;
-	if (!r->packed || s->slot.value[i] == r->last_slot + 1)
+	if (!r->packed || slot_of(s, i, s->slot.count) == r->last_slot + 1)
 		return true;
 	return position % PAGE_UNIT == 0 && r->rows > 1;
 }
@@ -48,7 +58,7 @@ static void drop_padding(struct run *run, uint32_t from, uint32_t to)
 uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 {
 	uint32_t rows = transformers_runs__most(s), runs = 0, row_begin = 0;
-	uint32_t length = s->length && s->batch * s->length == rows ? s->length : rows;
+	uint32_t length = s->length && (uint64_t)s->batch * s->length == rows ? s->length : rows;
 	/* A paged cache packs all sequences into one batch row. */
 	bool packed = s->batch <= 1 && s->slot.count == rows;
 

@@ -365,6 +365,31 @@ static bool is_stop(const struct aten_context *c, int64_t token)
 	return false;
 }
 
+/* -1: not known, or none that a model has. */
+static int32_t token_of(const struct aten_step *s, uint32_t row)
+{
+	int64_t token = s->token.count > row ? s->token.value[row] : -1;
+
+	return token < 0 || token > INT32_MAX ? -1 : (int32_t)token;
+}
+
+/* Rows of a run that is nobody's: in the middle of what began before us, or of a sequence that had
+ * to make room. */
+static uint32_t run__strangers(const struct aten_step *s, const struct run *r,
+			       struct engine_row *to)
+{
+	for (uint32_t i = 0; i < r->rows; i++)
+		to[i] = (struct engine_row){
+			.sequence = ENGINE_UNKNOWN,
+			.request = ENGINE_UNKNOWN,
+			.position = ENGINE_UNKNOWN,
+			.token = token_of(s, r->first + i),
+			.phase = ENGINE_PHASE_UNKNOWN,
+			.output = i + 1 == r->rows,
+		};
+	return r->rows;
+}
+
 /* Rows of one run to @to; returns how many. */
 static uint32_t run__rows(struct transformers_sequences *q, const struct aten_step *s,
 			  const struct aten_context *c, const struct run *r, struct engine_row *to)
@@ -372,18 +397,8 @@ static uint32_t run__rows(struct transformers_sequences *q, const struct aten_st
 	struct sequence *own = by_number(q, r->sequence);
 	bool prefill = r->rows > 1 || !r->position;
 
-	if (!own) {
-		*to = (struct engine_row){
-			.sequence = ENGINE_UNKNOWN,
-			.request = ENGINE_UNKNOWN,
-			.position = ENGINE_UNKNOWN,
-			.token = s->token.count > r->first ? (int32_t)s->token.value[r->first] : -1,
-			.phase = ENGINE_PHASE_UNKNOWN,
-			.output = 1,
-		};
-		return 1;
-	}
-
+	if (!own)
+		return run__strangers(s, r, to);
 	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
 	if (!prefill && s->batch > 1 && s->token.count > r->first &&
 	    is_stop(c, s->token.value[r->first]))
@@ -393,9 +408,7 @@ static uint32_t run__rows(struct transformers_sequences *q, const struct aten_st
 			.sequence = r->sequence,
 			.request = own->stopped ? ENGINE_UNKNOWN : r->sequence,
 			.position = r->position + i,
-			.token = s->token.count > r->first + i
-					 ? (int32_t)s->token.value[r->first + i]
-					 : -1,
+			.token = token_of(s, r->first + i),
 			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
 				 : prefill    ? ENGINE_PREFILL
 					      : ENGINE_DECODE,
