@@ -309,17 +309,6 @@ static int open_stream(struct attach_session *s, struct error *e)
 	return err ? err : trace_writer__flush(o.writer, e);
 }
 
-/* Threads that hit at the same time, for the calibration. */
-static uint32_t threads_of(const struct service *v)
-{
-	uint32_t most = 1;
-
-	for (size_t i = 0; i < v->members; i++)
-		if (v->member[i]->plan.threads != UINT32_MAX && v->member[i]->plan.threads > most)
-			most = v->member[i]->plan.threads;
-	return most;
-}
-
 static double ms_between(uint64_t begin_ns, uint64_t end_ns)
 {
 	return (double)(end_ns - begin_ns) / 1e6;
@@ -361,7 +350,7 @@ static int attach(struct attach_session *s, struct error *e)
 	s->cost.since_ns = v->attached_ns;
 	s->next_second_ns = v->attached_ns + SECOND_NS;
 	/* What a hit costs is told with the first COST: attaching does not wait for it. */
-	broker_client__calibrate(s->o->broker, threads_of(v));
+	service__calibrate(v);
 	return 0;
 }
 
