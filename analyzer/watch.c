@@ -28,6 +28,7 @@ struct sinks {
 	struct output_file *output;
 	struct feed *feed;
 	uint64_t flushed_ns; /* stream time */
+	bool flowing;        /* a router's result was there */
 };
 
 /* A reader of our output is at most this far behind; a file loses no more if we are killed. */
@@ -36,6 +37,7 @@ struct sinks {
 static int take(void *ctx, const struct trace_item *item, struct error *e)
 {
 	struct sinks *s = ctx;
+	bool first = item->type == TRACE_ROUTE && !s->flowing;
 	int err;
 
 	state__set_unread(s->state, feed__unread(s->feed));
@@ -46,8 +48,10 @@ static int take(void *ctx, const struct trace_item *item, struct error *e)
 	/* The stream begins once the target is attached to. */
 	output_file__publish(s->output);
 	err = reducer__apply(s->reducer, item, e);
-	if (err || item->head->time_ns < s->flushed_ns + FLUSH_NS)
+	/* Whoever waits for the first result need not wait for us. */
+	if (err || (!first && item->head->time_ns < s->flushed_ns + FLUSH_NS))
 		return err;
+	s->flowing |= first;
 	s->flushed_ns = item->head->time_ns;
 	return trace_writer__flush(s->writer, e);
 }

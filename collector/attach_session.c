@@ -31,6 +31,8 @@
 #include "probe/target/target.h"
 
 #define PUMP_NS 50000000
+/* In the first second: what is learned from the first events is wanted for the next ones. */
+#define HURRIED_PUMP_NS 10000000
 #define SECOND_NS 1000000000ull
 #define CLOCK_EVERY 60         /* seconds */
 #define QUEUE_BYTES (8u << 20) /* of steps; what may wait in all: see trace/writer.h */
@@ -70,9 +72,15 @@ struct attach_session {
 
 /* --- setting up ----------------------------------------------------------------------------- */
 
+static int pump_every(const struct attach_session *s, long ns)
+{
+	const struct itimerspec every = { { 0, ns }, { 0, ns } };
+
+	return timerfd_settime(s->fd[FD_TIMER].fd, 0, &every, NULL) ? -errno : 0;
+}
+
 static int open_fds(struct attach_session *s, struct error *e)
 {
-	const struct itimerspec every = { { 0, PUMP_NS }, { 0, PUMP_NS } };
 	sigset_t stops;
 
 	for (int i = 0; i < FD_COUNT; i++)
@@ -96,7 +104,7 @@ static int open_fds(struct attach_session *s, struct error *e)
 	s->fd[FD_BROKER].fd = s->o->broker->fd;
 	/* Nothing is read from it: asked for no event, poll says only that its reader is gone. */
 	s->fd[FD_OUT] = (struct pollfd){ .fd = s->o->out };
-	return timerfd_settime(s->fd[FD_TIMER].fd, 0, &every, NULL) ? -errno : 0;
+	return pump_every(s, HURRIED_PUMP_NS);
 }
 
 static int on_event(void *ctx, void *data, size_t size)
@@ -301,24 +309,20 @@ static int open_stream(struct attach_session *s, struct error *e)
 	return err ? err : trace_writer__flush(o.writer, e);
 }
 
-/* Threads that hit at the same time, for the calibration. */
-static uint32_t threads_of(const struct service *v)
+static double ms_between(uint64_t begin_ns, uint64_t end_ns)
 {
-	uint32_t most = 1;
-
-	for (size_t i = 0; i < v->members; i++)
-		if (v->member[i]->plan.threads != UINT32_MAX && v->member[i]->plan.threads > most)
-			most = v->member[i]->plan.threads;
-	return most;
+	return (double)(end_ns - begin_ns) / 1e6;
 }
 
 static int attach(struct attach_session *s, struct error *e)
 {
 	const struct service_options o = { .broker = s->o->broker, .pid = s->o->pid };
 	struct service *v = &s->service;
+	uint64_t begun_ns = stream__now_ns(), looked_ns, loaded_ns;
 	int err;
 
 	err = service__open(v, &o, e);
+	looked_ns = stream__now_ns();
 	if (!err && s->o->raw_log >= 0 && !v->ops->save)
 		err = error__set(e, EXIT_UNSUPPORTED, ENOTSUP, "leave --raw-log away",
 				 "collector: failed to log: %s cannot be replayed", v->ops->name);
@@ -326,6 +330,7 @@ static int attach(struct attach_session *s, struct error *e)
 		err = open_fds(s, e);
 	if (!err)
 		err = service__load(v, s->o->ring_bytes, e);
+	loaded_ns = stream__now_ns();
 	if (!err)
 		err = open_ring(s, e);
 	if (!err)
@@ -338,10 +343,14 @@ static int attach(struct attach_session *s, struct error *e)
 		return error__set(e, EXIT_FAILED, -err, NULL,
 				  "collector: failed to attach to process %d: %s", (int)s->o->pid,
 				  strerror(-err));
+	log_info("attached in %.0f ms: looked around for %.0f, waited for the kernel programs for "
+		 "%.0f, placed probes for %.0f",
+		 ms_between(begun_ns, v->attached_ns), ms_between(begun_ns, looked_ns),
+		 ms_between(looked_ns, loaded_ns), ms_between(loaded_ns, v->attached_ns));
 	s->cost.since_ns = v->attached_ns;
 	s->next_second_ns = v->attached_ns + SECOND_NS;
 	/* What a hit costs is told with the first COST: attaching does not wait for it. */
-	broker_client__calibrate(s->o->broker, threads_of(v));
+	service__calibrate(v);
 	return 0;
 }
 
@@ -404,6 +413,7 @@ static int write_news(struct attach_session *s, uint64_t now_ns, struct error *e
 /* Each second: is it still the same program, and the news. */
 static int second(struct attach_session *s, uint64_t now_ns, struct error *e)
 {
+	pump_every(s, PUMP_NS);
 	s->seconds++;
 	s->next_second_ns += SECOND_NS;
 	if (s->next_second_ns < now_ns)

@@ -335,13 +335,15 @@ static void unlink_places(struct broker *b, pid_t pid)
 static int calibrate(struct broker *b, const struct broker_request *r)
 {
 	struct calibrator_options o = {
-		.threads = r->threads,
+		.threads = r->calibrate.threads,
+		.router = (enum mp_program)r->calibrate.router,
 		.multi = b->multi,
 		.let_go = let_go,
 		.ctx = b,
 	};
 
-	if (!b->programs)
+	if (!b->programs ||
+	    (r->calibrate.router != MP_PROGRAM_ROUTE && r->calibrate.router != MP_PROGRAM_TENSORS))
 		return -EINVAL;
 	return calibrator__start(&b->calibrator, &o);
 }

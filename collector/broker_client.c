@@ -226,9 +226,10 @@ int broker_client__unlink(struct broker_client *c, pid_t pid)
 	return err < 0 ? err : 0;
 }
 
-int broker_client__calibrate(struct broker_client *c, uint32_t threads)
+int broker_client__calibrate(struct broker_client *c, enum mp_program router, uint32_t threads)
 {
-	struct broker_request r = { .operation = BROKER_CALIBRATE, .threads = threads };
+	struct broker_request r = { .operation = BROKER_CALIBRATE,
+				    .calibrate = { threads, router } };
 	struct broker_response response;
 	int fds[BROKER_FDS_MAX];
 	int err = ask(c, &r, &response, fds);

@@ -42,6 +42,6 @@ int broker_client__unlink(struct broker_client *c, pid_t pid);
 int broker_client__kin(struct broker_client *c, struct kin *out);
 
 /* Have the time of a hit measured in the background, with @threads that hit at the same time. */
-int broker_client__calibrate(struct broker_client *c, uint32_t threads);
+int broker_client__calibrate(struct broker_client *c, enum mp_program router, uint32_t threads);
 
 #endif

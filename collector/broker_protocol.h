@@ -53,8 +53,11 @@ struct broker_request {
 		uint32_t file;       /* OPEN_PROC: enum proc_file */
 		int32_t fd;          /* READ_FD_LINK */
 		uint32_t ring_bytes; /* LOAD */
-		uint32_t threads;    /* CALIBRATE: that hit at the same time */
-		char path[PATH_MAX]; /* OPEN_PATH: NUL-terminated */
+		struct {
+			uint32_t threads; /* that hit at the same time */
+			uint32_t router;  /* enum mp_program: ROUTE or TENSORS */
+		} calibrate;              /* CALIBRATE */
+		char path[PATH_MAX];      /* OPEN_PATH: NUL-terminated */
 		struct {
 			uint32_t program; /* enum mp_program */
 			uint32_t count;

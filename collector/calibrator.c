@@ -22,7 +22,6 @@
 
 /* Programs and maps of its own: what is captured here must not take room from the target's. */
 #define RING_BYTES (1u << 20)
-#define PROGRAMS (1u << MP_PROGRAM_EMPTY | 1u << MP_PROGRAM_ROUTE)
 
 struct probing {
 	const struct calibrator_options *o;
@@ -74,14 +73,12 @@ static int link_child(void *ctx, const struct calibrate_target *t, struct error 
 	return err ? err : link_places(&p->links, p, MP_PROGRAM_EMPTY, t, ROW_EMPTY, e);
 }
 
-static int link_router(void *ctx, const struct calibrate_target *t,
-		       const struct mp_route_site *site)
+static int link_router(void *ctx, const struct calibrate_target *t, const struct mp_site *site)
 {
 	struct probing *p = ctx;
-	struct mp_site row = { .program = MP_PROGRAM_ROUTE, .route = *site };
-	int err = enable(p, ROW_ROUTER, row, t);
+	int err = enable(p, ROW_ROUTER, *site, t);
 
-	return err ? err : link_places(&p->router, p, MP_PROGRAM_ROUTE, t, ROW_ROUTER, NULL);
+	return err ? err : link_places(&p->router, p, site->program, t, ROW_ROUTER, NULL);
 }
 
 static int drop_event(void *ctx, void *data, size_t size)
@@ -106,7 +103,7 @@ static int load(struct probing *p)
 {
 	const struct programs_options options = {
 		.ring_bytes = RING_BYTES,
-		.only = PROGRAMS,
+		.only = 1u << MP_PROGRAM_EMPTY | 1u << p->o->router,
 		.multi = p->o->multi,
 	};
 	int err = programs__load(&p->programs, &options);
@@ -182,7 +179,7 @@ static void measure(const struct calibrator_options *o, pid_t parent, int to)
 	signal(SIGALRM, SIG_DFL);
 	if (p.file < 0 || load(&p) || keep_probing_rights(o->multi))
 		_exit(1);
-	calibrate__run(&costs, o->threads, &ops, NULL);
+	calibrate__run(&costs, o->router, o->threads, &ops, NULL);
 	if (write(to, &costs, sizeof(costs)) < 0)
 		_exit(1);
 	_exit(0);

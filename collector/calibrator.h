@@ -20,8 +20,9 @@ struct calibrator {
 };
 
 struct calibrator_options {
-	unsigned threads; /* that hit at the same time */
-	bool multi;       /* the kernel has multi-uprobe links */
+	unsigned threads;       /* that hit at the same time */
+	enum mp_program router; /* whose captures are measured: ROUTE or TENSORS */
+	bool multi;             /* the kernel has multi-uprobe links */
 	/* Called in the child first: let go of what it must not keep alive. */
 	void (*let_go)(void *ctx);
 	void *ctx;

@@ -29,19 +29,24 @@ static uint64_t resident_bytes(int statm)
 						    : UINT64_MAX;
 }
 
-/* Thread time of @hits of @class, of which @captures delivered @bytes; UINT64_MAX if it is not
- * known. What is captured at other places than the router's costs about as much a byte. */
-static uint64_t time_of(const struct hit_costs *c, enum site_class class, uint64_t hits,
-			uint64_t captures, uint64_t bytes)
-{
-	uint64_t rows = bytes / CALIBRATE_ROW_BYTES;
+/* Of a row, in an interval. */
+struct fresh {
+	uint64_t hits, foreign, captures, bytes;
+};
 
-	if (hits && !c->hit[class])
+/* Thread time; UINT64_MAX if it is not known. What is captured at other places than the router's
+ * costs about as much a byte. */
+static uint64_t time_of(const struct hit_costs *c, enum site_class class, const struct fresh *f)
+{
+	uint64_t rows = c->row_bytes ? f->bytes / c->row_bytes : 0;
+
+	if (f->hits + f->foreign && !c->hit[class])
 		return UINT64_MAX;
-	if (captures && !c->capture)
+	if (f->captures && !c->capture)
 		return UINT64_MAX;
-	return hits * c->hit[class] + captures * c->capture +
-	       (rows > captures ? rows - captures : 0) * c->row;
+	return (f->hits + f->foreign) * c->hit[class] + f->captures * c->capture +
+	       (f->hits > f->captures ? f->hits - f->captures : 0) * c->away +
+	       (rows > f->captures ? rows - f->captures : 0) * c->row;
 }
 
 /* Hits of the interval; @ns becomes UINT64_MAX where their time is not known. */
@@ -52,22 +57,25 @@ static uint64_t take_hits(struct cost *c, const struct cost_facts *f, uint64_t *
 	*ns = 0;
 	for (size_t i = 0; i < f->rows; i++) {
 		const struct mp_counters *now = &f->counters[i];
-		uint64_t all = now->hits + now->foreign;
-		uint64_t fresh = all - c->seen[i].hits;
-		uint64_t each =
-			time_of(f->costs, f->row[i].class, fresh,
-				now->matched - c->seen[i].captures, now->bytes - c->seen[i].bytes);
+		const struct fresh fresh = {
+			.hits = now->hits - c->seen[i].hits,
+			.foreign = now->foreign - c->seen[i].foreign,
+			.captures = now->matched - c->seen[i].captures,
+			.bytes = now->bytes - c->seen[i].bytes,
+		};
+		uint64_t each = time_of(f->costs, f->row[i].class, &fresh);
 
-		hits += fresh;
+		hits += fresh.hits + fresh.foreign;
 		*ns = each == UINT64_MAX || *ns == UINT64_MAX ? UINT64_MAX : *ns + each;
-		c->seen[i].hits = all;
+		c->seen[i].hits = now->hits;
+		c->seen[i].foreign = now->foreign;
 		c->seen[i].captures = now->matched;
 		c->seen[i].bytes = now->bytes;
 	}
 	return hits;
 }
 
-/* Threads of the process with row @first that run the probed operator: of each call of it all
+/* Threads of the process with row @first that run the probed operator: of each call of ggml's all
  * threads hit and the guard lets one pass. What the plan says (a command line) may be missing or
  * about something else. */
 static uint32_t threads_of(const struct cost_facts *f, size_t first)
@@ -75,7 +83,7 @@ static uint32_t threads_of(const struct cost_facts *f, size_t first)
 	for (size_t i = first; i < f->rows && f->row[i].member == f->row[first].member; i++) {
 		const struct mp_counters *c = &f->counters[i];
 
-		if (f->row[i].purpose == MP_PURPOSE_ROUTER && c->hits > c->unguarded)
+		if (f->row[i].program == MP_PROGRAM_ROUTE && c->hits > c->unguarded)
 			return (uint32_t)((double)c->hits / (double)(c->hits - c->unguarded) + 0.5);
 	}
 	return f->row[first].threads;

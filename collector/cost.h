@@ -19,7 +19,7 @@ struct cost {
 	int statm;         /* "/proc/self/statm", borrowed; -1: memory is not known */
 	uint64_t since_ns; /* of the interval that is under way */
 	struct {
-		uint64_t hits, captures, bytes;
+		uint64_t hits, foreign, captures, bytes;
 	} seen[MP_SITES]; /* by row, at its begin */
 	uint64_t cpu_ns;  /* of broker and reader, at its begin */
 };

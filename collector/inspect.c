@@ -278,18 +278,24 @@ static int write_abilities(struct look *l)
 	return err;
 }
 
+/* What to do about a place where a hit is slow. */
+static const char *slow_remedy(const struct mp_site *row)
+{
+	if (mp_site__purpose(row) != MP_PURPOSE_IDENTITY)
+		return "expect the predicted cost: this build has no better place";
+	return row->program == MP_PROGRAM_BYTES
+		       ? "nothing: it is hit when something is sent, not in every layer"
+		       : "nothing: it is hit a few times a request, not every step";
+}
+
 static int write_site(struct look *l, const struct engine_site *site)
 {
-	bool each_step = mp_site__purpose(&site->row) != MP_PURPOSE_IDENTITY;
 	/* Most log lines are none that is looked for. */
 	uint64_t ns = site->row.program == MP_PROGRAM_LINE
 			      ? l->o->broker->costs.hit[site->place.class]
 			      : capture_ns(l, site->place.class);
 	bool slow = site->place.class != SITE_EMULATED;
-	const char *remedy = !slow ? NULL
-			     : each_step
-				     ? "expect the predicted cost: this build has no better place"
-				     : "nothing: it is hit a few times a request, not every step";
+	const char *remedy = slow ? slow_remedy(&site->row) : NULL;
 	char cost[48] = "cost of a hit unknown";
 
 	if (ns)
@@ -302,7 +308,7 @@ static int write_site(struct look *l, const struct engine_site *site)
 
 /* Load the programs to see whether the kernel takes them, and have a hit measured. What it does
  * not take is a finding and also @refusal. */
-static int measure(struct look *l, uint32_t threads, struct error *refusal)
+static int measure(struct look *l, const struct service *s, struct error *refusal)
 {
 	const struct timespec wait = { .tv_nsec = CALIBRATE_WAIT_NS };
 	int fds[BROKER_FDS_MAX];
@@ -313,7 +319,10 @@ static int measure(struct look *l, uint32_t threads, struct error *refusal)
 				       "kernel programs", refusal->remedy, "%s", refusal->what);
 	for (int i = 0; i < BROKER_FDS_MAX; i++)
 		close(fds[i]);
-	broker_client__calibrate(l->o->broker, threads && threads != ENGINE_UNKNOWN ? threads : 1);
+	if (s->broker)
+		service__calibrate(s);
+	else
+		broker_client__calibrate(l->o->broker, MP_PROGRAM_ROUTE, 1);
 	/* Any question brings the result once it is there; this one is always refused. */
 	for (int i = 0; i < CALIBRATE_TRIES && !l->o->broker->costs.hit[SITE_EMULATED]; i++) {
 		nanosleep(&wait, NULL);
@@ -332,6 +341,7 @@ static int write_hit_costs(struct look *l)
 	} lines[] = {
 		{ "emulated hit", "", c->hit[SITE_EMULATED] },
 		{ "single-stepped hit", "", c->hit[SITE_STEPPED] },
+		{ "hit that is turned away", " on top", c->away },
 		{ "capture of a row", " on top", c->capture },
 		{ "each further row", " on top", c->row },
 	};
@@ -461,7 +471,7 @@ int inspect__doctor(const struct inspect_options *o, struct error *e)
 	if (!err && o->pid)
 		open_service(&l, s, &process);
 	if (!err)
-		err = measure(&l, s->members ? s->member[0]->plan.threads : 1, &refusal);
+		err = measure(&l, s, &refusal);
 	if (!err)
 		err = write_hit_costs(&l);
 	if (!err && s->engine && !error__is_set(&process))

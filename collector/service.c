@@ -11,6 +11,7 @@
 #include "collector/service_internal.h"
 #include "collector/stream.h"
 #include "probe/base/error.h"
+#include "probe/engine/sink.h"
 #include "probe/target/target.h"
 
 #define TABLE_BYTES (MP_SITES * sizeof(struct mp_site))
@@ -159,6 +160,23 @@ int service__link(struct service *s, struct error *e)
 				member__enable(s->member[i], s->table, purpose, true);
 	s->attached_ns = stream__now_ns();
 	return 0;
+}
+
+int service__calibrate(const struct service *s)
+{
+	enum mp_program router = MP_PROGRAM_ROUTE;
+	uint32_t threads = 1;
+
+	for (size_t i = 0; i < s->members; i++) {
+		const struct engine_plan *p = &s->member[i]->plan;
+
+		if (p->threads != ENGINE_UNKNOWN && p->threads > threads)
+			threads = p->threads;
+		for (size_t j = 0; j < p->sites; j++)
+			if (p->site[j].row.program == MP_PROGRAM_TENSORS)
+				router = MP_PROGRAM_TENSORS;
+	}
+	return broker_client__calibrate(s->broker, router, threads);
 }
 
 /* All fall silent at one moment too, or results would arrive whose rows no probe describes any

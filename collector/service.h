@@ -68,6 +68,9 @@ int service__load(struct service *s, uint32_t ring_bytes, struct error *e);
 /* Place the probes and switch them on. A required one that fails is an error in the process where
  * the engine was found; another process is then left out. */
 int service__link(struct service *s, struct error *e);
+/* Have measured what a hit costs here: in later answers of the broker, which this does not wait
+ * for. Once; then the places of probes are frozen. 0 or -errno. */
+int service__calibrate(const struct service *s);
 /* Say who takes part, and who should and does not. Once, after service__link(). */
 int service__begin(struct service *s, const struct service_events *on);
 

@@ -125,33 +125,43 @@ static int measure_hits(const struct run *r, struct hit_costs *out, struct error
 	return 0;
 }
 
-/* What a capture takes on top of a hit. That it cannot be measured is no error. */
-static int measure_captures(const struct run *r, struct hit_costs *out)
+static int link_router(const struct run *r)
 {
-	const size_t calls = ROUNDS * CALIBRATE_ROUND_CALLS;
 	struct calibrate_target target;
-	struct mp_route_site site;
-	size_t captures = 0, captures_of_all = 0;
-	double one, all, hit;
+	struct mp_site site;
 	struct place p;
-	int err;
 
 	if (!r->ops->link_router || find_place(&p, CALIBRATE_ROUTER))
-		return 0;
+		return -ENOTSUP;
 	target = target_of(&r->child, &p, &p.offset, 1);
-	calibrate_child__describe(&site);
-	if (r->ops->link_router(r->ops->ctx, &target, &site))
+	calibrate_child__describe(&site, r->child.router);
+	return r->ops->link_router(r->ops->ctx, &target, &site);
+}
+
+/* What the router's program takes on top of a hit. That it cannot be measured is no error. */
+static int measure_router(const struct run *r, struct hit_costs *out)
+{
+	const size_t calls = ROUNDS * CALIBRATE_ROUND_CALLS;
+	const double hit = (double)out->hit[SITE_EMULATED] + r->without[SITE_EMULATED];
+	size_t captures = 0, captures_of_all = 0, captures_away = 0;
+	double one, all, away;
+	int err;
+
+	if (link_router(r))
 		return 0;
 	err = measure(r, CALIBRATE_ROUTER, &one, &captures);
 	if (!err)
 		err = measure(r, CALIBRATE_ROUTER_ROWS, &all, &captures_of_all);
+	if (!err)
+		err = measure(r, CALIBRATE_ROUTER_AWAY, &away, &captures_away);
 	if (err)
 		return err;
-	hit = (double)out->hit[SITE_EMULATED] + r->without[SITE_EMULATED];
 	/* What did not happen, or drowned in noise, is not known: it is not free. */
 	if (captures != calls || one - hit < HIT_NS_MIN)
 		return 0;
 	out->capture = whole(one - hit);
+	out->away = !captures_away && away > hit ? whole(away - hit) : 0;
+	out->row_bytes = calibrate_child__row_bytes(r->child.router);
 	if (captures_of_all == calls && all - one >= CALIBRATE_ROWS)
 		out->row = whole((all - one) / (CALIBRATE_ROWS - 1));
 	return 0;
@@ -178,15 +188,15 @@ static int run_with_child(struct hit_costs *out, struct run *r, struct error *e)
 		return err;
 	err = measure_hits(r, &found, e);
 	if (!err)
-		err = measure_captures(r, &found);
+		err = measure_router(r, &found);
 	r->ops->unlink(r->ops->ctx);
 	if (!err)
 		*out = found;
 	return err;
 }
 
-int calibrate__run(struct hit_costs *out, unsigned threads, const struct calibrate_ops *ops,
-		   struct error *e)
+int calibrate__run(struct hit_costs *out, enum mp_program router, unsigned threads,
+		   const struct calibrate_ops *ops, struct error *e)
 {
 	struct run r = { .ops = ops, .threads = threads < 1 ? 1 : threads };
 	int err;
@@ -194,7 +204,9 @@ int calibrate__run(struct hit_costs *out, unsigned threads, const struct calibra
 	memset(out, 0, sizeof(*out));
 	if (r.threads > CALIBRATE_THREADS_MAX)
 		r.threads = CALIBRATE_THREADS_MAX;
-	err = calibrate_child__start(&r.child);
+	if (router == MP_PROGRAM_TENSORS)
+		r.threads = 1;
+	err = calibrate_child__start(&r.child, router);
 	if (!err)
 		err = run_with_child(out, &r, e);
 	calibrate_child__end(&r.child);

@@ -2,8 +2,8 @@
 /*
  * What one hit of a probe costs on this machine, measured: a child process of our own calls small
  * functions with and without a probe, in as many threads as the target will hit with; first with a
- * program that does nothing, then with the one that captures a router's result, on tensors of our
- * own. Takes about a second, of which it computes 0.1 s a thread.
+ * program that does nothing, then with the one that captures a router's result in the engine at
+ * hand, on tensors of our own. Takes about a second, of which it computes 0.1 s a thread.
  */
 #ifndef MP_ATTACH_CALIBRATE_H
 #define MP_ATTACH_CALIBRATE_H
@@ -12,17 +12,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "probe/abi/site.h"
 #include "probe/attach/calibrate_child.h"
 #include "probe/attach/site.h"
 
 struct error;
-struct mp_route_site;
 
 /* Thread time in ns; 0: not measured. Plain data. */
 struct hit_costs {
-	uint64_t hit[SITE_CLASSES]; /* a hit whose program turns away, by class */
-	uint64_t capture;           /* a hit that captures a router's row takes so much more */
-	uint64_t row;               /* and this each further row of CALIBRATE_K experts */
+	uint64_t hit[SITE_CLASSES]; /* a hit whose program does nothing, by class */
+	uint64_t away;              /* one that its program turns away takes so much more */
+	uint64_t capture;           /* one that captures a router's row takes so much more */
+	uint64_t row;               /* and this each further row */
+	uint64_t row_bytes;         /* of such a row */
 };
 
 /* Where the probes of a calibration go: always our own program, in our own child. */
@@ -38,10 +40,9 @@ struct calibrate_ops {
 	/* Link a program that does nothing at all places of @t. 0, or -errno and @e. Called
 	 * once. */
 	int (*link)(void *ctx, const struct calibrate_target *t, struct error *e);
-	/* Link the program that captures what @site describes at the place of @t. 0, or -errno:
-	 * then capture and row are not measured. Called once, after link(); may be NULL. */
-	int (*link_router)(void *ctx, const struct calibrate_target *t,
-			   const struct mp_route_site *site);
+	/* Link the program of @site, which captures what it describes, at the place of @t. 0, or
+	 * -errno: then only hit is measured. Called once, after link(); may be NULL. */
+	int (*link_router)(void *ctx, const struct calibrate_target *t, const struct mp_site *site);
 	/* Empty what the program has delivered into, between rounds: how many captures there were.
 	 * NULL where link_router is. */
 	size_t (*drain)(void *ctx);
@@ -51,11 +52,12 @@ struct calibrate_ops {
 };
 
 /*
- * Measure with @threads threads (1 .. CALIBRATE_THREADS_MAX, else cut to that). @out is "not
+ * Measure with @threads threads (1 .. CALIBRATE_THREADS_MAX, else cut to that; libtorch's routers
+ * run in one), and captures of @router, MP_PROGRAM_ROUTE or MP_PROGRAM_TENSORS. @out is "not
  * measured" after an error: EXIT_FAILED where no child can be made or the probes do not fire,
  * what link() says otherwise. The child is gone in every case.
  */
-int calibrate__run(struct hit_costs *out, unsigned threads, const struct calibrate_ops *ops,
-		   struct error *e);
+int calibrate__run(struct hit_costs *out, enum mp_program router, unsigned threads,
+		   const struct calibrate_ops *ops, struct error *e);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,9 +29,10 @@
 
 #define TYPE_WEIGHTS 0u
 #define TYPE_IDS 26u
+#define DTYPE_FLOAT 6 /* c10::ScalarType */
 
-/* A tensor of ours, with the fields next to each other as ggml has them: the program then needs as
- * few reads as with the real one. */
+/* A tensor of ours as of ggml, with the fields next to each other as ggml has them: the program
+ * then needs as few reads as with the real one. */
 struct sample_tensor {
 	uint32_t type, reserved[3];
 	uint64_t ne[4], nb[4];
@@ -44,14 +46,31 @@ struct sample_graph {
 	struct sample_tensor result, outputs, ids, weights;
 };
 
+/* One as of libtorch: a TensorImpl, with what we read where it is in PyTorch 1.13 to 2.12. */
+struct sample_impl {
+	uint64_t reserved[2];
+	const struct sample_storage {
+		uint64_t reserved[2];
+		const void *data;
+	} * storage;
+	uint64_t reserved2[5];
+	uint64_t dims;
+	int64_t size[5], stride[5], offset, numel;
+	uint16_t dtype;
+	int8_t device, device_index;
+	uint32_t reserved3;
+};
+_Static_assert(offsetof(struct sample_impl, dims) == 64, "behind what we do not read");
+
 /* What the child is told to do. */
 struct order {
-	uint32_t call, threads;
+	uint32_t router, call, threads;
 };
 
 struct worker {
 	void (*function)(void);
-	const struct sample_graph *graph;
+	const void *first, *second; /* arguments */
+	uint64_t third;
 	uint32_t thread; /* 0: the guard lets it pass */
 	double median_ns;
 	pthread_barrier_t *together;
@@ -63,6 +82,9 @@ static uint8_t near[NEAR_BYTES];
 static uint32_t ids[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static float weights[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static struct sample_graph graphs[2]; /* of one row, of all */
+static struct sample_storage storage = { .data = weights };
+static struct sample_impl impls[2];
+static const struct sample_impl *references[2] = { &impls[0], &impls[1] }; /* as in a Tensor */
 
 static void graph__fill(struct sample_graph *g, uint64_t rows)
 {
@@ -81,11 +103,22 @@ static void graph__fill(struct sample_graph *g, uint64_t rows)
 	};
 }
 
-void calibrate_child__describe(struct mp_route_site *out)
+static void impl__fill(struct sample_impl *t, uint64_t rows)
+{
+	*t = (struct sample_impl){
+		.storage = &storage,
+		.dims = 2,
+		.size = { (int64_t)rows, CALIBRATE_EXPERTS },
+		.stride = { CALIBRATE_EXPERTS, 1 },
+		.numel = (int64_t)(rows * CALIBRATE_EXPERTS),
+		.dtype = DTYPE_FLOAT,
+	};
+}
+
+static void describe_route(struct mp_route_site *out)
 {
 	const uint16_t src = offsetof(struct sample_tensor, src);
 
-	memset(out, 0, sizeof(*out));
 	out->guard = (struct mp_path){ .base = 0 };
 	out->ids = (struct mp_path){ .base = 1, .steps = 2, .offset = { src, src + 2 * 8 } };
 	out->weights = (struct mp_path){ .base = 1, .steps = 1, .offset = { src + 8 } };
@@ -100,6 +133,47 @@ void calibrate_child__describe(struct mp_route_site *out)
 		.type_ids = TYPE_IDS,
 		.type_weights = TYPE_WEIGHTS,
 	};
+}
+
+/* As the top-k of libtorch: (object, scores, k, ...). */
+static void describe_tensors(struct mp_tensors_site *out)
+{
+	*out = (struct mp_tensors_site){
+		.storage = offsetof(struct sample_impl, storage),
+		.head = offsetof(struct sample_impl, dims),
+		.data = offsetof(struct sample_storage, data),
+		.moment = MP_MOMENT_ROUTE,
+		.rules = 1,
+		.scalar = { 2, MP_NO_ARGUMENT },
+		.scalar_min = CALIBRATE_K,
+		.scalar_max = CALIBRATE_K,
+		.rule = { { .argument = 1,
+			    .role = MP_ROLE_SCORES,
+			    .copy = MP_COPY_ROWS,
+			    .dims_min = 2,
+			    .dims_max = 2,
+			    .dtypes = 1u << DTYPE_FLOAT,
+			    .first_max = UINT32_MAX,
+			    .last_min = CALIBRATE_EXPERTS,
+			    .last_max = CALIBRATE_EXPERTS } },
+	};
+}
+
+void calibrate_child__describe(struct mp_site *out, enum mp_program router)
+{
+	memset(out, 0, sizeof(*out));
+	out->program = router;
+	if (router == MP_PROGRAM_TENSORS)
+		describe_tensors(&out->tensors);
+	else
+		describe_route(&out->route);
+}
+
+unsigned calibrate_child__row_bytes(enum mp_program router)
+{
+	return router == MP_PROGRAM_TENSORS
+		       ? CALIBRATE_EXPERTS * sizeof(weights[0][0])
+		       : CALIBRATE_K * (sizeof(ids[0][0]) + sizeof(weights[0][0]));
 }
 
 void (*calibrate_child__function(enum calibrate_call call))(void)
@@ -159,8 +233,8 @@ static void wait_for(const struct timespec *begin, unsigned i)
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	void (*function)(const uint32_t *, const void *) =
-		(void (*)(const uint32_t *, const void *))(void *)w->function;
+	void (*function)(const void *, const void *, uint64_t) =
+		(void (*)(const void *, const void *, uint64_t))(void *)w->function;
 	double ns[CALLS];
 	struct timespec a, begin;
 
@@ -171,13 +245,31 @@ static void *work(void *arg)
 		read_all(walked, WALK_BYTES);
 		read_all(near, sizeof(near));
 		clock_gettime(CLOCK_MONOTONIC, &a);
-		function(&w->thread, &w->graph->result);
+		function(w->first, w->second, w->third);
 		read_all(near, sizeof(near));
 		ns[i] = ns_since(&a);
 	}
 	qsort(ns, CALLS, sizeof(ns[0]), by_value);
 	w->median_ns = ns[CALLS / 2];
 	return NULL;
+}
+
+/* What thread @number calls with. */
+static struct worker worker_of(const struct order *o, uint32_t number)
+{
+	const bool all = o->call == CALIBRATE_ROUTER_ROWS, away = o->call == CALIBRATE_ROUTER_AWAY;
+	struct worker w = {
+		.function = calibrate_child__function(o->call),
+		.thread = away ? number + 1 : number,
+	};
+
+	if (o->router == MP_PROGRAM_TENSORS) {
+		w.second = &references[all];
+		w.third = away ? 0 : CALIBRATE_K;
+	} else {
+		w.second = &graphs[all].result;
+	}
+	return w;
 }
 
 /* < 0 if the threads cannot be made. */
@@ -191,12 +283,9 @@ static double run_round(const struct order *o)
 
 	pthread_barrier_init(&together, NULL, o->threads);
 	for (i = 0; i < o->threads; i++) {
-		worker[i] = (struct worker){
-			.function = calibrate_child__function(o->call),
-			.graph = &graphs[o->call == CALIBRATE_ROUTER_ROWS],
-			.thread = i,
-			.together = &together,
-		};
+		worker[i] = worker_of(o, i);
+		worker[i].first = &worker[i].thread;
+		worker[i].together = &together;
 		/* Those that now wait in vain end with the process. */
 		if (pthread_create(&id[i], NULL, work, &worker[i]))
 			return -1;
@@ -228,11 +317,11 @@ static void child_main(int fd)
 
 /* --- in the parent -------------------------------------------------------------------------- */
 
-int calibrate_child__start(struct calibrate_child *c)
+int calibrate_child__start(struct calibrate_child *c, enum mp_program router)
 {
 	int pair[2], err = 0;
 
-	*c = (struct calibrate_child){ .pid = -1, .fd = -1 };
+	*c = (struct calibrate_child){ .pid = -1, .fd = -1, .router = router };
 	walked = malloc(WALK_BYTES);
 	if (!walked)
 		return -ENOMEM;
@@ -243,6 +332,8 @@ int calibrate_child__start(struct calibrate_child *c)
 	memset(weights, 1, sizeof(weights));
 	graph__fill(&graphs[0], 1);
 	graph__fill(&graphs[1], CALIBRATE_ROWS);
+	impl__fill(&impls[0], 1);
+	impl__fill(&impls[1], CALIBRATE_ROWS);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return -errno;
 	c->pid = fork();
@@ -273,7 +364,7 @@ void calibrate_child__end(struct calibrate_child *c)
 int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call call,
 			   unsigned threads, double *ns)
 {
-	const struct order o = { .call = call, .threads = threads };
+	const struct order o = { .router = c->router, .call = call, .threads = threads };
 	ssize_t n;
 
 	*ns = -1;

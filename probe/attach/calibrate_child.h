@@ -11,14 +11,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct mp_route_site;
+#include "probe/abi/site.h"
 
 /* X(NAME, what is called) */
 #define CALIBRATE_CALLS(X) \
 	X(EMULATED, "a function that begins with an instruction that the kernel emulates") \
 	X(STEPPED, "a function that begins with one that it must single-step") \
-	X(ROUTER, "f(thread, tensor), as the operator that uses a router's result of one row") \
-	X(ROUTER_ROWS, "the same function, with a result of CALIBRATE_ROWS rows")
+	X(ROUTER, "a function that uses or makes a router's result of one row") \
+	X(ROUTER_ROWS, "the same function, with a result of CALIBRATE_ROWS rows") \
+	X(ROUTER_AWAY, "the same function, with arguments that say that it is none")
 
 enum calibrate_call {
 #define X(name, text) CALIBRATE_##name,
@@ -27,34 +28,38 @@ enum calibrate_call {
 		CALIBRATE_CALL_COUNT
 };
 
-#define CALIBRATE_ROWS 64u
-#define CALIBRATE_EXPERTS 64u /* ids lie as far apart as that: no two rows are read at once */
+#define CALIBRATE_ROWS 32u
+#define CALIBRATE_EXPERTS \
+	64u /* ggml's ids lie as far apart as that: no two rows are read at once */
 #define CALIBRATE_K 8u
-#define CALIBRATE_ROW_BYTES (CALIBRATE_K * 8) /* ids and weights */
 #define CALIBRATE_THREADS_MAX 4 /* more do not cost more, and take more from the target */
 #define CALIBRATE_ROUND_CALLS 40
 
 struct calibrate_child {
 	pid_t pid;
 	int fd; /* a socket to it */
+	enum mp_program router;
 };
 
-/* Start it, and end it (also if it did not start). 0 or -errno. */
-int calibrate_child__start(struct calibrate_child *c);
+/* Start it, to call what @router captures from (MP_PROGRAM_ROUTE, MP_PROGRAM_TENSORS), and end it
+ * (also if it did not start). 0 or -errno. */
+int calibrate_child__start(struct calibrate_child *c, enum mp_program router);
 void calibrate_child__end(struct calibrate_child *c);
 
 /*
  * Have it call @call CALIBRATE_ROUND_CALLS times in each of @threads threads at the same time: the
- * median time of a call in ns, the mean over the threads; with ROUTER*, that of the first thread,
- * which is the one that the guard lets pass. 0 or -errno.
+ * median time of a call in ns, the mean over the threads; with ROUTER and ROUTER_ROWS, that of the
+ * first thread, which is the one that the guard lets pass. 0 or -errno.
  */
 int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call call,
 			   unsigned threads, double *ns);
 
-/* The function of @call, at the same address in the child; NULL: none for this CPU. Both ROUTER*
+/* The function of @call, at the same address in the child; NULL: none for this CPU. All ROUTER*
  * have one. */
 void (*calibrate_child__function(enum calibrate_call call))(void);
-/* How its tensors look: what a kernel program has to know to capture from ROUTER*. */
-void calibrate_child__describe(struct mp_route_site *out);
+/* How its tensors look: what the kernel program @router has to know to capture from ROUTER*. */
+void calibrate_child__describe(struct mp_site *out, enum mp_program router);
+/* Bytes of a row of such a result. */
+unsigned calibrate_child__row_bytes(enum mp_program router);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libelf reads by pread here, never by mapping: a file that is cut while we read gives an error
- * then, and not a SIGBUS. Only what is asked for is read (tables, a few code bytes).
+ * libelf reads by pread here, and so do we, never by mapping: a file that is cut while we read
+ * gives an error then, and not a SIGBUS. Only what is asked for is read (a few symbols and code
+ * bytes).
  */
 #include "probe/target/elf.h"
 
@@ -42,8 +43,8 @@ struct elf {
 	bool dynamic_read, full_read;
 	Elf *embedded; /* where @full comes from if it is .gnu_debugdata, else NULL */
 	struct buffer embedded_image;
-	uint64_t *functions; /* distinct addresses of both tables, ascending */
-	size_t function_count;
+	struct buffer functions; /* uint64_t addresses of both tables, in no order */
+	bool functions_read;
 };
 
 /* Our own ELF header, by the linker: what machine and class we can probe. */
@@ -152,9 +153,7 @@ void elf__free(struct elf *f)
 {
 	if (!f)
 		return;
-	elf_table__free(&f->dynamic);
-	elf_table__free(&f->full);
-	free(f->functions);
+	buffer__free(&f->functions);
 	free(f->segments);
 	elf_end(f->embedded); /* accepts NULL, like the next */
 	buffer__free(&f->embedded_image);
@@ -201,9 +200,23 @@ static int read_dynamic(struct elf *f)
 
 	if (f->dynamic_read)
 		return 0;
-	err = elf_table__read(&f->dynamic, f->elf, SHT_DYNSYM);
+	err = elf_table__open(&f->dynamic, f->elf, f->fd, NULL, SHT_DYNSYM);
 	f->dynamic_read = !err;
 	return err;
+}
+
+/* A damaged image is as good as none: the file itself is whole. */
+static void read_embedded(struct elf *f)
+{
+	GElf_Ehdr header;
+
+	if (elf_debugdata__open(&f->embedded, &f->embedded_image, f->elf))
+		return;
+	if (!gelf_getehdr(f->embedded, &header) ||
+	    header.e_ident[EI_CLASS] != __ehdr_start.e_ident[EI_CLASS] ||
+	    header.e_ident[EI_DATA] != __ehdr_start.e_ident[EI_DATA] ||
+	    elf_table__open(&f->full, f->embedded, -1, &f->embedded_image, SHT_SYMTAB))
+		f->full = (struct elf_table){ 0 };
 }
 
 static int read_full(struct elf *f)
@@ -212,108 +225,87 @@ static int read_full(struct elf *f)
 
 	if (f->full_read)
 		return 0;
-	err = elf_table__read(&f->full, f->elf, SHT_SYMTAB);
+	err = elf_table__open(&f->full, f->elf, f->fd, NULL, SHT_SYMTAB);
 	if (err)
 		return err;
-	/* A damaged image is as good as none: the file itself is whole. */
-	if (!f->full.count && !elf_debugdata__open(&f->embedded, &f->embedded_image, f->elf))
-		elf_table__read(&f->full, f->embedded, SHT_SYMTAB);
+	if (!f->full.symbols.size)
+		read_embedded(f);
 	f->full_read = true;
 	return 0;
 }
 
 int elf__symbol(struct elf *f, const char *name, struct elf_symbol *out)
 {
-	const struct elf_named *found;
+	struct elf_named found;
 	uint64_t left;
 	int err;
 
 	memset(out, 0, sizeof(*out));
 	err = read_dynamic(f);
+	if (!err)
+		err = elf_table__find(&f->dynamic, name, &found);
+	if (err == -ENOENT) {
+		err = read_full(f);
+		if (!err)
+			err = elf_table__find(&f->full, name, &found);
+	}
 	if (err)
 		return err;
-	found = elf_table__find(&f->dynamic, name);
-	if (!found) {
-		err = read_full(f);
-		if (err)
-			return err;
-		found = elf_table__find(&f->full, name);
-	}
-	if (!found)
-		return -ENOENT;
-	out->address = found->address;
-	out->size = found->size;
-	out->local = found->local;
-	if (!locate(f, found->address, &out->file_offset, &left))
+	out->address = found.address;
+	out->size = found.size;
+	out->local = found.local;
+	if (!locate(f, found.address, &out->file_offset, &left))
 		out->file_offset = ELF_NOT_IN_FILE;
 	return 0;
 }
 
 bool elf__is_stripped(struct elf *f)
 {
-	return (read_dynamic(f) || !f->dynamic.count) && (read_full(f) || !f->full.count);
+	return (read_dynamic(f) || !elf_table__defines(&f->dynamic)) &&
+	       (read_full(f) || !elf_table__defines(&f->full));
 }
 
-static int by_value(const void *a, const void *b)
+static int read_functions(struct elf *f)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void add_functions(struct elf *f, const struct elf_table *t)
-{
-	for (size_t i = 0; i < t->count; i++)
-		if (t->items[i].function)
-			f->functions[f->function_count++] = t->items[i].address;
-}
-
-static int sort_functions(struct elf *f)
-{
-	size_t kept = 0;
 	int err;
 
-	if (f->functions)
+	if (f->functions_read)
 		return 0;
 	err = read_dynamic(f);
 	if (!err)
 		err = read_full(f);
+	if (!err)
+		err = elf_table__functions(&f->dynamic, &f->functions);
+	if (!err)
+		err = elf_table__functions(&f->full, &f->functions);
 	if (err)
-		return err;
-	f->functions = calloc(f->dynamic.count + f->full.count + 1, sizeof(*f->functions));
-	if (!f->functions)
-		return -ENOMEM;
-	add_functions(f, &f->dynamic);
-	add_functions(f, &f->full);
-	qsort(f->functions, f->function_count, sizeof(*f->functions), by_value);
-	for (size_t i = 0; i < f->function_count; i++)
-		if (!kept || f->functions[i] != f->functions[kept - 1])
-			f->functions[kept++] = f->functions[i];
-	f->function_count = kept;
-	return 0;
+		buffer__free(&f->functions);
+	f->functions_read = !err;
+	return err;
 }
 
+/* They are not sorted: it is asked for a few places, of maybe half a million. */
 int elf__next_symbol(struct elf *f, uint64_t address, uint64_t *next)
 {
-	size_t low = 0, high;
+	const uint64_t *function;
+	uint64_t best = UINT64_MAX;
+	bool found = false;
 	int err;
 
 	*next = 0;
-	err = sort_functions(f);
+	err = read_functions(f);
 	if (err)
 		return err;
-	high = f->function_count;
-	while (low < high) { /* the first one above @address */
-		size_t middle = low + (high - low) / 2;
-
-		if (f->functions[middle] <= address)
-			low = middle + 1;
-		else
-			high = middle;
+	function = (const uint64_t *)(const void *)f->functions.data;
+	for (size_t i = 0; i < f->functions.size / sizeof(*function); i++) {
+		if (function[i] <= address || function[i] > best)
+			continue;
+		best = function[i];
+		found = true;
 	}
-	if (low == f->function_count)
+	if (!found)
 		return -ENOENT;
-	*next = f->functions[low];
+	*next = best;
 	return 0;
 }
 

@@ -3,21 +3,42 @@
 
 #include <errno.h>
 #include <gelf.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-/* So that many long, overlapping names of a hostile table cost no more than long ones. Names
- * that differ only behind this share a chain. */
-#define HASHED_BYTES 512
+#define PIECE_BYTES (256u << 10)
+#define NAME_BYTES_MAX 4096u
+/* Places of one name in a table of names: linkers write each once, or as the tail of another. */
+#define PLACES_MAX 32
+#define CHAIN_PIECE 64
+#define SAME_HASH_MAX 64 /* more are an attack */
 
-static uint32_t hash_name(const char *name)
+static int read_at(const struct elf_table *t, uint64_t at, void *to, size_t n)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
+	ssize_t got;
 
-	for (size_t i = 0; i < HASHED_BYTES && name[i]; i++)
-		h = (h ^ (uint8_t)name[i]) * 16777619u;
-	return h;
+	if (t->image) {
+		if (at > t->image->size || n > t->image->size - at)
+			return -EINVAL;
+		memcpy(to, t->image->data + at, n);
+		return 0;
+	}
+	while (n) {
+		got = at <= INT64_MAX ? pread(t->fd, to, n, (off_t)at) : 0;
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return -EINVAL; /* it was cut */
+		at += (uint64_t)got;
+		n -= (size_t)got;
+		to = (char *)to + got;
+	}
+	return 0;
 }
+
+/* --- sections ------------------------------------------------------------------------------- */
 
 static Elf_Scn *find_section(Elf *elf, unsigned type, GElf_Shdr *header)
 {
@@ -29,120 +50,261 @@ static Elf_Scn *find_section(Elf *elf, unsigned type, GElf_Shdr *header)
 	return NULL;
 }
 
-/* The string table of a symbol section, NUL-terminated at its end: then every offset below its
- * size is a string. */
-static const Elf_Data *string_table(Elf *elf, const GElf_Shdr *symbols)
+/* The names must end with a NUL: then every offset below their size is a string. */
+static int find_names(struct elf_table *t, Elf *elf, const GElf_Shdr *symbols)
 {
 	Elf_Scn *section = elf_getscn(elf, symbols->sh_link);
-	const Elf_Data *data;
 	GElf_Shdr header;
+	char last;
+	int err;
 
-	if (!section || !gelf_getshdr(section, &header) || header.sh_type != SHT_STRTAB)
-		return NULL;
-	data = elf_getdata(section, NULL);
-	if (!data || !data->d_buf || !data->d_size || ((const char *)data->d_buf)[data->d_size - 1])
-		return NULL;
-	return data;
+	if (!section || !gelf_getshdr(section, &header) || header.sh_type != SHT_STRTAB ||
+	    !header.sh_size || header.sh_offset > INT64_MAX || header.sh_size > INT64_MAX)
+		return -EINVAL;
+	t->names = (struct elf_part){ header.sh_offset, header.sh_size };
+	err = read_at(t, t->names.offset + t->names.size - 1, &last, 1);
+	return err ? err : last ? -EINVAL : 0;
 }
 
-static bool is_wanted(const GElf_Sym *s)
+int elf_table__open(struct elf_table *out, Elf *elf, int fd, const struct buffer *image,
+		    unsigned type)
+{
+	Elf_Scn *section;
+	GElf_Shdr header;
+	int err;
+
+	*out = (struct elf_table){ .fd = fd, .image = image };
+	section = find_section(elf, type, &header);
+	if (!section)
+		return 0;
+	if (header.sh_offset > INT64_MAX || header.sh_size / sizeof(ElfW(Sym)) >= INT32_MAX)
+		return -EINVAL;
+	err = find_names(out, elf, &header);
+	if (err)
+		return err;
+	out->symbols = (struct elf_part){ header.sh_offset, header.sh_size };
+	if (type == SHT_DYNSYM && find_section(elf, SHT_GNU_HASH, &header) &&
+	    header.sh_offset <= INT64_MAX && header.sh_link == elf_ndxscn(section))
+		out->hash = (struct elf_part){ header.sh_offset, header.sh_size };
+	return 0;
+}
+
+/* --- all symbols ---------------------------------------------------------------------------- */
+
+static bool is_wanted(const struct elf_table *t, const ElfW(Sym) * s)
 {
 	unsigned type = GELF_ST_TYPE(s->st_info);
 
-	return s->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_OBJECT);
+	return s->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_OBJECT) && s->st_name &&
+	       s->st_name < t->names.size;
 }
 
-static void add_symbols(struct elf_table *t, Elf_Data *symbols, const Elf_Data *names, size_t count)
+/* Calls @visit with each defined function and object until it gives something else than 0, which is
+ * the result. */
+static int walk(const struct elf_table *t, int (*visit)(void *ctx, const ElfW(Sym) * s), void *ctx)
 {
-	for (size_t i = 0; i < count; i++) {
-		struct elf_named *item = &t->items[t->count];
-		GElf_Sym s;
+	const uint64_t all = t->symbols.size / sizeof(ElfW(Sym));
+	const size_t many = PIECE_BYTES / sizeof(ElfW(Sym));
+	ElfW(Sym) *piece = all ? malloc(many * sizeof(*piece)) : NULL;
+	int err = all && !piece ? -ENOMEM : 0;
 
-		if (!gelf_getsym(symbols, (int)i, &s) || !is_wanted(&s) || !s.st_name ||
-		    s.st_name >= names->d_size)
-			continue;
-		*item = (struct elf_named){
-			.name = (const char *)names->d_buf + s.st_name,
-			.address = s.st_value,
-			.size = s.st_size,
-			.local = GELF_ST_BIND(s.st_info) == STB_LOCAL,
-			.function = GELF_ST_TYPE(s.st_info) == STT_FUNC,
-		};
-		t->count++;
+	for (uint64_t at = 0; at < all && !err; at += many) {
+		size_t n = all - at < many ? (size_t)(all - at) : many;
+
+		err = read_at(t, t->symbols.offset + at * sizeof(*piece), piece,
+			      n * sizeof(*piece));
+		for (size_t i = 0; i < n && !err; i++)
+			if (is_wanted(t, &piece[i]))
+				err = visit(ctx, &piece[i]);
 	}
+	free(piece);
+	return err;
 }
 
-static int build_index(struct elf_table *t)
+static int add_function(void *out, const ElfW(Sym) * s)
 {
-	t->buckets = 16;
-	while (t->buckets < t->count)
-		t->buckets *= 2;
-	t->heads = malloc(t->buckets * sizeof(*t->heads));
-	if (!t->heads)
-		return -ENOMEM;
-	for (size_t i = 0; i < t->buckets; i++)
-		t->heads[i] = ELF_TABLE_END;
-	for (size_t i = t->count; i-- > 0;) { /* the first of equal names ends up in front */
-		uint32_t *head = &t->heads[hash_name(t->items[i].name) & (t->buckets - 1)];
+	const uint64_t address = s->st_value;
 
-		t->items[i].next = *head;
-		*head = (uint32_t)i;
+	return GELF_ST_TYPE(s->st_info) == STT_FUNC ? buffer__append(out, &address, sizeof(address))
+						    : 0;
+}
+
+int elf_table__functions(const struct elf_table *t, struct buffer *out)
+{
+	return walk(t, add_function, out);
+}
+
+static int stop(void *ctx, const ElfW(Sym) * s)
+{
+	return 1;
+}
+
+bool elf_table__defines(const struct elf_table *t)
+{
+	return walk(t, stop, NULL) == 1;
+}
+
+/* --- one symbol, by search ------------------------------------------------------------------ */
+
+struct search {
+	size_t places;
+	uint64_t place[PLACES_MAX]; /* of the name, in the names */
+	bool found;
+	ElfW(Sym) symbol;
+};
+
+/* All places of @name, @size bytes with its NUL. */
+static int find_places(const struct elf_table *t, const char *name, size_t size, struct search *s)
+{
+	char *piece = malloc(PIECE_BYTES);
+	int err = piece ? 0 : -ENOMEM;
+	size_t n;
+
+	for (uint64_t at = 0; t->names.size - at >= size && !err; at += n - (size - 1)) {
+		const char *from = piece, *found;
+
+		n = t->names.size - at < PIECE_BYTES ? (size_t)(t->names.size - at) : PIECE_BYTES;
+		err = read_at(t, t->names.offset + at, piece, n);
+		while (!err && s->places < PLACES_MAX &&
+		       (found = memmem(from, n - (size_t)(from - piece), name, size))) {
+			s->place[s->places++] = at + (uint64_t)(found - piece);
+			from = found + 1;
+		}
+	}
+	free(piece);
+	return err;
+}
+
+static int note_named(void *ctx, const ElfW(Sym) * s)
+{
+	bool global = GELF_ST_BIND(s->st_info) != STB_LOCAL;
+	struct search *search = ctx;
+
+	for (size_t i = 0; i < search->places; i++) {
+		if (search->place[i] != s->st_name || (search->found && !global))
+			continue;
+		search->found = true;
+		search->symbol = *s;
+		return global;
 	}
 	return 0;
 }
 
-int elf_table__read(struct elf_table *out, Elf *elf, unsigned type)
+static int find_by_search(const struct elf_table *t, const char *name, size_t size, ElfW(Sym) * out)
 {
-	const Elf_Data *names;
-	Elf_Scn *section;
-	Elf_Data *symbols;
-	GElf_Shdr header;
-	size_t count;
+	struct search s = { 0 };
+	int err = find_places(t, name, size, &s);
+
+	if (!err && s.places)
+		err = walk(t, note_named, &s);
+	*out = s.symbol;
+	return err < 0 ? err : s.found ? 0 : -ENOENT;
+}
+
+/* --- one symbol, by its hash ---------------------------------------------------------------- */
+
+struct hash_header {
+	uint32_t buckets, first, words, shift;
+};
+
+static uint32_t hash_of(const char *name)
+{
+	uint32_t h = 5381;
+
+	for (; *name; name++)
+		h = h * 33 + (uint8_t)*name;
+	return h;
+}
+
+/* Is symbol @i the one? 0, -ENOENT or -EINVAL. */
+static int check_symbol(const struct elf_table *t, uint64_t i, const char *name, size_t size,
+			ElfW(Sym) * out)
+{
+	char there[NAME_BYTES_MAX];
 	int err;
 
-	memset(out, 0, sizeof(*out));
-	section = find_section(elf, type, &header);
-	if (!section)
-		return 0;
-	symbols = elf_getdata(section, NULL);
-	names = string_table(elf, &header);
-	if (!symbols || !symbols->d_buf || !names)
+	if (i >= t->symbols.size / sizeof(*out))
 		return -EINVAL;
-	count = symbols->d_size / gelf_fsize(elf, ELF_T_SYM, 1, EV_CURRENT);
-	if (count >= INT32_MAX)
-		return -EINVAL;
-	out->items = malloc((count + 1) * sizeof(*out->items));
-	if (!out->items)
-		return -ENOMEM;
-	add_symbols(out, symbols, names, count);
-	err = build_index(out);
-	if (err)
-		elf_table__free(out);
-	return err;
+	err = read_at(t, t->symbols.offset + i * sizeof(*out), out, sizeof(*out));
+	if (err || !is_wanted(t, out) || t->names.size - out->st_name < size)
+		return err ? err : -ENOENT;
+	err = read_at(t, t->names.offset + out->st_name, there, size);
+	return err ? err : memcmp(there, name, size) ? -ENOENT : 0;
 }
 
-void elf_table__free(struct elf_table *t)
+/* The symbols of a bucket follow one another from @i on; so do their hashes from @chain on, whose
+ * lowest bit says which is the last. */
+static int follow_chain(const struct elf_table *t, struct elf_part chain, uint64_t i,
+			const char *name, size_t size, ElfW(Sym) * out)
 {
-	free(t->items);
-	free(t->heads);
-	memset(t, 0, sizeof(*t));
-}
+	uint32_t hash = hash_of(name), hashes[CHAIN_PIECE];
+	size_t n = 0, at = 0, same = 0;
+	int err;
 
-const struct elf_named *elf_table__find(const struct elf_table *t, const char *name)
-{
-	const struct elf_named *found = NULL;
-	uint32_t at;
-
-	if (!t->count)
-		return NULL;
-	at = t->heads[hash_name(name) & (t->buckets - 1)];
-	for (; at != ELF_TABLE_END; at = t->items[at].next) {
-		if (strcmp(t->items[at].name, name))
-			continue;
-		if (!t->items[at].local)
-			return &t->items[at];
-		if (!found)
-			found = &t->items[at];
+	for (;; at++, i++) {
+		if (at == n) {
+			n = chain.size / sizeof(*hashes) < CHAIN_PIECE
+				    ? (size_t)(chain.size / sizeof(*hashes))
+				    : CHAIN_PIECE;
+			at = 0;
+			if (!n || read_at(t, chain.offset, hashes, n * sizeof(*hashes)))
+				return -EINVAL;
+			chain.offset += n * sizeof(*hashes);
+			chain.size -= n * sizeof(*hashes);
+		}
+		if ((hashes[at] | 1) == (hash | 1)) {
+			err = check_symbol(t, i, name, size, out);
+			if (err != -ENOENT)
+				return err;
+			if (++same == SAME_HASH_MAX)
+				return -EINVAL;
+		}
+		if (hashes[at] & 1)
+			return -ENOENT;
 	}
-	return found;
+}
+
+static int find_by_hash(const struct elf_table *t, const char *name, size_t size, ElfW(Sym) * out)
+{
+	const uint32_t hash = hash_of(name), bits = 8 * sizeof(ElfW(Addr));
+	uint64_t at = t->hash.offset + sizeof(struct hash_header), head;
+	struct hash_header h;
+	ElfW(Addr) word;
+	uint32_t first;
+
+	if (t->hash.size < sizeof(h) || read_at(t, t->hash.offset, &h, sizeof(h)))
+		return -EINVAL;
+	head = sizeof(h) + (uint64_t)h.words * sizeof(word) + (uint64_t)h.buckets * sizeof(first);
+	if (!h.words || !h.buckets || head > t->hash.size ||
+	    read_at(t, at + hash / bits % h.words * sizeof(word), &word, sizeof(word)))
+		return -EINVAL;
+	if (!(word >> (hash % bits) & 1) || !(word >> ((hash >> (h.shift & 31)) % bits) & 1))
+		return -ENOENT;
+	at += (uint64_t)h.words * sizeof(word);
+	if (read_at(t, at + hash % h.buckets * sizeof(first), &first, sizeof(first)))
+		return -EINVAL;
+	if (first < h.first)
+		return -ENOENT;
+	at = (uint64_t)(first - h.first) * sizeof(uint32_t);
+	if (at > t->hash.size - head)
+		return -EINVAL;
+	return follow_chain(
+		t, (struct elf_part){ t->hash.offset + head + at, t->hash.size - head - at }, first,
+		name, size, out);
+}
+
+int elf_table__find(const struct elf_table *t, const char *name, struct elf_named *out)
+{
+	size_t size = strlen(name) + 1;
+	ElfW(Sym) s;
+	int err;
+
+	if (!t->symbols.size || size == 1 || size > NAME_BYTES_MAX)
+		return -ENOENT;
+	err = t->hash.size ? find_by_hash(t, name, size, &s) : find_by_search(t, name, size, &s);
+	if (!err)
+		*out = (struct elf_named){ .address = s.st_value,
+					   .size = s.st_size,
+					   .local = GELF_ST_BIND(s.st_info) == STB_LOCAL };
+	return err;
 }

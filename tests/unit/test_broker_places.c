@@ -100,7 +100,8 @@ static int unlink_all(struct broker *b)
 /* Once attached, a reader that was taken over finds no new place for a probe. */
 static void test_frozen(void **state)
 {
-	struct broker_request calibrate = { .operation = BROKER_CALIBRATE, .threads = 1 };
+	struct broker_request calibrate = { .operation = BROKER_CALIBRATE,
+					    .calibrate = { 1, MP_PROGRAM_ROUTE } };
 
 	for (int by_unlink = 0; by_unlink < 2; by_unlink++) {
 		struct family f = start_family();
@@ -137,11 +138,18 @@ static void test_frozen_but_for_descendants(void **state)
 	struct broker_request of_child = link_at(f.child, first_place);
 	struct broker_request fresh = link_at(f.child, second_place);
 	struct broker_request foreign = link_at(stranger.child, first_place);
-	struct broker_request calibrate = { .operation = BROKER_CALIBRATE, .threads = 1 };
+	struct broker_request calibrate = { .operation = BROKER_CALIBRATE,
+					    .calibrate = { 1, MP_PROGRAM_ROUTE } };
 	struct broker_request unlink = { .operation = BROKER_UNLINK, .pid = f.child };
 
 	load_or_skip(b, &f);
 	assert_int_equal(ask(b, &of_parent), 0);
+	/* Only what captures a router's result is measured. */
+	calibrate.calibrate.router = MP_PROGRAM_TASKS;
+	assert_int_equal(ask(b, &calibrate), -EINVAL);
+	calibrate.calibrate.router = UINT32_MAX;
+	assert_int_equal(ask(b, &calibrate), -EINVAL);
+	calibrate.calibrate.router = MP_PROGRAM_TENSORS;
 	assert_int_equal(ask(b, &calibrate), 0);
 	assert_int_equal(ask(b, &of_child), 0);
 	assert_int_equal(ask(b, &fresh), -EACCES);

@@ -63,21 +63,43 @@ static uint64_t watch(struct calibrator *c)
 	return fewest;
 }
 
-/* A capture costs more than a hit, a further row less than a capture. */
+/* A capture costs more than a hit, one that is turned away and a further row less than that. */
 static void assert_costs(const struct hit_costs *c)
 {
-	print_message("emulated %llu ns, a capture %llu ns more, each further row %llu ns\n",
-		      (unsigned long long)c->hit[SITE_EMULATED], (unsigned long long)c->capture,
+	print_message("emulated %llu ns, turned away %llu ns more, a capture %llu ns more, each "
+		      "further row of %llu bytes %llu ns\n",
+		      (unsigned long long)c->hit[SITE_EMULATED], (unsigned long long)c->away,
+		      (unsigned long long)c->capture, (unsigned long long)c->row_bytes,
 		      (unsigned long long)c->row);
 	for (int i = 0; i < SITE_CLASSES; i++)
 		assert_true(c->hit[i] > 50);
 	assert_true(c->capture > 100);
 	assert_true(c->row > 10 && c->row < c->capture);
+	assert_true(c->away < c->capture);
+	assert_true(c->row_bytes >= 64);
+}
+
+static void measure(enum mp_program router, bool multi)
+{
+	const uint64_t few = BIT(CAP_BPF) | BIT(CAP_PERFMON), more = few | BIT(CAP_SYS_ADMIN);
+	struct calibrator c = { 0 };
+	int called = 0;
+	struct calibrator_options o = {
+		.threads = 1, .router = router, .multi = multi, .let_go = let_go, .ctx = &called
+	};
+
+	if (abilities[multi ? ABILITY_UPROBE_MULTI : ABILITY_UPROBE].state != ABILITY_THERE)
+		return;
+	assert_int_equal(calibrator__start(&c, &o), 0);
+	assert_int_equal(calibrator__start(&c, &o), -EALREADY);
+	assert_int_equal(watch(&c), multi ? few : more);
+	assert_int_equal(c.pid, 0);
+	assert_costs(&c.costs);
+	assert_int_equal(called, 0); /* there, not here */
 }
 
 static void test_rights(void **state)
 {
-	const uint64_t few = BIT(CAP_BPF) | BIT(CAP_PERFMON), more = few | BIT(CAP_SYS_ADMIN);
 	struct error e = { 0 };
 
 	need_root();
@@ -86,19 +108,8 @@ static void test_rights(void **state)
 		skip();
 	}
 	for (int multi = 0; multi < 2; multi++) {
-		struct calibrator_options o = { .threads = 1, .multi = multi, .let_go = let_go };
-		struct calibrator c = { 0 };
-		int called = 0;
-
-		if (abilities[multi ? ABILITY_UPROBE_MULTI : ABILITY_UPROBE].state != ABILITY_THERE)
-			continue;
-		o.ctx = &called;
-		assert_int_equal(calibrator__start(&c, &o), 0);
-		assert_int_equal(calibrator__start(&c, &o), -EALREADY);
-		assert_int_equal(watch(&c), multi ? few : more);
-		assert_int_equal(c.pid, 0);
-		assert_costs(&c.costs);
-		assert_int_equal(called, 0); /* there, not here */
+		measure(MP_PROGRAM_ROUTE, multi);
+		measure(MP_PROGRAM_TENSORS, multi);
 	}
 }
 

@@ -18,10 +18,14 @@
 #include "probe/engine/engine.h"
 #include "probe/engine/sink.h"
 
+#define ROW_BYTES 64
+
 static const struct hit_costs costs = {
 	.hit = { [SITE_EMULATED] = 1000, [SITE_STEPPED] = 9000 },
+	.away = 10,
 	.capture = 2000,
 	.row = 100,
+	.row_bytes = ROW_BYTES,
 };
 
 /* Write @n COST records for @f and give them back. */
@@ -67,7 +71,7 @@ static void play__end(struct play *p)
 static void time_is_hits_captures_and_rows(void **state)
 {
 	struct mp_counters counters[2] = {
-		{ .hits = 20, .unguarded = 10, .matched = 4, .bytes = 10 * CALIBRATE_ROW_BYTES },
+		{ .hits = 20, .unguarded = 10, .matched = 4, .bytes = 10 * ROW_BYTES },
 		{ .hits = 2, .foreign = 1, .matched = 0 },
 	};
 	const struct cost_row row[2] = {
@@ -87,7 +91,8 @@ static void time_is_hits_captures_and_rows(void **state)
 	play__begin(&p);
 	r = play__write(&p, &f);
 	assert_int_equal(r.hits, 23);
-	assert_int_equal(r.hit_ns, 20 * 1000 + 4 * 2000 + (10 - 4) * 100 + 3 * 9000);
+	assert_int_equal(r.hit_ns,
+			 20 * 1000 + 16 * 10 + 4 * 2000 + (10 - 4) * 100 + 3 * 9000 + 2 * 10);
 	assert_int_equal(r.threads, 2);
 	assert_int_equal(r.interval_ns, 1000000);
 	assert_int_equal(r.slowdown_ppm, r.hit_ns / 2); /* of a millisecond, in millionths */
@@ -96,11 +101,11 @@ static void time_is_hits_captures_and_rows(void **state)
 	counters[0].hits += 2;
 	counters[0].unguarded += 1;
 	counters[0].matched += 1;
-	counters[0].bytes += CALIBRATE_ROW_BYTES;
+	counters[0].bytes += ROW_BYTES;
 	f.now_ns += 500000;
 	r = play__write(&p, &f);
 	assert_int_equal(r.hits, 2);
-	assert_int_equal(r.hit_ns, 2 * 1000 + 2000);
+	assert_int_equal(r.hit_ns, 2 * 1000 + 10 + 2000);
 	assert_int_equal(r.interval_ns, 500000);
 	play__end(&p);
 }
@@ -131,7 +136,34 @@ static void threads_of_all_processes(void **state)
 	r = play__write(&p, &f);
 	assert_int_equal(r.hits, 51);
 	assert_int_equal(r.threads, 5);
-	assert_int_equal(r.slowdown_ppm, 51 * 1000 / 5);
+	assert_int_equal(r.slowdown_ppm, (51 * 1000 + 51 * 10) / 5);
+	play__end(&p);
+}
+
+/* What libtorch's top-k is called for besides routers is turned away: other calls of the same
+ * thread, not other threads. */
+static void turned_away_in_one_thread(void **state)
+{
+	const struct mp_counters counters[2] = {
+		{ .hits = 30, .unguarded = 20, .matched = 10, .bytes = 10 * ROW_BYTES },
+		{ .hits = 40, .unguarded = 39, .matched = 1 },
+	};
+	const struct cost_row row[2] = {
+		{ MP_PROGRAM_TENSORS, MP_PURPOSE_ROUTER, SITE_EMULATED, 1, 1 },
+		{ MP_PROGRAM_TENSORS, MP_PURPOSE_ROWS, SITE_EMULATED, 1, 1 },
+	};
+	const struct cost_facts f = {
+		.row = row, .counters = counters, .rows = 2, .costs = &costs, .now_ns = 1000000
+	};
+	struct trace_cost r;
+	struct play p;
+
+	play__begin(&p);
+	r = play__write(&p, &f);
+	assert_int_equal(r.hits, 70);
+	assert_int_equal(r.hit_ns, 70 * 1000 + 11 * 2000 + 59 * 10);
+	assert_int_equal(r.threads, 1);
+	assert_int_equal(r.slowdown_ppm, r.hit_ns);
 	play__end(&p);
 }
 
@@ -171,6 +203,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_is_hits_captures_and_rows),
 		cmocka_unit_test(threads_of_all_processes),
+		cmocka_unit_test(turned_away_in_one_thread),
 		cmocka_unit_test(unmeasured_is_unknown),
 	};
 

@@ -292,7 +292,8 @@ static void attach(void)
 	assert_int_equal(
 		counters__open(&stage.counters, s->counters_fd, libbpf_num_possible_cpus(), &e), 0);
 	assert_int_equal(service__begin(s, &events), 0);
-	broker_client__calibrate(&stage.client, 1); /* the places are frozen from now on */
+	broker_client__calibrate(&stage.client, MP_PROGRAM_ROUTE,
+				 1); /* the places are frozen from now on */
 }
 
 static void finish(void)

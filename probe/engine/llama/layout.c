@@ -282,21 +282,27 @@ int llama_layout__plan(struct engine_plan *plan, struct target *t, uint32_t voca
 	return missing ? refuse(missing, stripped, e) : 0;
 }
 
+static bool any_exports(struct target *t, const char *symbol)
+{
+	const struct mapping *m;
+	size_t at = 0;
+	struct elf *f;
+
+	while ((m = target__next_library(t, &at)))
+		if (!target__elf(t, m, &f, NULL) && exports(f, symbol))
+			return true;
+	return false;
+}
+
 int llama_layout__match(struct target *t, struct error *e)
 {
-	bool router = false, rows = false, named = false;
 	const struct mapping *m;
 	size_t at = 0;
 
-	while ((m = target__next_library(t, &at))) {
-		struct elf *f;
-
-		if (target__elf(t, m, &f, NULL))
-			continue;
-		router |= exports(f, ROUTER);
-		rows |= exports(f, ROWS);
-		named |= is_named_llama(m->path);
-	}
 	/* Only the name: llama.cpp, but not one that we can read; open says why. */
-	return (router && rows) || named;
+	while ((m = target__next_library(t, &at)))
+		if (is_named_llama(m->path))
+			return 1;
+	/* Most processes have neither: then the names of all their symbols are searched once. */
+	return any_exports(t, ROUTER) && any_exports(t, ROWS);
 }
