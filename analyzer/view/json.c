@@ -372,7 +372,7 @@ static const struct {
 		add_model },
 	[TRACE_SEQUENCE] = { "sequence", NULL,
 		FIELDS(FIELD(sequence, sequence, NUMBER), FIELD(sequence, context, NUMBER),
-		       FIELD(sequence, slot, MAYBE), FIELD(sequence, epoch, NUMBER), ), NULL },
+		       FIELD(sequence, slot, MAYBE), FIELD(sequence, epoch, MAYBE), ), NULL },
 	[TRACE_BIND] = { "bind", NULL,
 		FIELDS(FIELD(bind, sequence, NUMBER), FIELD(bind, request, MAYBE),
 		       FIELD(bind, position, NUMBER), ENUM(bind, certainty, certainty),

@@ -165,8 +165,8 @@ struct trace_sequence {
 	struct trace_record head;
 	uint32_t sequence; /* id in this stream */
 	uint32_t context;
-	uint32_t slot;  /* the engine's key */
-	uint32_t epoch; /* counts re-uses of the slot */
+	uint32_t slot;  /* the engine's key, TRACE_UNKNOWN */
+	uint32_t epoch; /* counts re-uses of the slot, from 0, TRACE_UNKNOWN */
 };
 
 enum trace_certainty { TRACE_EXACT = 0, TRACE_INFERRED = 1 };

@@ -53,7 +53,7 @@ struct engine_request {
 	uint32_t request; /* from 1 */
 	uint32_t context; /* ENGINE_UNKNOWN: it had no row, and there are several to choose from */
 	uint32_t sequence;
-	uint32_t slot, epoch;
+	uint32_t slot, epoch;  /* which use of the slot, from 0; each may be ENGINE_UNKNOWN */
 	uint32_t task;         /* ENGINE_UNKNOWN if it began before us */
 	uint32_t cached;       /* prompt tokens taken from the cache, ENGINE_UNKNOWN */
 	uint32_t prompt;       /* prompt tokens, ENGINE_UNKNOWN */

@@ -118,7 +118,8 @@ static inline void every__model(struct every_record *e)
 		.kv_type_length = 8,
 	};
 	struct trace_sequence sequence = { every__head(e, 0), 51, 41, 6, 7 };
-	struct trace_sequence unknown = { every__head(e, 0), 52, 41, TRACE_UNKNOWN, 0 };
+	struct trace_sequence unknown = { every__head(e, 0), 52, 41, TRACE_UNKNOWN,
+					  TRACE_UNKNOWN };
 
 	EVERY(e, TRACE_MODEL, model, { layer_ids, sizeof(layer_ids) }, EVERY_TEXT("olmoe"),
 	      EVERY_TEXT("mname"), EVERY_TEXT("/m/one.gguf"), EVERY_TEXT("Q4_K"),

@@ -98,6 +98,9 @@ static void test_identities(void **state)
 	item = item_of(TRACE_SEQUENCE, &sequence);
 	assert_json(&item, "{\"type\":\"sequence\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
 			   "\"context\":2,\"slot\":3,\"epoch\":4}");
+	sequence.slot = sequence.epoch = TRACE_UNKNOWN;
+	assert_json(&item, "{\"type\":\"sequence\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
+			   "\"context\":2,\"slot\":null,\"epoch\":null}");
 	item = item_of(TRACE_BIND, &bind);
 	assert_json(&item, "{\"type\":\"bind\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
 			   "\"request\":null,\"position\":3,\"certainty\":\"inferred\","
