@@ -234,10 +234,19 @@ static struct json_object *ties(const struct trace_item *item)
 	return l;
 }
 
+/* The ids of the entry that begins at @from. */
+static struct json_object *chosen(const struct trace_item *item, size_t from)
+{
+	struct json_object *l = json_object_new_array();
+
+	for (uint32_t j = 0; l && j < item->route->k; j++)
+		json_object_array_add(l, value__maybe(trace_item__expert(item, from + j)));
+	return l;
+}
+
 static void add_route(struct json_object *o, const struct trace_item *item, struct json_context *c)
 {
 	const struct trace_route *r = item->route;
-	unsigned width = r->head.flags & TRACE_ROUTE_IDS_16 ? 2 : 1;
 	bool weighted = r->head.flags & TRACE_ROUTE_WEIGHTS;
 	struct json_object *rows = json_object_new_array(), *experts = json_object_new_array();
 	struct json_object *weights = weighted ? json_object_new_array() : NULL;
@@ -248,8 +257,7 @@ static void add_route(struct json_object *o, const struct trace_item *item, stru
 		size_t from = (size_t)i * r->k;
 
 		json_object_array_add(rows, json_object_new_uint64(row ? row[i] : i));
-		json_object_array_add(experts,
-				      value__list(item->column[1].bytes, from, r->k, width, false));
+		json_object_array_add(experts, chosen(item, from));
 		if (weights)
 			json_object_array_add(
 				weights, value__list(item->column[2].bytes, from, r->k, 4, true));

@@ -38,7 +38,7 @@ static const struct trace_layout layouts[] = {
 		route, 48,
 		TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_WEIGHTS | TRACE_ROUTE_IDS_16 |
 			TRACE_ROUTE_INFERRED | TRACE_ROUTE_RAW | TRACE_ROUTE_PHYSICAL |
-			TRACE_ROUTE_LOCAL | TRACE_ROUTE_ROW_FLAGS,
+			TRACE_ROUTE_LOCAL | TRACE_ROUTE_ROW_FLAGS | TRACE_ROUTE_NO_CHOICE,
 		ARRAY(route, "row", 4, rows, .if_clear = TRACE_ROUTE_ALL_ROWS),
 		ARRAY(route, "expert", 1, rows, FIELD(route, k), .if_wide = TRACE_ROUTE_IDS_16),
 		ARRAY(route, "weight", 4, rows, FIELD(route, k), .if_set = TRACE_ROUTE_WEIGHTS),

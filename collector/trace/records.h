@@ -308,6 +308,10 @@ struct trace_step {
 #define TRACE_ROUTE_PHYSICAL 32u /* copies of experts as they were placed */
 #define TRACE_ROUTE_LOCAL 64u    /* experts of one rank */
 #define TRACE_ROUTE_ROW_FLAGS 128u
+#define TRACE_ROUTE_NO_CHOICE 256u /* the largest id of the width is no expert: a place left free \
+				    */
+#define TRACE_NO_EXPERT_8 UINT8_MAX
+#define TRACE_NO_EXPERT_16 UINT16_MAX
 #define TRACE_ROUTE_ROW_TIE 1u /* row flag: the choice between equal scores was inferred */
 struct trace_route {
 	struct trace_record head;
@@ -447,8 +451,8 @@ struct trace_end {
 };
 
 /* Detail `requests`: how often each expert was chosen for a block of rows of one sequence, layer
- * and phase. Columns: count u32[experts], gate f32[experts] (sums of final weights) if
- * TRACE_COUNTS_GATE. PHYSICAL and LOCAL as in ROUTE. */
+ * and phase. Columns: count u32[experts] (their sum: rows x k, less what chose none), gate
+ * f32[experts] (sums of final weights) if TRACE_COUNTS_GATE. PHYSICAL and LOCAL as in ROUTE. */
 #define TRACE_COUNTS_GATE 1u
 #define TRACE_COUNTS_PHYSICAL 32u
 #define TRACE_COUNTS_LOCAL 64u

@@ -120,9 +120,9 @@ struct engine_route {
 	uint32_t layer; /* the model's own number */
 	uint32_t rows, k;
 	const uint32_t *row;
-	const uint16_t *ids;
-	const float *weights;     /* NULL if unknown */
-	uint32_t flags;           /* ENGINE_ROUTE_* */
+	const uint16_t *ids;  /* with ENGINE_ROUTE_NO_CHOICE maybe ENGINE_NO_EXPERT, at the end */
+	const float *weights; /* NULL if unknown; of no expert 0 */
+	uint32_t flags;       /* ENGINE_ROUTE_* */
 	const uint8_t *row_flags; /* [rows] of ENGINE_ROUTE_ROW_*; NULL: none */
 };
 

@@ -20,7 +20,9 @@ HEAD = struct.Struct("<HHIQII")  # type, fixed, size, time_ns, source, flags
 
 FROM_FILE = BEFORE_ATTACH = TOKENS = GATE = TIE = 1
 OUTPUT, PADDING, DRAFT, REJECTED, FINISHED = 1, 2, 4, 8, 16
-ALL_ROWS, WEIGHTS, IDS_16, INFERRED, RAW, PHYSICAL, LOCAL, ROW_FLAGS = (1 << i for i in range(8))
+(ALL_ROWS, WEIGHTS, IDS_16, INFERRED, RAW, PHYSICAL, LOCAL, ROW_FLAGS,
+ NO_CHOICE) = (1 << i for i in range(9))
+NO_EXPERT = -1  # what this reader makes of an id that names none
 PREFILL, DECODE = 0, 1
 MISSING = ("cached", "not_computed", "lost", "invalid", "before_attach", "not_routed",
            "after_detach", "governor")
@@ -97,7 +99,7 @@ LAYOUTS = {
               (count("sequence", "<u4", "rows"), count("request", "<u4", "rows"),
                count("position", "<u4", "rows"), count("phase", "u1", "rows"),
                count("row_flags", "u1", "rows"), when(TOKENS, "token", "<i4", "rows")), TOKENS),
-    10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS, 255),
+    10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS, 511),
     12: Layout("clock", "QQQ", "monotonic_ns boot_ns real_ns"),
     13: Layout("loss", "IIQQQ", "cause context count rows since_ns"),
     14: Layout("invalid", "IIQ", "cause - count"),
@@ -180,7 +182,10 @@ def record_of(body: bytes) -> Record | None:
     if layout.name == "route":
         ids = columns.pop("ids_16" if flags & IDS_16 else "ids_8")
         columns.pop("ids_8" if flags & IDS_16 else "ids_16")
-        columns["ids"] = ids.reshape(fields["rows"], fields["k"]).astype(np.int64)
+        named = ids.reshape(fields["rows"], fields["k"]).astype(np.int64)
+        if flags & NO_CHOICE:
+            named[named == (0xFFFF if flags & IDS_16 else 0xFF)] = NO_EXPERT
+        columns["ids"] = named
         if flags & WEIGHTS:
             columns["weights"] = columns["weights"].reshape(fields["rows"], fields["k"])
         if flags & ALL_ROWS:

@@ -272,6 +272,7 @@ static void test_flags(void **state)
 	check_flag("### 10 ROUTE", TRACE_ROUTE_PHYSICAL, "PHYSICAL");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_LOCAL, "LOCAL");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_ROW_FLAGS, "ROW_FLAGS");
+	check_flag("### 10 ROUTE", TRACE_ROUTE_NO_CHOICE, "NO_CHOICE");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_ROW_TIE, "TIE");
 	check_flag("### 9 STEP", TRACE_ROW_PADDING, "PADDING");
 	check_flag("### 9 STEP", TRACE_ROW_DRAFT, "DRAFT");
