@@ -79,6 +79,8 @@ static void add_model(struct json_object *o, const struct trace_item *item, stru
 {
 	value__add(o, "from_file",
 		   json_object_new_boolean(item->head->flags & TRACE_MODEL_FROM_FILE));
+	value__add(o, "ordinals",
+		   json_object_new_boolean(item->head->flags & TRACE_MODEL_ORDINALS));
 	value__add(o, "layer_ids",
 		   value__list(item->column[0].bytes, 0, item->model->layers, 2, false));
 	value__add_text(o, "architecture", item, 1);

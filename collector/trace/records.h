@@ -139,9 +139,10 @@ enum trace_gate {
 #undef X
 };
 
-/* What the model looks like. Columns: layer_ids u16[layers] (the model's own layer numbers),
+/* What the model looks like. Columns: layer_ids u16[layers] (the model's own, or ordinals),
  * architecture, name, path, quantisation, kv_type. TRACE_UNKNOWN where unknown. */
 #define TRACE_MODEL_FROM_FILE 1u /* else: seen only in the captured tensors so far */
+#define TRACE_MODEL_ORDINALS 2u  /* layer numbers count MoE layers as they were computed */
 struct trace_model {
 	struct trace_record head;
 	uint32_t context;
@@ -308,8 +309,9 @@ struct trace_step {
 #define TRACE_ROUTE_PHYSICAL 32u /* copies of experts as they were placed */
 #define TRACE_ROUTE_LOCAL 64u    /* experts of one rank */
 #define TRACE_ROUTE_ROW_FLAGS 128u
-#define TRACE_ROUTE_NO_CHOICE 256u /* the largest id of the width is no expert: a place left free \
-				    */
+#define TRACE_ROUTE_NO_CHOICE \
+	256u /* the largest id of the width is no expert: a place left free \
+	      */
 #define TRACE_NO_EXPERT_8 UINT8_MAX
 #define TRACE_NO_EXPERT_16 UINT16_MAX
 #define TRACE_ROUTE_ROW_TIE 1u /* row flag: the choice between equal scores was inferred */
@@ -317,7 +319,7 @@ struct trace_route {
 	struct trace_record head;
 	uint64_t step;
 	uint32_t context;
-	uint32_t layer; /* the model's own layer number */
+	uint32_t layer; /* one of the model's layer_ids */
 	uint32_t rows;
 	uint32_t k;
 };

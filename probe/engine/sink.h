@@ -30,6 +30,9 @@ struct engine_context {
 	const char *architecture, *name, *path, *quantisation; /* "" if unknown */
 	uint32_t layers;                                       /* MoE layers */
 	const uint16_t *layer_ids;
+	/* Layer numbers are not the model's own: they count MoE layers as computed, from 0. The
+	 * same whenever this context is said. */
+	bool ordinals;
 	uint32_t experts, k, shared_experts, vocabulary, blocks, normalised; /* or ENGINE_UNKNOWN */
 	bool from_file;
 	bool whole_last_layer;        /* rows without output are computed in the last layer too */
@@ -117,7 +120,7 @@ struct engine_row {
 /* One layer of a step. rows <= rows of the step; ids and weights are [rows][k], each row in
  * descending weight, ties by id. @row NULL: rows 0 .. rows - 1. */
 struct engine_route {
-	uint32_t layer; /* the model's own number */
+	uint32_t layer; /* one of the context's layer_ids */
 	uint32_t rows, k;
 	const uint32_t *row;
 	const uint16_t *ids;  /* with ENGINE_ROUTE_NO_CHOICE maybe ENGINE_NO_EXPERT, at the end */

@@ -94,7 +94,7 @@ static inline void every__origin(struct every_record *e)
 
 static inline void every__model(struct every_record *e)
 {
-	static const uint16_t layer_ids[] = { 1, 300 };
+	static const uint16_t layer_ids[] = { 1, 300 }, ordinal[] = { 0 };
 	struct trace_model model = {
 		.head = every__head(e, TRACE_MODEL_FROM_FILE),
 		.context = 41,
@@ -117,12 +117,32 @@ static inline void every__model(struct every_record *e)
 		.tokenizer_digest = { 0x21, [31] = 0x22 },
 		.kv_type_length = 8,
 	};
+	struct trace_context other = {
+		.head = every__head(e, 0), .context = 42, .process = 31, .key = 0x7f0011223345
+	};
+	struct trace_model counted = {
+		.head = every__head(e, TRACE_MODEL_ORDINALS),
+		.context = 42,
+		.layers = 1,
+		.experts = 8,
+		.k = 2,
+		.shared_experts = TRACE_UNKNOWN,
+		.vocabulary = TRACE_UNKNOWN,
+		.blocks = TRACE_UNKNOWN,
+		.normalised = TRACE_UNKNOWN,
+		.groups = TRACE_UNKNOWN,
+		.groups_used = TRACE_UNKNOWN,
+		.scale = NAN,
+	};
 	struct trace_sequence sequence = { every__head(e, 0), 51, 41, 6, 7 };
 	struct trace_sequence unknown = { every__head(e, 0), 52, 41, TRACE_UNKNOWN, TRACE_UNKNOWN };
 
 	EVERY(e, TRACE_MODEL, model, { layer_ids, sizeof(layer_ids) }, EVERY_TEXT("olmoe"),
 	      EVERY_TEXT("mname"), EVERY_TEXT("/m/one.gguf"), EVERY_TEXT("Q4_K"),
 	      EVERY_TEXT("q8_0/f16"));
+	EVERY_PLAIN(e, TRACE_CONTEXT, other);
+	EVERY(e, TRACE_MODEL, counted, { ordinal, sizeof(ordinal) }, { NULL, 0 }, { NULL, 0 },
+	      { NULL, 0 }, { NULL, 0 }, { NULL, 0 });
 	EVERY_PLAIN(e, TRACE_SEQUENCE, sequence);
 	EVERY_PLAIN(e, TRACE_SEQUENCE, unknown);
 }

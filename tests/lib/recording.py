@@ -19,6 +19,7 @@ BLOCK_MAX = 16 << 20
 HEAD = struct.Struct("<HHIQII")  # type, fixed, size, time_ns, source, flags
 
 FROM_FILE = BEFORE_ATTACH = TOKENS = GATE = TIE = 1
+ORDINALS = 2
 OUTPUT, PADDING, DRAFT, REJECTED, FINISHED = 1, 2, 4, 8, 16
 (ALL_ROWS, WEIGHTS, IDS_16, INFERRED, RAW, PHYSICAL, LOCAL, ROW_FLAGS,
  NO_CHOICE) = (1 << i for i in range(9))
@@ -86,7 +87,7 @@ LAYOUTS = {
               "architecture_length name_length path_length quantisation_length gate groups "
               "groups_used scale model_digest tokenizer_digest kv_type_length - - -",
               (count("layer_ids", "<u2", "layers"), text("architecture"), text("name"),
-               text("path"), text("quantisation"), text("kv_type")), FROM_FILE),
+               text("path"), text("quantisation"), text("kv_type")), FROM_FILE | ORDINALS),
     5: Layout("sequence", "IIII", "sequence context slot epoch"),
     6: Layout("bind", "IIIIII", "sequence request position certainty origin -"),
     7: Layout("request_begin", "IIIIIIIIQH3HffII",

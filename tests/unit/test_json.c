@@ -136,7 +136,7 @@ static void test_model(void **state)
 			   "\"layers\":2,\"experts\":64,\"k\":8,\"shared_experts\":null,"
 			   "\"vocab\":50304,\"blocks\":16,\"normalised\":false,"
 			   "\"gate\":\"sigmoid\",\"groups\":8,\"groups_used\":null,\"scale\":2.5,"
-			   "\"from_file\":true,\"layer_ids\":[1,300],"
+			   "\"from_file\":true,\"ordinals\":false,\"layer_ids\":[1,300],"
 			   "\"architecture\":\"olmoe\",\"name\":\"a\\\"b/c\",\"path\":null,"
 			   "\"quantisation\":\"F16\",\"kv_type\":\"q8_0\","
 			   "\"model_digest\":null,\"tokenizer_digest\":\"ab00000000000000"

@@ -261,6 +261,7 @@ static void check_flag(const char *heading, uint32_t bit, const char *name)
 static void test_flags(void **state)
 {
 	check_flag("### 4 MODEL", TRACE_MODEL_FROM_FILE, "FROM_FILE");
+	check_flag("### 4 MODEL", TRACE_MODEL_ORDINALS, "ORDINALS");
 	check_flag("### 7 REQUEST_BEGIN", TRACE_REQUEST_BEFORE_ATTACH, "BEFORE_ATTACH");
 	check_flag("### 9 STEP", TRACE_STEP_TOKENS, "TOKENS");
 	check_flag("### 9 STEP", TRACE_ROW_OUTPUT, "OUTPUT");
