@@ -52,6 +52,7 @@ int step_record__step(struct trace_writer *w, uint32_t source, const struct engi
 		.rows = step->rows,
 		.ubatch = step->ubatches ? step->ubatch : TRACE_UNKNOWN,
 		.ubatches = step->ubatches ? step->ubatches : TRACE_UNKNOWN,
+		.batch = step->batch ? step->batch : UINT64_MAX,
 	};
 	struct trace_column column[6];
 	size_t at[6];

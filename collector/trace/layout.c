@@ -30,7 +30,7 @@ static const struct trace_layout layouts[] = {
 				       STRING(request_begin, client_id),
 				       ARRAY(request_begin, "tokens", 4, prompt_known)),
 	[TRACE_REQUEST_END] = PLAIN(request_end, 56),
-	[TRACE_STEP] = RECORD(step, 64, TRACE_STEP_TOKENS, ARRAY(step, "sequence", 4, rows),
+	[TRACE_STEP] = RECORD(step, 72, TRACE_STEP_TOKENS, ARRAY(step, "sequence", 4, rows),
 			      ARRAY(step, "request", 4, rows), ARRAY(step, "position", 4, rows),
 			      ARRAY(step, "phase", 1, rows), ARRAY(step, "row_flags", 1, rows),
 			      ARRAY(step, "token", 4, rows, .if_set = TRACE_STEP_TOKENS)),

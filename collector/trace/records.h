@@ -294,6 +294,7 @@ struct trace_step {
 	uint32_t rows;
 	uint32_t ubatch;   /* which part of the server's batch this is, from 0, TRACE_UNKNOWN */
 	uint32_t ubatches; /* parts of that batch, TRACE_UNKNOWN */
+	uint64_t batch;    /* the server's own, the same in all pipeline stages; UINT64_MAX */
 };
 
 /* The choice of one layer in one step. Columns: row u32[rows] (index in the step; absent with

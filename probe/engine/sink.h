@@ -139,6 +139,7 @@ struct engine_step {
 	uint32_t routes;
 	const struct engine_route *route;
 	uint32_t ubatch, ubatches; /* part of the server's batch, from 0; parts, 0: unknown */
+	uint64_t batch; /* number of that batch, the same in all pipeline stages; 0: unknown */
 };
 
 struct engine_sink {

@@ -209,7 +209,9 @@ static inline void every__steps(struct every_record *e)
 	static const float score[] = { -2.5f, 0 };
 	static const uint8_t ties[] = { 0, TRACE_ROUTE_ROW_TIE, 0, 0 };
 	static const uint32_t row[] = { 1 };
-	struct trace_step step = { every__head(e, TRACE_STEP_TOKENS), 1, 5001, 5002, 41, 4, 0, 2 };
+	struct trace_step step = {
+		every__head(e, TRACE_STEP_TOKENS), 1, 5001, 5002, 41, 4, 0, 2, 1ull << 40
+	};
 	struct trace_step last = { every__head(e, TRACE_STEP_TOKENS),
 				   2,
 				   6001,
@@ -217,7 +219,8 @@ static inline void every__steps(struct every_record *e)
 				   41,
 				   1,
 				   TRACE_UNKNOWN,
-				   TRACE_UNKNOWN };
+				   TRACE_UNKNOWN,
+				   UINT64_MAX };
 	struct trace_route all = { every__head(e, TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_WEIGHTS |
 							  TRACE_ROUTE_ROW_FLAGS |
 							  TRACE_ROUTE_NO_CHOICE),

@@ -96,7 +96,7 @@ LAYOUTS = {
               (text("client_id"), count("tokens", "<i4", "prompt_known")), BEFORE_ATTACH),
     8: Layout("request_end", "IIIIIIII",
               "request ending rows tokens finish certainty prompt generated"),
-    9: Layout("step", "QQQIIII", "step begin_ns end_ns context rows ubatch ubatches",
+    9: Layout("step", "QQQIIIIQ", "step begin_ns end_ns context rows ubatch ubatches batch",
               (count("sequence", "<u4", "rows"), count("request", "<u4", "rows"),
                count("position", "<u4", "rows"), count("phase", "u1", "rows"),
                count("row_flags", "u1", "rows"), when(TOKENS, "token", "<i4", "rows")), TOKENS),

@@ -142,6 +142,7 @@ static int say_step_of(struct bench *b, uint32_t context, uint64_t number, uint3
 		.row = row,
 		.routes = 2,
 		.route = route,
+		.batch = number == 1 ? 1234567890123 : 0,
 	};
 
 	return b->say.step(b->say.ctx, &s);
@@ -192,6 +193,8 @@ static void check_step(struct trace_reader *r)
 
 	assert_int_equal(i.step->step, 1);
 	assert_int_equal(i.step->begin_ns, 800);
+	assert_int_equal(i.step->ubatch, TRACE_UNKNOWN);
+	assert_true(i.step->batch == 1234567890123);
 	assert_int_equal(i.step->head.flags, TRACE_STEP_TOKENS);
 	assert_memory_equal(i.column[2].bytes, ((uint32_t[]){ 1, 2 }), 8);
 	assert_memory_equal(i.column[3].bytes, ((uint8_t[]){ TRACE_PREFILL, TRACE_DECODE }), 2);

@@ -215,7 +215,7 @@ static void test_identities(void **state)
 static void test_routing(void **state)
 {
 	RECORD(9, STEP, step, F(step, step), F(step, begin_ns), F(step, end_ns), F(step, context),
-	       F(step, rows), F(step, ubatch), F(step, ubatches));
+	       F(step, rows), F(step, ubatch), F(step, ubatches), F(step, batch));
 	RECORD(10, ROUTE, route, F(route, step), F(route, context), F(route, layer), F(route, rows),
 	       F(route, k));
 	RECORD(16, COVERAGE, coverage, F(coverage, request), F(coverage, layer),
