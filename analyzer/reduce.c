@@ -312,8 +312,6 @@ static void count_row(struct reducer *r, struct block *b, const struct trace_ite
 		      uint32_t position)
 {
 	const struct trace_route *route = item->route;
-	bool wide = route->head.flags & TRACE_ROUTE_IDS_16;
-	const void *ids = item->column[1].bytes;
 	const float *weight =
 		route->head.flags & TRACE_ROUTE_WEIGHTS && !(route->head.flags & TRACE_ROUTE_RAW)
 			? item->column[2].bytes
@@ -321,8 +319,10 @@ static void count_row(struct reducer *r, struct block *b, const struct trace_ite
 
 	for (uint32_t j = 0; j < route->k; j++) {
 		size_t at = (size_t)i * route->k + j;
-		uint32_t x = wide ? ((const uint16_t *)ids)[at] : ((const uint8_t *)ids)[at];
+		uint32_t x = trace_item__expert(item, at);
 
+		if (x == TRACE_UNKNOWN)
+			continue;
 		if (x >= b->experts) {
 			r->dropped++;
 			continue;

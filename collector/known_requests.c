@@ -177,9 +177,11 @@ int known_requests__keep(struct known_requests *k, const struct engine_request_i
 
 	if (!r)
 		return -ENOMEM;
+	if (!r->keeps || i->inferred || !r->info.inferred) {
+		r->info.origin = i->origin;
+		r->info.inferred = i->inferred;
+	}
 	r->info.request = i->request;
-	r->info.origin = i->origin;
-	r->info.inferred = i->inferred;
 	r->info.time_ns = i->time_ns;
 	k->kept += r->said && !r->keeps;
 	r->keeps = true;

@@ -57,5 +57,7 @@ int model_record__model(struct trace_writer *w, struct trace_record head, uint32
 
 	if (c->from_file)
 		r.head.flags |= TRACE_MODEL_FROM_FILE;
+	if (c->ordinals)
+		r.head.flags |= TRACE_MODEL_ORDINALS;
 	return trace_writer__append(w, TRACE_MODEL, &r, sizeof(r), column, 6);
 }

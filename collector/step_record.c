@@ -2,6 +2,7 @@
 #include "collector/step_record.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include "collector/trace/records.h"
 #include "collector/trace/writer.h"
@@ -28,7 +29,8 @@ size_t step_record__bytes(const struct engine_step *step)
 
 /* What an engine may say of a route; the other flags are about the record. */
 #define ROUTE_FLAGS \
-	(TRACE_ROUTE_INFERRED | TRACE_ROUTE_RAW | TRACE_ROUTE_PHYSICAL | TRACE_ROUTE_LOCAL)
+	(TRACE_ROUTE_INFERRED | TRACE_ROUTE_RAW | TRACE_ROUTE_PHYSICAL | TRACE_ROUTE_LOCAL | \
+	 TRACE_ROUTE_NO_CHOICE)
 
 /* Room for a column in the scratch: where it begins. An offset, since the buffer moves. */
 static int lay_column(struct buffer *b, size_t bytes, size_t *offset)
@@ -50,6 +52,7 @@ int step_record__step(struct trace_writer *w, uint32_t source, const struct engi
 		.rows = step->rows,
 		.ubatch = step->ubatches ? step->ubatch : TRACE_UNKNOWN,
 		.ubatches = step->ubatches ? step->ubatches : TRACE_UNKNOWN,
+		.batch = step->batch ? step->batch : UINT64_MAX,
 	};
 	struct trace_column column[6];
 	size_t at[6];
@@ -75,17 +78,18 @@ int step_record__step(struct trace_writer *w, uint32_t source, const struct engi
 	return trace_writer__append(w, TRACE_STEP, &r, sizeof(r), column, 6);
 }
 
-/* Expert ids as one byte each where they fit. */
+/* Expert ids as one byte each where they fit. No expert is the largest number in both widths. */
 static int lay_ids(const struct engine_route *route, size_t n, struct buffer *scratch,
 		   struct trace_column *column, uint32_t *flags)
 {
+	bool gaps = route->flags & ENGINE_ROUTE_NO_CHOICE;
 	uint16_t largest = 0;
 	size_t at;
 
 	for (size_t i = 0; i < n; i++)
-		if (route->ids[i] > largest)
+		if (route->ids[i] > largest && !(gaps && route->ids[i] == ENGINE_NO_EXPERT))
 			largest = route->ids[i];
-	if (largest > UINT8_MAX) {
+	if (largest > UINT8_MAX - gaps) {
 		*flags |= TRACE_ROUTE_IDS_16;
 		*column = (struct trace_column){ route->ids, n * sizeof(*route->ids) };
 		return 0;

@@ -266,6 +266,7 @@ static int on_bind(void *ctx, const struct engine_bind *b)
 		.sequence = b->sequence,
 		.context = b->context,
 		.slot = TRACE_UNKNOWN,
+		.epoch = TRACE_UNKNOWN,
 	};
 	bool said =
 		b->request == ENGINE_UNKNOWN || known_requests__is_said(s->requests, b->request);
@@ -295,6 +296,7 @@ static int introduce_rows(struct stream_sink *s, const struct engine_step *step)
 			.sequence = row->sequence,
 			.context = step->context,
 			.slot = TRACE_UNKNOWN,
+			.epoch = TRACE_UNKNOWN,
 		};
 
 		if (row->sequence == last || row->sequence == ENGINE_UNKNOWN)

@@ -31,6 +31,7 @@ struct state_context {
 	uint16_t *layer_ids; /* [layers], ascending as the stream gave them */
 	char architecture[48], name[96], path[256], quantisation[32];
 	bool from_file;
+	bool ordinals; /* layer_ids count MoE layers as computed: not the model's own */
 	struct grid *grid;
 	struct state_coverage *coverage;
 };

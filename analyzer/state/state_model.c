@@ -158,6 +158,7 @@ int state__apply_model(struct state *s, const struct trace_item *item)
 	p->blocks = m->blocks;
 	p->normalised = m->normalised;
 	p->from_file = m->head.flags & TRACE_MODEL_FROM_FILE;
+	p->ordinals = m->head.flags & TRACE_MODEL_ORDINALS;
 	printable__copy(p->architecture, sizeof(p->architecture), item->column[1].bytes,
 			item->column[1].size);
 	printable__copy(p->name, sizeof(p->name), item->column[2].bytes, item->column[2].size);

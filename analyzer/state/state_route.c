@@ -82,12 +82,6 @@ int state__apply_step(struct state *s, const struct trace_item *item)
 	return 0;
 }
 
-static uint32_t expert_at(const struct trace_item *item, size_t i)
-{
-	return item->head->flags & TRACE_ROUTE_IDS_16 ? ((const uint16_t *)item->column[1].bytes)[i]
-						      : ((const uint8_t *)item->column[1].bytes)[i];
-}
-
 /* The phase of row @i of the route; -ERANGE if its step has no such row. */
 static int route_phase(const struct context *c, const struct trace_item *item, uint32_t i)
 {
@@ -148,9 +142,12 @@ int state__apply_route(struct state *s, const struct trace_item *item)
 		s->summary.decisions++;
 		for (uint32_t j = 0; own_ids && j < route->k; j++) {
 			size_t at = (size_t)i * route->k + j;
+			uint32_t x = trace_item__expert(item, at);
 
-			if (grid__add(c->public.grid, (uint32_t)layer, expert_at(item, at),
-				      (enum state_phase)phase, 1, weight ? (double)weight[at] : 0))
+			if (x == TRACE_UNKNOWN)
+				continue;
+			if (grid__add(c->public.grid, (uint32_t)layer, x, (enum state_phase)phase,
+				      1, weight ? (double)weight[at] : 0))
 				s->summary.out_of_range++;
 		}
 	}

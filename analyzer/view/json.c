@@ -79,6 +79,8 @@ static void add_model(struct json_object *o, const struct trace_item *item, stru
 {
 	value__add(o, "from_file",
 		   json_object_new_boolean(item->head->flags & TRACE_MODEL_FROM_FILE));
+	value__add(o, "ordinals",
+		   json_object_new_boolean(item->head->flags & TRACE_MODEL_ORDINALS));
 	value__add(o, "layer_ids",
 		   value__list(item->column[0].bytes, 0, item->model->layers, 2, false));
 	value__add_text(o, "architecture", item, 1);
@@ -234,10 +236,19 @@ static struct json_object *ties(const struct trace_item *item)
 	return l;
 }
 
+/* The ids of the entry that begins at @from. */
+static struct json_object *chosen(const struct trace_item *item, size_t from)
+{
+	struct json_object *l = json_object_new_array();
+
+	for (uint32_t j = 0; l && j < item->route->k; j++)
+		json_object_array_add(l, value__maybe(trace_item__expert(item, from + j)));
+	return l;
+}
+
 static void add_route(struct json_object *o, const struct trace_item *item, struct json_context *c)
 {
 	const struct trace_route *r = item->route;
-	unsigned width = r->head.flags & TRACE_ROUTE_IDS_16 ? 2 : 1;
 	bool weighted = r->head.flags & TRACE_ROUTE_WEIGHTS;
 	struct json_object *rows = json_object_new_array(), *experts = json_object_new_array();
 	struct json_object *weights = weighted ? json_object_new_array() : NULL;
@@ -248,8 +259,7 @@ static void add_route(struct json_object *o, const struct trace_item *item, stru
 		size_t from = (size_t)i * r->k;
 
 		json_object_array_add(rows, json_object_new_uint64(row ? row[i] : i));
-		json_object_array_add(experts,
-				      value__list(item->column[1].bytes, from, r->k, width, false));
+		json_object_array_add(experts, chosen(item, from));
 		if (weights)
 			json_object_array_add(
 				weights, value__list(item->column[2].bytes, from, r->k, 4, true));
@@ -372,7 +382,7 @@ static const struct {
 		add_model },
 	[TRACE_SEQUENCE] = { "sequence", NULL,
 		FIELDS(FIELD(sequence, sequence, NUMBER), FIELD(sequence, context, NUMBER),
-		       FIELD(sequence, slot, MAYBE), FIELD(sequence, epoch, NUMBER), ), NULL },
+		       FIELD(sequence, slot, MAYBE), FIELD(sequence, epoch, MAYBE), ), NULL },
 	[TRACE_BIND] = { "bind", NULL,
 		FIELDS(FIELD(bind, sequence, NUMBER), FIELD(bind, request, MAYBE),
 		       FIELD(bind, position, NUMBER), ENUM(bind, certainty, certainty),
@@ -395,7 +405,8 @@ static const struct {
 	[TRACE_STEP] = { "step", NULL,
 		FIELDS(FIELD(step, step, LONG), FIELD(step, context, NUMBER),
 		       FIELD(step, begin_ns, LONG), FIELD(step, end_ns, LONG),
-		       FIELD(step, ubatch, MAYBE), FIELD(step, ubatches, MAYBE), ), add_step },
+		       FIELD(step, ubatch, MAYBE), FIELD(step, ubatches, MAYBE),
+		       FIELD(step, batch, LONG_MAYBE), ), add_step },
 	[TRACE_ROUTE] = { "route", NULL,
 		FIELDS(FIELD(route, step, LONG), FIELD(route, context, NUMBER),
 		       FIELD(route, layer, NUMBER), ), add_route },

@@ -185,6 +185,7 @@ enum {
 	MODEL_PATH,
 	MODEL_ARCHITECTURE,
 	MODEL_LAYERS,
+	MODEL_NUMBERS,
 	MODEL_BLOCKS,
 	MODEL_EXPERTS,
 	MODEL_K,
@@ -204,6 +205,7 @@ static const struct table_column model_column[MODEL_COLUMNS] = {
 	[MODEL_PATH] = { "path", "file", TABLE_TEXT, 0, TABLE_CELL },
 	[MODEL_ARCHITECTURE] = { "architecture", "architecture", TABLE_TEXT, 0, TABLE_CELL },
 	[MODEL_LAYERS] = { "layers", "MoE layers", TABLE_COUNT, 0, TABLE_CELL },
+	[MODEL_NUMBERS] = { "layer_numbers", "layer numbers", TABLE_TEXT, 0, TABLE_CELL },
 	[MODEL_BLOCKS] = { "blocks", "layers in all", TABLE_COUNT, 0, TABLE_CELL },
 	[MODEL_EXPERTS] = { "experts", "experts a layer", TABLE_COUNT, 0, TABLE_CELL },
 	[MODEL_K] = { "k", "chosen a token", TABLE_COUNT, 0, TABLE_CELL },
@@ -235,6 +237,9 @@ int report__models(struct table **out, const struct state *s, const char *source
 		table__text(*out, MODEL_PATH, c->path);
 		table__text(*out, MODEL_ARCHITECTURE, c->architecture);
 		table__known(*out, MODEL_LAYERS, c->layers);
+		if (c->layers != TRACE_UNKNOWN)
+			table__text(*out, MODEL_NUMBERS,
+				    c->ordinals ? "order of computation" : "the model's own");
 		table__known(*out, MODEL_BLOCKS, c->blocks);
 		table__known(*out, MODEL_EXPERTS, c->experts);
 		table__known(*out, MODEL_K, c->k);

@@ -34,6 +34,17 @@ struct trace_item {
 	} column[TRACE_COLUMNS_MAX];
 };
 
+/* Expert @index of all of a ROUTE; TRACE_UNKNOWN: none was chosen there. */
+static inline uint32_t trace_item__expert(const struct trace_item *item, size_t index)
+{
+	const void *ids = item->column[1].bytes;
+	bool wide = item->head->flags & TRACE_ROUTE_IDS_16;
+	uint32_t id = wide ? ((const uint16_t *)ids)[index] : ((const uint8_t *)ids)[index];
+	uint32_t none = wide ? TRACE_NO_EXPERT_16 : TRACE_NO_EXPERT_8;
+
+	return item->head->flags & TRACE_ROUTE_NO_CHOICE && id == none ? TRACE_UNKNOWN : id;
+}
+
 /* What a stream held, and was not handed out. */
 struct trace_unread {
 	uint64_t records;        /* of types that this build does not know */

@@ -139,9 +139,10 @@ enum trace_gate {
 #undef X
 };
 
-/* What the model looks like. Columns: layer_ids u16[layers] (the model's own layer numbers),
+/* What the model looks like. Columns: layer_ids u16[layers] (the model's own, or ordinals),
  * architecture, name, path, quantisation, kv_type. TRACE_UNKNOWN where unknown. */
 #define TRACE_MODEL_FROM_FILE 1u /* else: seen only in the captured tensors so far */
+#define TRACE_MODEL_ORDINALS 2u  /* layer numbers count MoE layers as they were computed */
 struct trace_model {
 	struct trace_record head;
 	uint32_t context;
@@ -165,8 +166,8 @@ struct trace_sequence {
 	struct trace_record head;
 	uint32_t sequence; /* id in this stream */
 	uint32_t context;
-	uint32_t slot;  /* the engine's key */
-	uint32_t epoch; /* counts re-uses of the slot */
+	uint32_t slot;  /* the engine's key, TRACE_UNKNOWN */
+	uint32_t epoch; /* counts re-uses of the slot, from 0, TRACE_UNKNOWN */
 };
 
 enum trace_certainty { TRACE_EXACT = 0, TRACE_INFERRED = 1 };
@@ -293,6 +294,7 @@ struct trace_step {
 	uint32_t rows;
 	uint32_t ubatch;   /* which part of the server's batch this is, from 0, TRACE_UNKNOWN */
 	uint32_t ubatches; /* parts of that batch, TRACE_UNKNOWN */
+	uint64_t batch;    /* the server's own, the same in all pipeline stages; UINT64_MAX */
 };
 
 /* The choice of one layer in one step. Columns: row u32[rows] (index in the step; absent with
@@ -308,12 +310,17 @@ struct trace_step {
 #define TRACE_ROUTE_PHYSICAL 32u /* copies of experts as they were placed */
 #define TRACE_ROUTE_LOCAL 64u    /* experts of one rank */
 #define TRACE_ROUTE_ROW_FLAGS 128u
+#define TRACE_ROUTE_NO_CHOICE \
+	256u /* the largest id of the width is no expert: a place left free \
+	      */
+#define TRACE_NO_EXPERT_8 UINT8_MAX
+#define TRACE_NO_EXPERT_16 UINT16_MAX
 #define TRACE_ROUTE_ROW_TIE 1u /* row flag: the choice between equal scores was inferred */
 struct trace_route {
 	struct trace_record head;
 	uint64_t step;
 	uint32_t context;
-	uint32_t layer; /* the model's own layer number */
+	uint32_t layer; /* one of the model's layer_ids */
 	uint32_t rows;
 	uint32_t k;
 };
@@ -447,8 +454,8 @@ struct trace_end {
 };
 
 /* Detail `requests`: how often each expert was chosen for a block of rows of one sequence, layer
- * and phase. Columns: count u32[experts], gate f32[experts] (sums of final weights) if
- * TRACE_COUNTS_GATE. PHYSICAL and LOCAL as in ROUTE. */
+ * and phase. Columns: count u32[experts] (their sum: rows x k, less what chose none), gate
+ * f32[experts] (sums of final weights) if TRACE_COUNTS_GATE. PHYSICAL and LOCAL as in ROUTE. */
 #define TRACE_COUNTS_GATE 1u
 #define TRACE_COUNTS_PHYSICAL 32u
 #define TRACE_COUNTS_LOCAL 64u

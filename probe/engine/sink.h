@@ -30,6 +30,9 @@ struct engine_context {
 	const char *architecture, *name, *path, *quantisation; /* "" if unknown */
 	uint32_t layers;                                       /* MoE layers */
 	const uint16_t *layer_ids;
+	/* Layer numbers are not the model's own: they count MoE layers as computed, from 0. The
+	 * same whenever this context is said. */
+	bool ordinals;
 	uint32_t experts, k, shared_experts, vocabulary, blocks, normalised; /* or ENGINE_UNKNOWN */
 	bool from_file;
 	bool whole_last_layer;        /* rows without output are computed in the last layer too */
@@ -53,7 +56,7 @@ struct engine_request {
 	uint32_t request; /* from 1 */
 	uint32_t context; /* ENGINE_UNKNOWN: it had no row, and there are several to choose from */
 	uint32_t sequence;
-	uint32_t slot, epoch;
+	uint32_t slot, epoch;  /* which use of the slot, from 0; each may be ENGINE_UNKNOWN */
 	uint32_t task;         /* ENGINE_UNKNOWN if it began before us */
 	uint32_t cached;       /* prompt tokens taken from the cache, ENGINE_UNKNOWN */
 	uint32_t prompt;       /* prompt tokens, ENGINE_UNKNOWN */
@@ -117,12 +120,12 @@ struct engine_row {
 /* One layer of a step. rows <= rows of the step; ids and weights are [rows][k], each row in
  * descending weight, ties by id. @row NULL: rows 0 .. rows - 1. */
 struct engine_route {
-	uint32_t layer; /* the model's own number */
+	uint32_t layer; /* one of the context's layer_ids */
 	uint32_t rows, k;
 	const uint32_t *row;
-	const uint16_t *ids;
-	const float *weights;     /* NULL if unknown */
-	uint32_t flags;           /* ENGINE_ROUTE_* */
+	const uint16_t *ids;  /* with ENGINE_ROUTE_NO_CHOICE maybe ENGINE_NO_EXPERT, at the end */
+	const float *weights; /* NULL if unknown; of no expert 0 */
+	uint32_t flags;       /* ENGINE_ROUTE_* */
 	const uint8_t *row_flags; /* [rows] of ENGINE_ROUTE_ROW_*; NULL: none */
 };
 
@@ -136,6 +139,7 @@ struct engine_step {
 	uint32_t routes;
 	const struct engine_route *route;
 	uint32_t ubatch, ubatches; /* part of the server's batch, from 0; parts, 0: unknown */
+	uint64_t batch; /* number of that batch, the same in all pipeline stages; 0: unknown */
 };
 
 struct engine_sink {

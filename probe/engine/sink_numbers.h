@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define ENGINE_UNKNOWN UINT32_MAX
+#define ENGINE_NO_EXPERT UINT16_MAX
 #define ENGINE_DIGEST_BYTES 32 /* SHA-256 */
 
 enum engine_phase { ENGINE_PREFILL = 0, ENGINE_DECODE = 1, ENGINE_PHASE_UNKNOWN = 255 };
@@ -50,10 +51,11 @@ enum {
 	ENGINE_ROW_REJECTED = 8,  /* and that was not accepted */
 	ENGINE_ROW_FINISHED = 16, /* computed on although its sequence had ended */
 	ENGINE_ROUTE_INFERRED = 8,
-	ENGINE_ROUTE_RAW = 16,      /* weights are scores as selected; final ones are unknown */
-	ENGINE_ROUTE_PHYSICAL = 32, /* ids count copies of experts as placed */
-	ENGINE_ROUTE_LOCAL = 64,    /* ids count experts of one rank */
-	ENGINE_ROUTE_ROW_TIE = 1,   /* the choice between equal scores was inferred */
+	ENGINE_ROUTE_RAW = 16,        /* weights are scores as selected; final ones are unknown */
+	ENGINE_ROUTE_PHYSICAL = 32,   /* ids count copies of experts as placed */
+	ENGINE_ROUTE_LOCAL = 64,      /* ids count experts of one rank */
+	ENGINE_ROUTE_NO_CHOICE = 256, /* ids may be ENGINE_NO_EXPERT: fewer than k were chosen */
+	ENGINE_ROUTE_ROW_TIE = 1,     /* the choice between equal scores was inferred */
 };
 
 #endif

@@ -94,7 +94,7 @@ static inline void every__origin(struct every_record *e)
 
 static inline void every__model(struct every_record *e)
 {
-	static const uint16_t layer_ids[] = { 1, 300 };
+	static const uint16_t layer_ids[] = { 1, 300 }, ordinal[] = { 0 };
 	struct trace_model model = {
 		.head = every__head(e, TRACE_MODEL_FROM_FILE),
 		.context = 41,
@@ -117,12 +117,32 @@ static inline void every__model(struct every_record *e)
 		.tokenizer_digest = { 0x21, [31] = 0x22 },
 		.kv_type_length = 8,
 	};
+	struct trace_context other = {
+		.head = every__head(e, 0), .context = 42, .process = 31, .key = 0x7f0011223345
+	};
+	struct trace_model counted = {
+		.head = every__head(e, TRACE_MODEL_ORDINALS),
+		.context = 42,
+		.layers = 1,
+		.experts = 8,
+		.k = 2,
+		.shared_experts = TRACE_UNKNOWN,
+		.vocabulary = TRACE_UNKNOWN,
+		.blocks = TRACE_UNKNOWN,
+		.normalised = TRACE_UNKNOWN,
+		.groups = TRACE_UNKNOWN,
+		.groups_used = TRACE_UNKNOWN,
+		.scale = NAN,
+	};
 	struct trace_sequence sequence = { every__head(e, 0), 51, 41, 6, 7 };
-	struct trace_sequence unknown = { every__head(e, 0), 52, 41, TRACE_UNKNOWN, 0 };
+	struct trace_sequence unknown = { every__head(e, 0), 52, 41, TRACE_UNKNOWN, TRACE_UNKNOWN };
 
 	EVERY(e, TRACE_MODEL, model, { layer_ids, sizeof(layer_ids) }, EVERY_TEXT("olmoe"),
 	      EVERY_TEXT("mname"), EVERY_TEXT("/m/one.gguf"), EVERY_TEXT("Q4_K"),
 	      EVERY_TEXT("q8_0/f16"));
+	EVERY_PLAIN(e, TRACE_CONTEXT, other);
+	EVERY(e, TRACE_MODEL, counted, { ordinal, sizeof(ordinal) }, { NULL, 0 }, { NULL, 0 },
+	      { NULL, 0 }, { NULL, 0 }, { NULL, 0 });
 	EVERY_PLAIN(e, TRACE_SEQUENCE, sequence);
 	EVERY_PLAIN(e, TRACE_SEQUENCE, unknown);
 }
@@ -182,12 +202,16 @@ static inline void every__steps(struct every_record *e)
 	static const uint8_t flags[] = { TRACE_ROW_DRAFT | TRACE_ROW_REJECTED, TRACE_ROW_OUTPUT,
 					 TRACE_ROW_PADDING, TRACE_ROW_FINISHED, TRACE_ROW_OUTPUT };
 	static const int32_t token[] = { 12, 13, -1, 0, 50303 };
-	static const uint8_t narrow[] = { 3, 1, 255, 0, 2, 4, 9, 8 };
-	static const uint16_t wide[] = { 299, 256 };
-	static const float weight[] = { 0.75f, 0.25f, 0.5f, 0.5f, 1.0f, 0.125f, 3.0f, 2.0f };
+	static const uint8_t narrow[] = { 3, 1, 254, 0, 2, 4, 9, TRACE_NO_EXPERT_8 };
+	static const uint8_t largest[] = { 255, 1 };
+	static const uint16_t wide[] = { 299, TRACE_NO_EXPERT_16 };
+	static const float weight[] = { 0.75f, 0.25f, 0.5f, 0.5f, 1.0f, 0.125f, 3.0f, 0 };
+	static const float score[] = { -2.5f, 0 };
 	static const uint8_t ties[] = { 0, TRACE_ROUTE_ROW_TIE, 0, 0 };
 	static const uint32_t row[] = { 1 };
-	struct trace_step step = { every__head(e, TRACE_STEP_TOKENS), 1, 5001, 5002, 41, 4, 0, 2 };
+	struct trace_step step = {
+		every__head(e, TRACE_STEP_TOKENS), 1, 5001, 5002, 41, 4, 0, 2, 1ull << 40
+	};
 	struct trace_step last = { every__head(e, TRACE_STEP_TOKENS),
 				   2,
 				   6001,
@@ -195,17 +219,19 @@ static inline void every__steps(struct every_record *e)
 				   41,
 				   1,
 				   TRACE_UNKNOWN,
-				   TRACE_UNKNOWN };
-	struct trace_route all = {
-		every__head(e, TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_WEIGHTS | TRACE_ROUTE_ROW_FLAGS),
-		1,
-		41,
-		1,
-		4,
-		2
-	};
+				   TRACE_UNKNOWN,
+				   UINT64_MAX };
+	struct trace_route all = { every__head(e, TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_WEIGHTS |
+							  TRACE_ROUTE_ROW_FLAGS |
+							  TRACE_ROUTE_NO_CHOICE),
+				   1,
+				   41,
+				   1,
+				   4,
+				   2 };
 	struct trace_route raw = { every__head(e, TRACE_ROUTE_WEIGHTS | TRACE_ROUTE_IDS_16 |
-							  TRACE_ROUTE_RAW | TRACE_ROUTE_INFERRED),
+							  TRACE_ROUTE_RAW | TRACE_ROUTE_INFERRED |
+							  TRACE_ROUTE_NO_CHOICE),
 				   1,
 				   41,
 				   300,
@@ -219,10 +245,10 @@ static inline void every__steps(struct every_record *e)
 	EVERY(e, TRACE_STEP, step, { sequence, 16 }, { request, 16 }, { position, 16 },
 	      { phase, 4 }, { flags, 4 }, { token, 16 });
 	EVERY(e, TRACE_ROUTE, all, { NULL, 0 }, { narrow, 8 }, { weight, 32 }, { ties, 4 });
-	EVERY(e, TRACE_ROUTE, raw, { row, 4 }, { wide, 4 }, { weight, 8 }, { NULL, 0 });
+	EVERY(e, TRACE_ROUTE, raw, { row, 4 }, { wide, 4 }, { score, 8 }, { NULL, 0 });
 	EVERY(e, TRACE_STEP, last, { sequence + 4, 4 }, { request + 4, 4 }, { position + 4, 4 },
 	      { phase + 4, 1 }, { flags + 4, 1 }, { token + 4, 4 });
-	EVERY(e, TRACE_ROUTE, local, { NULL, 0 }, { narrow, 2 }, { NULL, 0 }, { NULL, 0 });
+	EVERY(e, TRACE_ROUTE, local, { NULL, 0 }, { largest, 2 }, { NULL, 0 }, { NULL, 0 });
 	EVERY(e, TRACE_ROUTE, physical, { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 });
 }
 

@@ -55,7 +55,7 @@ def steps_of(requests: list[list[Row]], prompts: list[int]) -> list[list[Row]]:
 
 def begin_of(number: int, answer: Answer, cached: int) -> list[Record]:
     tokens = np.asarray([] if cached else answer.prompt, "<i4")  # nobody sees those in the cache
-    return [record("sequence", sequence=number, context=1, slot=UNKNOWN, epoch=0),
+    return [record("sequence", sequence=number, context=1, slot=UNKNOWN, epoch=UNKNOWN),
             record("request_begin", {"client_id": answer.client_id or "", "tokens": tokens},
                    request=number, context=1, sequence=number, slot=UNKNOWN, task=UNKNOWN,
                    cached=cached, prompt=len(answer.prompt), prompt_known=len(tokens),

@@ -19,8 +19,11 @@ BLOCK_MAX = 16 << 20
 HEAD = struct.Struct("<HHIQII")  # type, fixed, size, time_ns, source, flags
 
 FROM_FILE = BEFORE_ATTACH = TOKENS = GATE = TIE = 1
+ORDINALS = 2
 OUTPUT, PADDING, DRAFT, REJECTED, FINISHED = 1, 2, 4, 8, 16
-ALL_ROWS, WEIGHTS, IDS_16, INFERRED, RAW, PHYSICAL, LOCAL, ROW_FLAGS = (1 << i for i in range(8))
+(ALL_ROWS, WEIGHTS, IDS_16, INFERRED, RAW, PHYSICAL, LOCAL, ROW_FLAGS,
+ NO_CHOICE) = (1 << i for i in range(9))
+NO_EXPERT = -1  # what this reader makes of an id that names none
 PREFILL, DECODE = 0, 1
 MISSING = ("cached", "not_computed", "lost", "invalid", "before_attach", "not_routed",
            "after_detach", "governor")
@@ -84,7 +87,7 @@ LAYOUTS = {
               "architecture_length name_length path_length quantisation_length gate groups "
               "groups_used scale model_digest tokenizer_digest kv_type_length - - -",
               (count("layer_ids", "<u2", "layers"), text("architecture"), text("name"),
-               text("path"), text("quantisation"), text("kv_type")), FROM_FILE),
+               text("path"), text("quantisation"), text("kv_type")), FROM_FILE | ORDINALS),
     5: Layout("sequence", "IIII", "sequence context slot epoch"),
     6: Layout("bind", "IIIIII", "sequence request position certainty origin -"),
     7: Layout("request_begin", "IIIIIIIIQH3HffII",
@@ -93,11 +96,11 @@ LAYOUTS = {
               (text("client_id"), count("tokens", "<i4", "prompt_known")), BEFORE_ATTACH),
     8: Layout("request_end", "IIIIIIII",
               "request ending rows tokens finish certainty prompt generated"),
-    9: Layout("step", "QQQIIII", "step begin_ns end_ns context rows ubatch ubatches",
+    9: Layout("step", "QQQIIIIQ", "step begin_ns end_ns context rows ubatch ubatches batch",
               (count("sequence", "<u4", "rows"), count("request", "<u4", "rows"),
                count("position", "<u4", "rows"), count("phase", "u1", "rows"),
                count("row_flags", "u1", "rows"), when(TOKENS, "token", "<i4", "rows")), TOKENS),
-    10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS, 255),
+    10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS, 511),
     12: Layout("clock", "QQQ", "monotonic_ns boot_ns real_ns"),
     13: Layout("loss", "IIQQQ", "cause context count rows since_ns"),
     14: Layout("invalid", "IIQ", "cause - count"),
@@ -180,7 +183,10 @@ def record_of(body: bytes) -> Record | None:
     if layout.name == "route":
         ids = columns.pop("ids_16" if flags & IDS_16 else "ids_8")
         columns.pop("ids_8" if flags & IDS_16 else "ids_16")
-        columns["ids"] = ids.reshape(fields["rows"], fields["k"]).astype(np.int64)
+        named = ids.reshape(fields["rows"], fields["k"]).astype(np.int64)
+        if flags & NO_CHOICE:
+            named[named == (0xFFFF if flags & IDS_16 else 0xFF)] = NO_EXPERT
+        columns["ids"] = named
         if flags & WEIGHTS:
             columns["weights"] = columns["weights"].reshape(fields["rows"], fields["k"])
         if flags & ALL_ROWS:

@@ -75,6 +75,7 @@ static void test_several_folders(void **state)
 	assert_ptr_equal(fit(g, 1, 77, 64, 3)->folder, &g->folders.item[0]);
 	assert_int_equal(aten_contexts__preview(g->contexts, 7)->k, ENGINE_UNKNOWN);
 	assert_int_equal(aten_contexts__preview(g->contexts, 7)->layers, 16);
+	assert_false(aten_contexts__preview(g->contexts, 7)->ordinals);
 	stage__free(g);
 }
 
@@ -164,6 +165,7 @@ static void test_layers_grow(void **state)
 	assert_int_equal(g->step[2].context, 1);
 	assert_int_equal(g->heard->context.layers, 6);
 	assert_int_equal(g->heard->context.layer_ids[5], 5);
+	assert_true(g->heard->context.ordinals);
 	assert_quiet(g);
 	stage__free(g);
 }

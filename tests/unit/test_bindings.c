@@ -280,7 +280,8 @@ static void test_loss_of_the_small_model(void **unused)
 
 static void route(struct synthetic *s, uint64_t step, uint32_t flags)
 {
-	static const uint8_t ids[] = { 3, 1 }, ties[] = { TRACE_ROUTE_ROW_TIE };
+	const uint8_t ids[] = { 3, flags & TRACE_ROUTE_NO_CHOICE ? TRACE_NO_EXPERT_8 : 1 };
+	static const uint8_t ties[] = { TRACE_ROUTE_ROW_TIE };
 	struct trace_route r = {
 		.head = synthetic__head(s, flags | TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_WEIGHTS |
 						   TRACE_ROUTE_ROW_FLAGS),
@@ -308,19 +309,22 @@ static void test_exceptions(void **unused)
 	route(&s, synthetic__step(&s, 1, 1, 0, TRACE_PREFILL), 0);
 	route(&s, synthetic__step(&s, 1, 1, 1, TRACE_PREFILL), TRACE_ROUTE_RAW);
 	route(&s, synthetic__step(&s, 1, 1, 2, TRACE_PREFILL), TRACE_ROUTE_LOCAL);
+	route(&s, synthetic__step(&s, 1, 1, 3, TRACE_PREFILL), TRACE_ROUTE_NO_CHOICE);
 	w.head = synthetic__head(&s, 0);
 	synthetic__add(&s, TRACE_WINDOW, &w, sizeof(w), NULL, 0);
 	state = read_state(&s);
 	m = state__summary(state);
 	g = state__context(state, 0)->grid;
-	assert_int_equal(m->decisions, 3);
+	assert_int_equal(m->decisions, 4);
+	assert_int_equal(m->out_of_range, 0);
 	assert_int_equal(m->raw, 1);
 	assert_int_equal(m->other_ids, 1);
-	assert_int_equal(m->ties, 3);
+	assert_int_equal(m->ties, 4);
 	assert_int_equal(m->windows, 1);
 	assert_int_equal(m->watched_ns, 4);
-	assert_int_equal(grid__count(g, STATE_WINDOW_WHOLE, STATE_BOTH, 0, 3), 2);
-	assert_float_equal(grid__gate(g, STATE_BOTH, 0, 3), 0.75, 1e-9);
+	assert_int_equal(grid__count(g, STATE_WINDOW_WHOLE, STATE_BOTH, 0, 3), 3);
+	assert_int_equal(grid__count(g, STATE_WINDOW_WHOLE, STATE_BOTH, 0, 1), 2);
+	assert_float_equal(grid__gate(g, STATE_BOTH, 0, 3), 1.5, 1e-9);
 	state__free(state);
 }
 

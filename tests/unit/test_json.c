@@ -98,6 +98,9 @@ static void test_identities(void **state)
 	item = item_of(TRACE_SEQUENCE, &sequence);
 	assert_json(&item, "{\"type\":\"sequence\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
 			   "\"context\":2,\"slot\":3,\"epoch\":4}");
+	sequence.slot = sequence.epoch = TRACE_UNKNOWN;
+	assert_json(&item, "{\"type\":\"sequence\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
+			   "\"context\":2,\"slot\":null,\"epoch\":null}");
 	item = item_of(TRACE_BIND, &bind);
 	assert_json(&item, "{\"type\":\"bind\",\"time_ns\":7,\"source\":1,\"sequence\":1,"
 			   "\"request\":null,\"position\":3,\"certainty\":\"inferred\","
@@ -133,7 +136,7 @@ static void test_model(void **state)
 			   "\"layers\":2,\"experts\":64,\"k\":8,\"shared_experts\":null,"
 			   "\"vocab\":50304,\"blocks\":16,\"normalised\":false,"
 			   "\"gate\":\"sigmoid\",\"groups\":8,\"groups_used\":null,\"scale\":2.5,"
-			   "\"from_file\":true,\"layer_ids\":[1,300],"
+			   "\"from_file\":true,\"ordinals\":false,\"layer_ids\":[1,300],"
 			   "\"architecture\":\"olmoe\",\"name\":\"a\\\"b/c\",\"path\":null,"
 			   "\"quantisation\":\"F16\",\"kv_type\":\"q8_0\","
 			   "\"model_digest\":null,\"tokenizer_digest\":\"ab00000000000000"
@@ -209,7 +212,9 @@ static void test_step(void **state)
 	static const uint8_t phase[] = { 0, 1 },
 			     flags[] = { TRACE_ROW_DRAFT | TRACE_ROW_REJECTED, TRACE_ROW_OUTPUT };
 	static const int32_t token[] = { 17, -1 };
-	struct trace_step step = { HEAD_FLAGS(TRACE_STEP_TOKENS), 3, 8, 9, 1, 2, 1, TRACE_UNKNOWN };
+	struct trace_step step = {
+		HEAD_FLAGS(TRACE_STEP_TOKENS), 3, 8, 9, 1, 2, 1, TRACE_UNKNOWN, 1ull << 40
+	};
 	struct trace_item item = item_of(TRACE_STEP, &step);
 
 	column(&item, sequence, 8);
@@ -219,7 +224,8 @@ static void test_step(void **state)
 	column(&item, flags, 2);
 	column(&item, token, 8);
 	assert_json(&item, "{\"type\":\"step\",\"time_ns\":7,\"source\":1,\"step\":3,\"context\":1,"
-			   "\"begin_ns\":8,\"end_ns\":9,\"ubatch\":1,\"ubatches\":null,\"rows\":["
+			   "\"begin_ns\":8,\"end_ns\":9,\"ubatch\":1,\"ubatches\":null,"
+			   "\"batch\":1099511627776,\"rows\":["
 			   "{\"sequence\":1,\"request\":5,\"position\":0,\"phase\":\"prefill\","
 			   "\"token\":17,\"output\":false,\"padding\":false,\"draft\":true,"
 			   "\"rejected\":true,\"finished\":false},"
@@ -227,12 +233,14 @@ static void test_step(void **state)
 			   "\"phase\":\"decode\",\"token\":null,\"output\":true,\"padding\":false,"
 			   "\"draft\":false,\"rejected\":false,\"finished\":false}]}");
 	step.rows = 1;
+	step.batch = UINT64_MAX;
 	step.head.flags = 0;
 	item.column[5].size = 0;
 	item.column[3].bytes = (uint8_t[]){ TRACE_PHASE_UNKNOWN };
 	item.column[4].bytes = (uint8_t[]){ TRACE_ROW_PADDING | TRACE_ROW_FINISHED };
 	assert_json(&item, "{\"type\":\"step\",\"time_ns\":7,\"source\":1,\"step\":3,\"context\":1,"
-			   "\"begin_ns\":8,\"end_ns\":9,\"ubatch\":1,\"ubatches\":null,\"rows\":["
+			   "\"begin_ns\":8,\"end_ns\":9,\"ubatch\":1,\"ubatches\":null,"
+			   "\"batch\":null,\"rows\":["
 			   "{\"sequence\":1,\"request\":5,\"position\":0,\"phase\":null,"
 			   "\"token\":null,\"output\":false,\"padding\":true,\"draft\":false,"
 			   "\"rejected\":false,\"finished\":true}]}");

@@ -103,6 +103,19 @@ static void say_info(struct bench *b, uint32_t request, const char *client_id, c
 	assert_int_equal(b->say.request_info(b->say.ctx, &i), 0);
 }
 
+static void say_guess(struct bench *b, uint32_t request, const char *adapter)
+{
+	struct engine_request_info i = {
+		.request = request,
+		.origin = ENGINE_ORIGIN_ORDER,
+		.inferred = true,
+		.adapter = adapter,
+		.time_ns = 5,
+	};
+
+	assert_int_equal(b->say.request_info(b->say.ctx, &i), 0);
+}
+
 static void say_bind(struct bench *b, uint32_t sequence, uint32_t request)
 {
 	struct engine_bind i = {
@@ -238,7 +251,8 @@ static void test_kept_without_room(void **state)
 	fill(&b, 1);
 	say_begin(&b, 2, &sampling); /* waits */
 	say_info(&b, 1, "one", "a=1\n");
-	say_info(&b, 1, NULL, "b=2\n");
+	say_guess(&b, 1, "lora");
+	say_info(&b, 1, NULL, "b=2\n"); /* surer, but it does not make the guess so */
 	say_info(&b, 2, "two", NULL);
 	assert_int_equal(b.loss.total, 0);
 	drain(&b, ends[0], copy);
@@ -253,7 +267,10 @@ static void test_kept_without_room(void **state)
 		i = next(r, TRACE_REQUEST_INFO);
 	} while (i.column[0].size != 3);
 	assert_column(&i, 0, "one");
+	assert_column(&i, 3, "lora");
 	assert_column(&i, 4, "a=1\nb=2\n");
+	assert_int_equal(i.request_info->certainty, TRACE_INFERRED);
+	assert_int_equal(i.request_info->origin, TRACE_ORIGIN_ORDER);
 	assert_int_equal(next(r, TRACE_STEP).step->step, 1);
 	i = next(r, TRACE_REQUEST_BEGIN);
 	assert_int_equal(i.request_begin->request, 2);
@@ -263,6 +280,7 @@ static void test_kept_without_room(void **state)
 	i = next(r, TRACE_REQUEST_INFO);
 	assert_int_equal(i.request_info->request, 2);
 	assert_column(&i, 0, "two");
+	assert_int_equal(i.request_info->certainty, TRACE_EXACT);
 	assert_int_equal(next(r, TRACE_STEP).step->step, 2);
 	trace_reader__free(r);
 	close(copy);

@@ -137,6 +137,35 @@ static struct seen look_at(int fd)
 	return s;
 }
 
+/* Places where no expert was chosen are in no count. */
+static void test_no_choice(void **unused)
+{
+	static const uint8_t ids[] = { 3, 1, 5, TRACE_NO_EXPERT_8 };
+	static const float gates[] = { 0.75f, 0.25f, 0.5f, 0 };
+	struct trace_route route = { .context = 1, .layer = 1, .rows = 2, .k = 2 };
+	struct synthetic s;
+	struct seen seen;
+	uint64_t dropped;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__request(&s, 1, 0);
+	route.step = synthetic__step(&s, 1, 2, 0, TRACE_PREFILL);
+	route.head = synthetic__head(&s, TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_WEIGHTS |
+						 TRACE_ROUTE_NO_CHOICE);
+	synthetic__add(
+		&s, TRACE_ROUTE, &route, sizeof(route),
+		(struct trace_column[]){ { NULL, 0 }, { ids, 4 }, { gates, 16 }, { NULL, 0 } }, 4);
+	synthetic__finish_request(&s, 1, 2);
+	synthetic__end(&s);
+	assert_int_equal(synthetic__done(&s), 0);
+	seen = look_at(reduce(s.fd, DETAIL_REQUESTS, &dropped));
+	assert_int_equal(dropped, 0);
+	assert_int_equal(seen.counts_rows[0][TRACE_PREFILL], 2);
+	assert_memory_equal(seen.count, ((uint32_t[EXPERTS]){ [3] = 1, [1] = 1, [5] = 1 }),
+			    sizeof(seen.count));
+	assert_true(seen.gate[5] == 0.5);
+}
+
 static void test_tokens_keeps_everything(void **unused)
 {
 	struct synthetic s;
@@ -453,6 +482,7 @@ static void test_full_file_stays_readable(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_choice),
 		cmocka_unit_test(test_tokens_keeps_everything),
 		cmocka_unit_test(test_routes_has_no_tokens),
 		cmocka_unit_test(test_requests_keeps_counts_only),

@@ -142,6 +142,7 @@ static int say_step_of(struct bench *b, uint32_t context, uint64_t number, uint3
 		.row = row,
 		.routes = 2,
 		.route = route,
+		.batch = number == 1 ? 1234567890123 : 0,
 	};
 
 	return b->say.step(b->say.ctx, &s);
@@ -192,6 +193,8 @@ static void check_step(struct trace_reader *r)
 
 	assert_int_equal(i.step->step, 1);
 	assert_int_equal(i.step->begin_ns, 800);
+	assert_int_equal(i.step->ubatch, TRACE_UNKNOWN);
+	assert_true(i.step->batch == 1234567890123);
 	assert_int_equal(i.step->head.flags, TRACE_STEP_TOKENS);
 	assert_memory_equal(i.column[2].bytes, ((uint32_t[]){ 1, 2 }), 8);
 	assert_memory_equal(i.column[3].bytes, ((uint8_t[]){ TRACE_PREFILL, TRACE_DECODE }), 2);
@@ -268,6 +271,47 @@ static void test_records(void **state)
 	assert_int_equal(i.end->rows, 2);
 	assert_int_equal(i.end->routes, 2);
 	assert_int_equal(i.end->decisions, 3);
+	trace_reader__free(r);
+	end(&b);
+}
+
+/* No expert is the largest number of the width, which is then no id of an expert. */
+static void test_no_choice(void **state)
+{
+	static const uint16_t small[4] = { 254, 1, 0, ENGINE_NO_EXPERT };
+	static const uint16_t large[4] = { 255, 1, ENGINE_NO_EXPERT, ENGINE_NO_EXPERT };
+	static const struct engine_row row[2] = { { 21, ENGINE_UNKNOWN, 0, 1, 0, 1, 0 },
+						  { 21, ENGINE_UNKNOWN, 1, 1, 0, 1, 0 } };
+	static const struct engine_route route[2] = {
+		{ .layer = 0, .rows = 2, .k = 2, .ids = small, .flags = ENGINE_ROUTE_NO_CHOICE },
+		{ .layer = 1, .rows = 2, .k = 2, .ids = large, .flags = ENGINE_ROUTE_NO_CHOICE },
+	};
+	struct engine_step s = {
+		.context = 1, .step = 1, .rows = 2, .row = row, .routes = 2, .route = route
+	};
+	const uint32_t flags = TRACE_ROUTE_ALL_ROWS | TRACE_ROUTE_NO_CHOICE;
+	struct trace_reader *r;
+	struct trace_item i;
+	struct bench b;
+
+	begin(&b, memfd_create("stream", 0), 0);
+	assert_int_equal(b.say.context(b.say.ctx, &model), 0);
+	assert_int_equal(b.say.step(b.say.ctx, &s), 0);
+	r = reread(&b);
+	next(r, TRACE_CONTEXT);
+	next(r, TRACE_MODEL);
+	next(r, TRACE_SEQUENCE);
+	next(r, TRACE_STEP);
+	i = next(r, TRACE_ROUTE);
+	assert_int_equal(i.head->flags, flags);
+	assert_memory_equal(i.column[1].bytes, ((uint8_t[]){ 254, 1, 0, 255 }), 4);
+	assert_int_equal(trace_item__expert(&i, 0), 254);
+	assert_int_equal(trace_item__expert(&i, 3), TRACE_UNKNOWN);
+	i = next(r, TRACE_ROUTE);
+	assert_int_equal(i.head->flags, flags | TRACE_ROUTE_IDS_16);
+	assert_memory_equal(i.column[1].bytes, large, 8);
+	assert_int_equal(trace_item__expert(&i, 0), 255);
+	assert_int_equal(trace_item__expert(&i, 2), TRACE_UNKNOWN);
 	trace_reader__free(r);
 	end(&b);
 }
@@ -532,6 +576,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_step_larger_than_the_queue),
 		cmocka_unit_test(test_records),
+		cmocka_unit_test(test_no_choice),
 		cmocka_unit_test(test_introductions),
 		cmocka_unit_test(test_ranks),
 		cmocka_unit_test(test_refresh),

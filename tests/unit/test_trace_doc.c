@@ -215,7 +215,7 @@ static void test_identities(void **state)
 static void test_routing(void **state)
 {
 	RECORD(9, STEP, step, F(step, step), F(step, begin_ns), F(step, end_ns), F(step, context),
-	       F(step, rows), F(step, ubatch), F(step, ubatches));
+	       F(step, rows), F(step, ubatch), F(step, ubatches), F(step, batch));
 	RECORD(10, ROUTE, route, F(route, step), F(route, context), F(route, layer), F(route, rows),
 	       F(route, k));
 	RECORD(16, COVERAGE, coverage, F(coverage, request), F(coverage, layer),
@@ -261,6 +261,7 @@ static void check_flag(const char *heading, uint32_t bit, const char *name)
 static void test_flags(void **state)
 {
 	check_flag("### 4 MODEL", TRACE_MODEL_FROM_FILE, "FROM_FILE");
+	check_flag("### 4 MODEL", TRACE_MODEL_ORDINALS, "ORDINALS");
 	check_flag("### 7 REQUEST_BEGIN", TRACE_REQUEST_BEFORE_ATTACH, "BEFORE_ATTACH");
 	check_flag("### 9 STEP", TRACE_STEP_TOKENS, "TOKENS");
 	check_flag("### 9 STEP", TRACE_ROW_OUTPUT, "OUTPUT");
@@ -272,6 +273,7 @@ static void test_flags(void **state)
 	check_flag("### 10 ROUTE", TRACE_ROUTE_PHYSICAL, "PHYSICAL");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_LOCAL, "LOCAL");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_ROW_FLAGS, "ROW_FLAGS");
+	check_flag("### 10 ROUTE", TRACE_ROUTE_NO_CHOICE, "NO_CHOICE");
 	check_flag("### 10 ROUTE", TRACE_ROUTE_ROW_TIE, "TIE");
 	check_flag("### 9 STEP", TRACE_ROW_PADDING, "PADDING");
 	check_flag("### 9 STEP", TRACE_ROW_DRAFT, "DRAFT");

@@ -214,6 +214,7 @@ int aten_contexts__say(struct aten_contexts *s, struct aten_context *c,
 	out.k = c->k;
 	out.layers = c->layers;
 	out.layer_ids = c->layer_id;
+	out.ordinals = !c->layers_known;
 	out.gate = gate_function(&c->gate);
 	if (c->gate.final != ATEN_RAW)
 		out.scale = c->gate.scale;
@@ -230,6 +231,7 @@ const struct engine_context *aten_contexts__preview(struct aten_contexts *s, pid
 	s->preview = empty_context((uint32_t)pid);
 	fill_from_folder(&s->preview, &s->folders->item[0]);
 	s->preview.context = 1;
+	s->preview.ordinals = !s->preview.layers;
 	return &s->preview;
 }
 
