@@ -405,6 +405,12 @@ static int hold_ids(struct pending *p, const struct aten_tensor *t)
 	return 0;
 }
 
+/* Behind the last layer of a step that is closed: a sampler, or what no layer is. */
+static bool is_behind(const struct thread *t, const struct mp_event_tensor *head)
+{
+	return !t->open && head->computation == t->closed && head->ordinal >= t->step.most_ordinal;
+}
+
 /* One tensor of a result. */
 static int add_route(struct aten_steps *s, struct thread *t, const struct aten_tensor *tensor,
 		     const struct engine_sink *sink)
@@ -412,10 +418,9 @@ static int add_route(struct aten_steps *s, struct thread *t, const struct aten_t
 	const struct mp_event_tensor *head = &tensor->head;
 	struct pending *p = &t->pending;
 	bool second = p->time_ns && p->time_ns == head->event.time_ns;
-	uint32_t number = head->computation & ~MP_COMPUTATION_REFUSED;
 
-	if (!t->open && number == t->closed)
-		return 0; /* behind the last layer: a sampler, or what no layer is */
+	if (is_behind(t, head))
+		return 0;
 	if (!t->open || t->step.computation != head->computation) {
 		if (head->role == MP_ROLE_IDS)
 			p->time_ns = head->event.time_ns; /* the other tensor is not lost again */
