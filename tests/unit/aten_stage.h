@@ -157,4 +157,25 @@ static inline void assert_quiet(const struct stage *g)
 	assert_int_equal(heard__complaints(g->heard), 0);
 }
 
+/* Without a folder, and two computations ago: the router is known. */
+static inline struct stage *learnt(void)
+{
+	struct stage *g = unknown();
+
+	for (uint32_t computation = 101; computation <= 102; computation++) {
+		begin(g, computation, 2);
+		for (uint32_t i = 0; i < LAYERS; i++)
+			route(g, computation, i, 2);
+	}
+	assert_int_equal(aten_steps__expire(g->steps, UINT64_MAX, &g->sink), 0);
+	assert_int_equal(g->kept, 2);
+	assert_int_equal(g->heard->contexts, 0);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 2 * LAYERS);
+	assert_int_equal(g->heard->lost_rows[ENGINE_LOSS_NO_STEP], 2 * LAYERS * 2);
+	assert_int_equal(heard__complaints(g->heard), 2 * LAYERS);
+	g->heard->lost[ENGINE_LOSS_NO_STEP] = g->heard->lost_rows[ENGINE_LOSS_NO_STEP] = 0;
+	g->kept = 0;
+	return g;
+}
+
 #endif

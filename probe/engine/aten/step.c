@@ -10,7 +10,8 @@
 #include "probe/engine/aten/choice.h"
 
 #define THREADS_MAX 64
-#define WHOLE 0.01f /* a captured position is so near to a whole number */
+#define NOT_A_ROUTERS UINT32_MAX /* a result that is somebody else's, and no loss */
+#define WHOLE 0.01f              /* a captured position is so near to a whole number */
 
 /* Of a result in two tensors, the first. */
 struct pending {
@@ -86,6 +87,7 @@ static struct aten_context *step__context(struct aten_steps *s, const struct ate
 static int thread__close(struct aten_steps *s, struct thread *t, const struct engine_sink *sink)
 {
 	struct aten_step *step = &t->step;
+	struct aten_identity id = { step->tgid, step->key, step->vocabulary, 0, 0 };
 	struct aten_context *c;
 	int err = 0;
 
@@ -100,8 +102,15 @@ static int thread__close(struct aten_steps *s, struct thread *t, const struct en
 	} else if (step->layers) {
 		err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, step->layers,
 				 (uint64_t)step->layers * step->rows);
+	} else if (step->early) {
+		err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, step->shown.results,
+				 step->shown.rows);
 	}
-	return err ? err : s->o.step(s->o.ctx, step, c, sink);
+	if (!err)
+		err = s->o.step(s->o.ctx, step, c, sink);
+	if (step->shown.experts)
+		aten_contexts__learn(s->o.contexts, &id, &step->shown);
+	return err;
 }
 
 static struct thread *thread__find(struct aten_steps *s, uint32_t tgid, uint32_t tid)
@@ -162,6 +171,8 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->token.count = s->position.count = s->slot.count = 0;
 	s->start.count = s->block.count = 0;
 	s->rows = s->context = s->layers = s->most_ordinal = 0;
+	s->shown = (struct aten_shown){ 0 };
+	s->early = false;
 	s->position = t->ahead;
 	spare.count = 0;
 	t->ahead = spare;
@@ -317,28 +328,63 @@ static int step__next_layer(struct aten_step *s, struct aten_layer **out)
 	return 0;
 }
 
-/* Whose result it is: in *@out. 0, or the cause why it is nobody's; UINT32_MAX: it is none. */
-static uint32_t fit_context(struct aten_steps *s, struct aten_step *step,
-			    const struct mp_event_tensor *head, uint32_t experts, uint32_t k,
-			    struct aten_context **out)
+/* One result, and whose it is. */
+struct result {
+	uint32_t experts, k;
+	uint32_t ordinal; /* among those of its router */
+	uint32_t rows;
+	struct aten_context *context;
+};
+
+/* Where no folder says what a router is. 0, or the cause why it is nobody's. */
+static uint32_t fit_shown(struct aten_steps *s, struct aten_step *step, struct result *r)
 {
-	struct aten_identity id = { step->tgid, step->key, step->vocabulary, experts, k };
-	uint32_t announced = step__announced(step);
+	struct aten_context *c;
+
+	c = step->layers ? step__context(s, step)
+			 : aten_contexts__find(s->o.contexts, step->tgid, step->key);
+	if (step->layers && !c)
+		return ENGINE_INVALID_SHAPE;
+	aten_shown__add(&step->shown, r->experts, r->k, r->ordinal, r->rows);
+	if (!c || !c->router.experts) {
+		step->early = true;
+		return NOT_A_ROUTERS;
+	}
+	if (r->experts < c->router.experts)
+		return NOT_A_ROUTERS; /* a choice of groups */
+	r->ordinal = aten_shown__layer(&c->router, r->ordinal);
+	return r->experts != c->router.experts || r->k != c->router.k || r->ordinal == UINT32_MAX
+		       ? ENGINE_INVALID_SHAPE
+		       : 0;
+}
+
+/* Whose result @r is: in its context. 0, or the cause why it is nobody's; NOT_A_ROUTERS. */
+static uint32_t fit_context(struct aten_steps *s, struct aten_step *step, struct result *r)
+{
+	struct aten_identity id = { step->tgid, step->key, step->vocabulary, r->experts, r->k };
+	uint32_t announced = step__announced(step), cause = 0;
+	struct aten_context *c;
 
 	/* A sampler's choice among all tokens. */
-	if (step->vocabulary && experts == step->vocabulary)
-		return UINT32_MAX;
-	if (announced && announced != head->event.total)
+	if (step->vocabulary && r->experts == step->vocabulary)
+		return NOT_A_ROUTERS;
+	if (announced && announced != r->rows)
 		return ENGINE_INVALID_ROW_COUNT;
-	if (!k || k > MP_TOP_K || k > experts || experts > MODEL_EXPERTS_MAX ||
-	    head->ordinal >= ATEN_LAYERS_MAX ||
-	    (step->layers && head->ordinal <= step->layer[step->layers - 1].ordinal))
+	if (!r->k || r->k > MP_TOP_K || r->k > r->experts || r->experts > MODEL_EXPERTS_MAX ||
+	    r->ordinal >= ATEN_LAYERS_MAX)
+		return ENGINE_INVALID_SHAPE;
+	if (aten_contexts__learn_routers(s->o.contexts))
+		cause = fit_shown(s, step, r);
+	if (cause)
+		return cause;
+	if (step->layers && r->ordinal <= step->layer[step->layers - 1].ordinal)
 		return ENGINE_INVALID_SHAPE;
 	/* One step is of one model. */
-	*out = step->layers ? step__context(s, step) : aten_contexts__fit(s->o.contexts, &id);
-	if (!*out || (*out)->experts != experts || (*out)->k != k ||
-	    ((*out)->layers_known && head->ordinal >= (*out)->layers))
+	c = step->layers ? step__context(s, step) : aten_contexts__fit(s->o.contexts, &id);
+	if (!c || c->experts != r->experts || c->k != r->k ||
+	    (c->layers_known && r->ordinal >= c->layers))
 		return ENGINE_INVALID_SHAPE;
+	r->context = c;
 	return 0;
 }
 
@@ -348,37 +394,38 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 {
 	const struct mp_event_tensor *head = &scores->head;
 	struct aten_step *step = &t->step;
-	uint32_t experts = head->role == MP_ROLE_WEIGHTS ? head->key_first : scores->width;
-	uint32_t k = ids ? ids->k : (uint32_t)head->scalar[0];
-	struct aten_context *c = NULL;
+	struct result r = {
+		.experts = head->role == MP_ROLE_WEIGHTS ? head->key_first : scores->width,
+		.k = ids ? ids->k : (uint32_t)head->scalar[0],
+		.ordinal = head->ordinal,
+		.rows = head->event.total,
+	};
 	struct aten_choices out;
 	struct aten_layer *l;
-	uint32_t cause = fit_context(s, step, head, experts, k, &c);
+	uint32_t cause = fit_context(s, step, &r);
 	int err;
 
-	if (cause == UINT32_MAX)
-		return 0;
 	if (cause)
-		return sink->invalid(sink->ctx, cause, 1);
+		return cause == NOT_A_ROUTERS ? 0 : sink->invalid(sink->ctx, cause, 1);
 	err = step__next_layer(step, &l);
 	if (!err)
-		err = layer__reserve(l, head->event.total, k);
+		err = layer__reserve(l, r.rows, r.k);
 	if (!err)
-		err = aten_contexts__say(s->o.contexts, c, sink);
+		err = aten_contexts__say(s->o.contexts, r.context, sink);
 	if (err)
 		return err;
-	out = (struct aten_choices){ l->ids, l->weights, l->flags, k, experts, step->dtype };
-	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &c->gate)
-		    : aten_choice__select(&out, scores, &c->gate);
+	out = (struct aten_choices){ l->ids, l->weights, l->flags, r.k, r.experts, step->dtype };
+	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &r.context->gate)
+		    : aten_choice__select(&out, scores, &r.context->gate);
 	if (cause)
 		return sink->invalid(sink->ctx, cause, 1);
-	l->ordinal = head->ordinal;
-	step->most_ordinal = head->ordinal + 1;
+	l->ordinal = r.ordinal;
+	step->most_ordinal = r.ordinal + 1;
 	step->layers++;
-	step->rows = head->event.total;
-	step->context = c->id;
+	step->rows = r.rows;
+	step->context = r.context->id;
 	step->end_ns = head->event.time_ns;
-	if (!c->layers_known || step->most_ordinal < c->layers)
+	if (!r.context->layers_known || step->most_ordinal < r.context->layers)
 		return 0;
 	t->closed = step->computation;
 	return thread__close(s, t, sink);

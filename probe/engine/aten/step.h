@@ -4,6 +4,9 @@
  * is one step: its columns (tokens, positions, ...) and the router's results, layer by layer, of
  * which each says how many came before it, so that a lost one does not shift the others.
  *
+ * Where no model folder is known nothing is said of a model before two computations have shown the
+ * same router (shown.h): their results are counted as lost.
+ *
  * A step is closed when all layers of its model are there, when the thread begins the next one, or
  * by time; then it is handed to the engine, which knows whose rows these are.
  */
@@ -43,11 +46,13 @@ struct aten_step {
 	uint64_t begin_ns, end_ns;
 	uint32_t batch, length; /* sizes of the tokens: [batch][length]; a vector is one batch */
 	struct aten_column token, position, slot, start, block;
-	uint64_t slots_bytes;  /* of the allocation that the slots lie in; 0: not captured */
-	uint32_t rows;         /* of its results; 0: none came */
-	uint32_t context;      /* id, 0: none came */
-	uint32_t layers;       /* captured */
-	uint32_t most_ordinal; /* + 1; 0: none */
+	uint64_t slots_bytes;    /* of the allocation that the slots lie in; 0: not captured */
+	uint32_t rows;           /* of its results; 0: none came */
+	uint32_t context;        /* id, 0: none came */
+	uint32_t layers;         /* captured */
+	uint32_t most_ordinal;   /* + 1; 0: none */
+	struct aten_shown shown; /* where no model folder is known */
+	bool early;              /* it came before its model's router was known */
 	uint32_t layer_capacity;
 	struct aten_layer *layer; /* by ordinal, ascending */
 };
