@@ -255,11 +255,11 @@ static void test_a_grouped_router(void **state)
 	begin(g, 5, 2);
 	assert_int_equal(g->kept, 4);
 	for (size_t i = 0; i < 4; i++)
-		assert_int_equal(g->step[i].has_context, i >= 2);
-	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 2 * LAYERS);
-	assert_int_equal(g->heard->lost_rows[ENGINE_LOSS_NO_STEP], 2 * LAYERS * 2);
+		assert_true(g->step[i].has_context);
 	assert_int_equal(g->heard->invalid[ENGINE_INVALID_SHAPE], 1);
-	assert_int_equal(heard__complaints(g->heard), 2 * LAYERS + 1);
+	assert_int_equal(heard__complaints(g->heard), 1);
+	assert_int_equal(g->step[0].layers, LAYERS); /* it waited for the second */
+	assert_int_equal(g->step[0].ordinal[LAYERS - 1], LAYERS - 1);
 	assert_int_equal(g->step[2].layers, LAYERS);
 	for (uint32_t i = 0; i < LAYERS; i++)
 		assert_int_equal(g->step[2].ordinal[i], i);
@@ -271,7 +271,8 @@ static void test_a_grouped_router(void **state)
 	stage__free(g);
 }
 
-/* Nothing is said while computations do not agree; losses make them differ. */
+/* Nothing is said while computations do not agree; losses make them differ, and what no other one
+ * agrees with is lost too. */
 static void test_no_agreement(void **state)
 {
 	struct stage *g = unknown();
@@ -287,17 +288,45 @@ static void test_no_agreement(void **state)
 	route(g, 3, 2, 2);
 	begin(g, 4, 2);
 	assert_int_equal(g->heard->contexts, 0);
-	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 6);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 4);
+	assert_int_equal(g->kept, 2);
 	for (uint32_t computation = 4; computation <= 6; computation++) {
 		begin(g, computation, 2);
 		route(g, computation, 0, 2);
 		route(g, computation, 1, 2);
 	}
 	begin(g, 7, 2);
-	assert_int_equal(g->heard->contexts, 2); /* and again, with its layers */
-	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 10);
-	assert_int_equal(heard__complaints(g->heard), 10);
+	assert_int_equal(g->heard->contexts, 1);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 6);
+	assert_int_equal(heard__complaints(g->heard), 6);
+	assert_int_equal(g->kept, 6);
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(g->step[i].computation, i + 1);
+		assert_int_equal(g->step[i].has_context, i >= 3);
+	}
 	stage__free(g);
+}
+
+/* What waits for another computation is not kept for ever. */
+static void test_only_one_computation(void **state)
+{
+	for (int leaves = 0; leaves < 2; leaves++) {
+		struct stage *g = unknown();
+
+		begin(g, 1, 2);
+		route(g, 1, 0, 2);
+		assert_int_equal(aten_steps__expire(g->steps, g->now + 1, &g->sink), 0);
+		assert_int_equal(g->kept, 0);
+		assert_quiet(g);
+		assert_int_equal(leaves ? aten_steps__leave(g->steps, PLAY_PID, &g->sink)
+					: aten_steps__expire(g->steps, UINT64_MAX, &g->sink),
+				 0);
+		assert_int_equal(g->kept, 1);
+		assert_false(g->step[0].has_context);
+		assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 1);
+		assert_int_equal(g->heard->lost_rows[ENGINE_LOSS_NO_STEP], 2);
+		stage__free(g);
+	}
 }
 
 /* The context of a step that is under way became another one: its results are lost, not another
@@ -347,6 +376,7 @@ int main(void)
 		cmocka_unit_test(test_another_router),
 		cmocka_unit_test(test_a_grouped_router),
 		cmocka_unit_test(test_no_agreement),
+		cmocka_unit_test(test_only_one_computation),
 		cmocka_unit_test(test_a_context_that_is_gone),
 		cmocka_unit_test(test_many_contexts),
 	};

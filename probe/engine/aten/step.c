@@ -11,7 +11,6 @@
 
 #define THREADS_MAX 64
 #define NOT_A_ROUTERS UINT32_MAX /* a result that is somebody else's, and no loss */
-#define WHOLE 0.01f              /* a captured position is so near to a whole number */
 
 /* Of a result in two tensors, the first. */
 struct pending {
@@ -29,6 +28,7 @@ struct thread {
 	struct pending pending;
 	struct aten_column ahead; /* positions that came before the step that they are of */
 	struct aten_step step;
+	struct aten_step held; /* early: the one before, which waits for what it has shown */
 };
 
 struct aten_steps {
@@ -68,6 +68,7 @@ void aten_steps__free(struct aten_steps *s)
 		free(s->thread[i].pending.ids);
 		free(s->thread[i].ahead.value);
 		step__free(&s->thread[i].step);
+		step__free(&s->thread[i].held);
 	}
 	free(s);
 }
@@ -84,33 +85,77 @@ static struct aten_context *step__context(struct aten_steps *s, const struct ate
 	return c && c->id == step->context ? c : NULL;
 }
 
+/* @step came early, and its model is known by now: its results become layers of it. NULL: not yet.
+ */
+static struct aten_context *step__settle(struct aten_steps *s, struct aten_step *step)
+{
+	struct aten_context *c = aten_contexts__find(s->o.contexts, step->tgid, step->key);
+
+	if (!c || !aten_shown__agree(&c->router, &step->shown))
+		return NULL;
+	for (uint32_t i = 0; i < step->layers; i++)
+		if (aten_shown__layer(&c->router, step->layer[i].ordinal) == UINT32_MAX)
+			return NULL;
+	for (uint32_t i = 0; i < step->layers; i++) {
+		step->layer[i].ordinal = aten_shown__layer(&c->router, step->layer[i].ordinal);
+		step->most_ordinal = step->layer[i].ordinal + 1;
+	}
+	return c;
+}
+
+/* Hand @step over, of @c; NULL: its results are lost. */
+static int step__hand_over(struct aten_steps *s, struct aten_step *step, struct aten_context *c,
+			   const struct engine_sink *sink)
+{
+	int err = 0;
+
+	step->early = false;
+	if (c) {
+		aten_context__had_layers(c, step->most_ordinal);
+		err = aten_contexts__say(s->o.contexts, c, sink);
+		step->context = c->id;
+	} else if (step->layers) {
+		err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, step->layers,
+				 (uint64_t)step->layers * step->rows);
+	}
+	return err ? err : s->o.step(s->o.ctx, step, c, sink);
+}
+
+/* The early step, if its model is known, or it is the @last chance. */
+static int thread__release(struct aten_steps *s, struct thread *t, bool last,
+			   const struct engine_sink *sink)
+{
+	struct aten_context *c = t->held.early ? step__settle(s, &t->held) : NULL;
+
+	return t->held.early && (c || last) ? step__hand_over(s, &t->held, c, sink) : 0;
+}
+
 static int thread__close(struct aten_steps *s, struct thread *t, const struct engine_sink *sink)
 {
-	struct aten_step *step = &t->step;
+	struct aten_step *step = &t->step, spare;
 	struct aten_identity id = { step->tgid, step->key, step->vocabulary, 0, 0 };
 	struct aten_context *c;
-	int err = 0;
+	bool early = step->early;
+	int err, err_held;
 
 	if (!t->open)
 		return 0;
 	t->open = false;
 	t->pending.time_ns = 0;
-	c = step__context(s, step);
-	if (c) {
-		aten_context__had_layers(c, step->most_ordinal);
-		err = aten_contexts__say(s->o.contexts, c, sink);
-	} else if (step->layers) {
-		err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, step->layers,
-				 (uint64_t)step->layers * step->rows);
-	} else if (step->early) {
-		err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, step->shown.results,
-				 step->shown.rows);
-	}
-	if (!err)
-		err = s->o.step(s->o.ctx, step, c, sink);
-	if (step->shown.experts)
+	if (early)
 		aten_contexts__learn(s->o.contexts, &id, &step->shown);
-	return err;
+	err_held = thread__release(s, t, true, sink);
+	c = early ? step__settle(s, step) : step__context(s, step);
+	if (early && !c) {
+		spare = t->held;
+		t->held = *step;
+		*step = spare;
+		return err_held;
+	}
+	err = step__hand_over(s, step, c, sink);
+	if (!early && step->shown.experts)
+		aten_contexts__learn(s->o.contexts, &id, &step->shown);
+	return err_held ? err_held : err;
 }
 
 static struct thread *thread__find(struct aten_steps *s, uint32_t tgid, uint32_t tid)
@@ -137,6 +182,8 @@ static int thread__get(struct aten_steps *s, const struct mp_event *ev, struct t
 			if (s->thread[i].used < t->used)
 				t = &s->thread[i];
 		err = thread__close(s, t, sink);
+		if (!err)
+			err = thread__release(s, t, true, sink);
 		if (err)
 			return err;
 	}
@@ -199,52 +246,6 @@ static struct aten_column *column_of(struct aten_step *s, uint8_t role)
 	}
 }
 
-static int column__reserve(struct aten_column *c, uint32_t count)
-{
-	int64_t *more;
-
-	if (count <= c->capacity)
-		return 0;
-	more = realloc(c->value, count * sizeof(*more));
-	if (!more)
-		return -ENOMEM;
-	c->value = more;
-	c->capacity = count;
-	return 0;
-}
-
-/* A whole number that was captured as @value of @scale; -1: it is none. */
-static int64_t whole(float value, float scale)
-{
-	float number = scale > 0 ? value / scale : NAN, nearest = roundf(number);
-
-	if (!(nearest >= 0 && nearest < (float)INT32_MAX) || fabsf(number - nearest) > WHOLE)
-		return -1;
-	return (int64_t)nearest;
-}
-
-static int column__fill(struct aten_column *c, const struct aten_tensor *t, float scale)
-{
-	uint64_t count = aten_tensor__count(t);
-	float value;
-	int err = column__reserve(c, (uint32_t)count);
-
-	if (err)
-		return err;
-	c->count = 0;
-	for (uint32_t row = 0; row < t->head.event.total; row++) {
-		int64_t *to = c->value + (size_t)row * t->width;
-
-		if (aten_tensor__integers(t, row, to))
-			continue;
-		if (t->width != 1 || !aten_tensor__floats(t, row, &value))
-			return -EBADMSG;
-		*to = whole(value, scale);
-	}
-	c->count = (uint32_t)count;
-	return 0;
-}
-
 static int add_column(struct aten_steps *s, struct thread *t, const struct aten_tensor *tensor)
 {
 	const struct mp_event_tensor *head = &tensor->head;
@@ -256,7 +257,7 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 	/* Some programs turn positions into angles before they look tokens up: behind the results
 	 * of a step they are those of the next one. */
 	if (head->role == MP_ROLE_POSITIONS && (!t->open || step->layers))
-		return column__fill(&t->ahead, tensor, s->o.position_scale);
+		return aten_column__fill(&t->ahead, tensor, s->o.position_scale);
 	/* Results said already how many rows there are. */
 	if (head->role == MP_ROLE_TOKENS && step->layers &&
 	    aten_tensor__count(tensor) != step->rows)
@@ -274,7 +275,7 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 		step->vocabulary = head->key_first;
 		step->dtype = (uint8_t)head->key_dtype;
 	}
-	return column__fill(c, tensor, s->o.position_scale);
+	return aten_column__fill(c, tensor, s->o.position_scale);
 }
 
 /* --- results -----------------------------------------------------------------------------------
@@ -333,22 +334,25 @@ struct result {
 	uint32_t experts, k;
 	uint32_t ordinal; /* among those of its router */
 	uint32_t rows;
-	struct aten_context *context;
+	struct aten_context *context; /* NULL: it came early */
 };
 
 /* Where no folder says what a router is. 0, or the cause why it is nobody's. */
 static uint32_t fit_shown(struct aten_steps *s, struct aten_step *step, struct result *r)
 {
-	struct aten_context *c;
+	struct aten_context *c = aten_contexts__find(s->o.contexts, step->tgid, step->key);
+	struct aten_shown before = step->shown;
 
-	c = step->layers ? step__context(s, step)
-			 : aten_contexts__find(s->o.contexts, step->tgid, step->key);
-	if (step->layers && !c)
+	if (!step->layers && (!c || !c->router.experts))
+		step->early = true;
+	if (!step->early && step->layers && !(c = step__context(s, step)))
 		return ENGINE_INVALID_SHAPE;
 	aten_shown__add(&step->shown, r->experts, r->k, r->ordinal, r->rows);
-	if (!c || !c->router.experts) {
-		step->early = true;
-		return NOT_A_ROUTERS;
+	if (step->early) {
+		if (step->shown.experts != before.experts || step->shown.k != before.k)
+			step->layers = 0; /* what came before was none of the router's */
+		return step->shown.experts == r->experts && step->shown.k == r->k ? 0
+										  : NOT_A_ROUTERS;
 	}
 	if (r->experts < c->router.experts)
 		return NOT_A_ROUTERS; /* a choice of groups */
@@ -379,6 +383,8 @@ static uint32_t fit_context(struct aten_steps *s, struct aten_step *step, struct
 		return cause;
 	if (step->layers && r->ordinal <= step->layer[step->layers - 1].ordinal)
 		return ENGINE_INVALID_SHAPE;
+	if (step->early)
+		return 0;
 	/* One step is of one model. */
 	c = step->layers ? step__context(s, step) : aten_contexts__fit(s->o.contexts, &id);
 	if (!c || c->experts != r->experts || c->k != r->k ||
@@ -400,6 +406,7 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 		.ordinal = head->ordinal,
 		.rows = head->event.total,
 	};
+	struct aten_gate gate = aten_gate__of(NULL);
 	struct aten_choices out;
 	struct aten_layer *l;
 	uint32_t cause = fit_context(s, step, &r);
@@ -410,22 +417,24 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 	err = step__next_layer(step, &l);
 	if (!err)
 		err = layer__reserve(l, r.rows, r.k);
-	if (!err)
+	if (!err && r.context)
 		err = aten_contexts__say(s->o.contexts, r.context, sink);
 	if (err)
 		return err;
+	if (r.context)
+		gate = r.context->gate;
 	out = (struct aten_choices){ l->ids, l->weights, l->flags, r.k, r.experts, step->dtype };
-	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &r.context->gate)
-		    : aten_choice__select(&out, scores, &r.context->gate);
+	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &gate)
+		    : aten_choice__select(&out, scores, &gate);
 	if (cause)
 		return sink->invalid(sink->ctx, cause, 1);
 	l->ordinal = r.ordinal;
 	step->most_ordinal = r.ordinal + 1;
 	step->layers++;
 	step->rows = r.rows;
-	step->context = r.context->id;
+	step->context = r.context ? r.context->id : 0;
 	step->end_ns = head->event.time_ns;
-	if (!r.context->layers_known || step->most_ordinal < r.context->layers)
+	if (!r.context || !r.context->layers_known || step->most_ordinal < r.context->layers)
 		return 0;
 	t->closed = step->computation;
 	return thread__close(s, t, sink);
@@ -530,6 +539,8 @@ int aten_steps__expire(struct aten_steps *s, uint64_t before_ns, const struct en
 
 		if (t->open && t->step.end_ns < before_ns)
 			err_one = thread__close(s, t, sink);
+		if (!err_one && t->held.end_ns < before_ns)
+			err_one = thread__release(s, t, before_ns == UINT64_MAX, sink);
 		err = err ? err : err_one;
 	}
 	return err;
@@ -540,8 +551,13 @@ int aten_steps__leave(struct aten_steps *s, uint32_t tgid, const struct engine_s
 	int err = 0;
 
 	for (size_t i = 0; i < s->threads; i++) {
-		int err_one = s->thread[i].tgid == tgid ? thread__close(s, &s->thread[i], sink) : 0;
+		struct thread *t = &s->thread[i];
+		int err_one = 0;
 
+		if (t->tgid == tgid)
+			err_one = thread__close(s, t, sink);
+		if (t->tgid == tgid && !err_one)
+			err_one = thread__release(s, t, true, sink);
 		err = err ? err : err_one;
 	}
 	return err;

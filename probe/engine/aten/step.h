@@ -5,7 +5,7 @@
  * which each says how many came before it, so that a lost one does not shift the others.
  *
  * Where no model folder is known nothing is said of a model before two computations have shown the
- * same router (shown.h): their results are counted as lost.
+ * same router (shown.h): the first one waits for the second.
  *
  * A step is closed when all layers of its model are there, when the thread begins the next one, or
  * by time; then it is handed to the engine, which knows whose rows these are.
@@ -17,16 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "probe/engine/aten/column.h"
 #include "probe/engine/aten/context.h"
 #include "probe/engine/aten/tensor.h"
 #include "probe/engine/sink.h"
-
-/* Integers of a step; what is not one (a position that is no whole number) is -1. */
-struct aten_column {
-	uint32_t count; /* 0: not captured */
-	uint32_t capacity;
-	int64_t *value;
-};
 
 /* What the router chose in one layer. ids and weights are [rows][k], in gate order. */
 struct aten_layer {
