@@ -77,12 +77,30 @@ static int list_kin(const struct broker *b, struct broker_response *response)
 	return count < 0 ? count : 0;
 }
 
+/* What descends from the named process counts only while it is the same user's: a setuid program
+ * that it started is none of the service. */
+static int check_user(const struct broker *b, pid_t pid)
+{
+	struct file_user named, other;
+	int err;
+
+	if (pid == b->options.pid)
+		return 0;
+	err = target_file__user(b->options.pid, &named);
+	if (!err)
+		err = target_file__user(pid, &other);
+	return err ? err : named.uid == other.uid ? 0 : -EACCES;
+}
+
 /* May files of @pid be opened? */
 static int check_open(const struct broker *b, pid_t pid)
 {
+	int err;
+
 	if (b->options.any_pid)
 		return pid > 0 ? 0 : -EINVAL;
-	return check_pid(b, pid);
+	err = check_pid(b, pid);
+	return err ? err : check_user(b, pid);
 }
 
 /* Of processes that nobody named, only what says which engine runs where. */
@@ -215,20 +233,6 @@ static int check_places(struct broker *b, const struct broker_request *r, int fi
 		b->placed[b->places++] = p;
 	}
 	return 0;
-}
-
-/* A process below the named one is probed only if it belongs to the same user. */
-static int check_user(const struct broker *b, pid_t pid)
-{
-	struct file_user named, other;
-	int err;
-
-	if (pid == b->options.pid)
-		return 0;
-	err = target_file__user(b->options.pid, &named);
-	if (!err)
-		err = target_file__user(pid, &other);
-	return err ? err : named.uid == other.uid ? 0 : -EACCES;
 }
 
 static int place(struct broker *b, const struct broker_request *r, struct broker_response *response,

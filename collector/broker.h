@@ -18,7 +18,8 @@ struct broker_response;
 struct error;
 
 struct broker_options {
-	pid_t pid; /* whose files may be opened and who may be probed, with descendants; 0: none */
+	pid_t pid;    /* whose files may be opened and who may be probed, with descendants
+		       that are the same user's; 0: none */
 	bool any_pid; /* open (not probe) files of every process: for the list of candidates */
 	bool verbose; /* say what libbpf says */
 };

@@ -6,6 +6,7 @@
 
 #define MS 1000000ull
 #define SETTLE_NS (120000 * MS)
+#define SELDOM_NS (30000 * MS) /* between two looks at what a settled one has mapped */
 
 /* Between two questions. */
 static const uint64_t waits[] = { 100 * MS, 200 * MS, 500 * MS, 1000 * MS, 2000 * MS, 5000 * MS };
@@ -75,7 +76,8 @@ struct relative *family__due(struct family *f, uint64_t now_ns)
 
 bool relative__is_settled(const struct relative *r, uint64_t now_ns)
 {
-	return r->start_ticks && now_ns - r->since_ns >= SETTLE_NS;
+	return r->start_ticks && now_ns - r->since_ns >= SETTLE_NS &&
+	       now_ns - r->asked_ns < SELDOM_NS;
 }
 
 void relative__renew(struct relative *r, uint64_t now_ns)
@@ -104,6 +106,9 @@ bool relative__ask(struct relative *r, uint64_t start_ticks, uint64_t inode, siz
 	r->start_ticks = start_ticks;
 	r->inode = inode;
 	r->libraries = libraries;
+	r->asked_ns = now_ns;
+	if (grown)
+		r->since_ns = now_ns;
 	relative__postpone(r, now_ns);
 	return first || other || grown;
 }

@@ -2,7 +2,8 @@
 /*
  * The processes below the one that the command line names: which there are, and when each is to be
  * asked whether it takes part. A worker maps its libraries seconds after it was started, so that a
- * "no" is asked again, soon and often at first, and then only of what has become another program.
+ * "no" is asked again, soon and often at first; then only of what has become another program, and
+ * seldom of what has mapped further libraries: it may load its model when it is first asked to.
  * Plain data and arithmetic: no clock, no file.
  */
 #ifndef MP_COLLECTOR_FAMILY_H
@@ -24,8 +25,9 @@ struct relative {
 	struct error *why; /* why it does not take part although it should; NULL */
 	bool told;         /* the user was told so */
 	unsigned asked;    /* times, since it was new */
-	uint64_t since_ns; /* when it was new: first seen, or another program */
+	uint64_t since_ns; /* when it was new: first seen, another program, or had grown */
 	uint64_t next_ns;  /* when to ask */
+	uint64_t asked_ns; /* when it was asked last */
 	uint64_t inode;    /* of its program when it was asked */
 	uint64_t start_ticks;
 	size_t libraries; /* mapped then */
@@ -49,7 +51,8 @@ struct relative *family__due(struct family *f, uint64_t now_ns);
  * the answer would be the same. Says when to ask again. */
 bool relative__ask(struct relative *r, uint64_t start_ticks, uint64_t inode, size_t libraries,
 		   uint64_t now_ns);
-/* So old that only another program in it would be news: what it has mapped need not be read. */
+/* So old, and asked so lately, that only another program in it would be news: what it has mapped
+ * need not be read. */
 bool relative__is_settled(const struct relative *r, uint64_t now_ns);
 /* It could not be looked at: it is ending, most likely. */
 void relative__postpone(struct relative *r, uint64_t now_ns);

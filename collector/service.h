@@ -60,7 +60,8 @@ struct service_options {
 	const struct engine_ops *ops; /* NULL: the first that matches somewhere */
 };
 
-/* Look at the processes: who they are, their engine, sites and model. No trace in them yet. The
+/* Look at the processes: who they are, their engine, sites and model. No trace in them yet. Only
+ * where the engine was found are too few places an error; another process is then left out. The
  * caller closes, also after an error. */
 int service__open(struct service *s, const struct service_options *o, struct error *e);
 /* Load the kernel programs with a ring of @ring_bytes and write the site table. */

@@ -216,6 +216,33 @@ static int open_engine(struct service *s, const struct service_options *o, struc
 	return err;
 }
 
+/* The first member needs rows; another one that gets none is left out. */
+static int take_all_rows(struct service *s, struct error *e)
+{
+	size_t i = 0;
+
+	while (i < s->members) {
+		struct member *m = s->member[i];
+		struct error why = { 0 };
+		uint64_t now_ns = stream__now_ns();
+		int err = service__take_rows(s, m, now_ns, &why);
+
+		if (!err) {
+			i++;
+			continue;
+		}
+		if (m->process == SERVICE_FIRST_PROCESS) {
+			if (e && !error__is_set(e))
+				*e = why;
+			return err;
+		}
+		m->failed = true;
+		service__refuse(s, m->pid, &why);
+		service__remove_member(s, i, now_ns);
+	}
+	return 0;
+}
+
 int service__open(struct service *s, const struct service_options *o, struct error *e)
 {
 	int err;
@@ -228,8 +255,8 @@ int service__open(struct service *s, const struct service_options *o, struct err
 	err = target__open(&s->target, o->pid, &s->opener, e);
 	if (!err)
 		err = open_engine(s, o, e);
-	for (size_t i = 0; i < s->members && !err; i++)
-		err = service__take_rows(s, s->member[i], stream__now_ns(), e);
+	if (!err)
+		err = take_all_rows(s, e);
 	return err ? error__set(e, EXIT_FAILED, -err, NULL,
 				"collector: failed to look at process %d: %s", (int)o->pid,
 				strerror(-err))

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@
 #define CONFIG_KEY "\"model_type\""
 #define WEIGHTS_ENDING ".safetensors"
 #define WEIGHTS_HEADER_MAX 100000000u /* by the format */
+#define HUB_MODEL "models--"
+#define HUB_BLOBS "blobs"
 
 /* The line of /proc/PID/status that begins with @name, behind it; NULL. The kernel escapes what a
  * process says of itself, so a line is a line. */
@@ -128,16 +131,65 @@ bool target_file__is_weights(const char *path)
 	return ends_with(path, WEIGHTS_ENDING);
 }
 
-static int check_beginning(int fd, const char *path)
+/* The last part of @path. */
+static const char *base_of(const char *path)
 {
-	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* The row of kinds[] that @path is named as. */
+static size_t kind_of(const char *path)
+{
+	const char *base = base_of(path);
 	size_t kind = 0;
-	uint8_t *bytes;
-	bool fits;
 
 	while (kinds[kind].is_ending ? !ends_with(base, kinds[kind].name)
 				     : strcmp(base, kinds[kind].name))
 		kind++;
+	return kind;
+}
+
+/* @path, which is changed, is in a hub's cache what the names in snapshots/ are links to:
+ * models--OWNER--NAME/blobs/HASH. */
+static bool is_blob(char *path)
+{
+	const char *hash = base_of(path), *folder, *model;
+	size_t digits = strspn(hash, "0123456789abcdef");
+
+	if (hash == path || hash[digits] || (digits != 40 && digits != 64))
+		return false;
+	path[hash - path - 1] = '\0';
+	folder = base_of(path);
+	if (folder == path || strcmp(folder, HUB_BLOBS))
+		return false;
+	path[folder - path - 1] = '\0';
+	model = base_of(path);
+	return !strncmp(model, HUB_MODEL, strlen(HUB_MODEL));
+}
+
+/* @fd was opened as @path: what it is named itself, links followed, is of that kind too. Else any
+ * file could be had by a link that is named as a model's. */
+static int check_name(int fd, const char *path)
+{
+	char link[64], name[PATH_MAX];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, name, sizeof(name));
+	if (n < 0 || (size_t)n >= sizeof(name))
+		return n < 0 ? -errno : -ENAMETOOLONG;
+	name[n] = '\0';
+	return kind_of(name) == kind_of(path) || is_blob(name) ? 0 : -EACCES;
+}
+
+static int check_beginning(int fd, const char *path)
+{
+	size_t kind = kind_of(path);
+	uint8_t *bytes;
+	bool fits;
+
 	bytes = malloc(BEGINNING_MAX);
 	if (!bytes)
 		return -ENOMEM;
@@ -161,6 +213,8 @@ int target_file__open_model(pid_t pid, const char *path)
 	err = file_user__restore(&before);
 	if (fd < 0)
 		return fd;
+	if (!err)
+		err = check_name(fd, path);
 	if (!err)
 		err = check_beginning(fd, path);
 	if (!err)

@@ -14,7 +14,8 @@ int target_file__user(pid_t pid, struct file_user *out);
 /*
  * The model file @path as process @pid sees it, if that process itself could open it: a regular
  * file that begins as GGUF files do, or one of a model folder that is named and begins as those
- * are, since models are all that is asked for by name. A descriptor for reading, or -errno
+ * are, since models are all that is asked for by name. Where @path is a link, what it leads to is
+ * named so too, or is a blob of a model in a hub's cache. A descriptor for reading, or -errno
  * (-EACCES: not the process's to read, or no model).
  */
 int target_file__open_model(pid_t pid, const char *path);

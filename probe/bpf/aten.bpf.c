@@ -377,6 +377,8 @@ static __always_inline int tensors__wanted(struct tensors *t, const struct mp_te
 	if (site->scalar[0] < ARGUMENTS &&
 	    outside(t->scalar[0], site->scalar_min, site->scalar_max))
 		return 0;
+	if (!((tensors__scalar(t, site->truth) & 1) | mask_of_zero(site->truth)))
+		return 0;
 	if (site->moment != MP_MOMENT_FIRST)
 		return 1;
 	return state->computation && !(state->done & row_bit(t->row));

@@ -15,11 +15,7 @@
 #include "probe/target/target.h"
 
 const struct engine_ops *const engines[] = {
-	&engine_llama,
-	&engine_vllm,
-	&engine_transformers,
-	&engine_null,
-	NULL,
+	&engine_llama, &engine_vllm, &engine_transformers, &engine_null, NULL,
 };
 
 void engine_plan__clear(struct engine_plan *plan)

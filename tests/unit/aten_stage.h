@@ -157,4 +157,23 @@ static inline void assert_quiet(const struct stage *g)
 	assert_int_equal(heard__complaints(g->heard), 0);
 }
 
+/* Without a folder, and two computations ago: the router is known. */
+static inline struct stage *learnt(void)
+{
+	struct stage *g = unknown();
+
+	for (uint32_t computation = 101; computation <= 102; computation++) {
+		begin(g, computation, 2);
+		for (uint32_t i = 0; i < LAYERS; i++)
+			route(g, computation, i, 2);
+	}
+	assert_int_equal(aten_steps__expire(g->steps, UINT64_MAX, &g->sink), 0);
+	assert_int_equal(g->kept, 2);
+	assert_int_equal(g->step[0].layers, LAYERS);
+	assert_int_equal(g->step[1].layers, LAYERS);
+	assert_quiet(g);
+	g->kept = 0;
+	return g;
+}
+
 #endif

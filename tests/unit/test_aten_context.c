@@ -145,7 +145,7 @@ static void test_ranges(void **state)
 /* Without a folder layers are as many as a step had, and said before the step is. */
 static void test_layers_grow(void **state)
 {
-	struct stage *g = unknown();
+	struct stage *g = learnt();
 
 	begin(g, 1, 2);
 	for (uint32_t i = 0; i < 4; i++)
@@ -202,10 +202,10 @@ static void test_two_models(void **state)
 }
 
 /* A step is of one model: another router in the middle of it is none of its layers, and whoever
- * begins with another one is another model. */
+ * shows another one twice is another model. */
 static void test_another_router(void **state)
 {
-	struct stage *g = unknown();
+	struct stage *g = learnt();
 	struct made m;
 
 	begin(g, 1, 2);
@@ -215,24 +215,127 @@ static void test_another_router(void **state)
 	assert_int_equal(give(g, m), 0);
 	assert_int_equal(g->heard->invalid[ENGINE_INVALID_SHAPE], 1);
 	route(g, 1, 2, 2);
-	begin(g, 2, 2);
+	for (uint32_t computation = 2; computation <= 4; computation++) {
+		begin(g, computation, 2);
+		m.computation = computation;
+		m.ordinal = 0;
+		assert_int_equal(give(g, m), 0);
+	}
 	assert_int_equal(g->step[0].layers, 2);
 	assert_int_equal(g->step[0].context, 1);
-	m.computation = 2;
-	m.ordinal = 0;
-	assert_int_equal(give(g, m), 0);
-	begin(g, 3, 2);
-	assert_int_equal(g->step[1].context, 2);
+	assert_false(g->step[1].has_context || g->step[2].has_context);
+	begin(g, 5, 2);
+	assert_int_equal(g->step[3].context, 2);
 	assert_int_equal(g->heard->context.k, K + 1);
-	assert_int_equal(heard__complaints(g->heard), 1);
+	assert_int_equal(g->heard->invalid[ENGINE_INVALID_SHAPE], 3);
+	assert_int_equal(heard__complaints(g->heard), 3);
 	stage__free(g);
+}
+
+/* A layer's router as some families have it: among 4 groups, then among the experts. */
+static void grouped_layer(struct stage *g, uint32_t computation, uint32_t layer, bool experts)
+{
+	struct made m = scores_of(computation, 2 * layer, 2);
+
+	m.width = 4;
+	assert_int_equal(give(g, m), 0);
+	if (experts)
+		route(g, computation, 2 * layer + 1, 2);
+}
+
+/* The choice among most candidates is the router's, and layers are counted by it alone. */
+static void test_a_grouped_router(void **state)
+{
+	struct stage *g = unknown();
+
+	for (uint32_t computation = 1; computation <= 4; computation++) {
+		begin(g, computation, 2);
+		for (uint32_t i = 0; i < LAYERS; i++)
+			grouped_layer(g, computation, i, computation != 4 || i != 1);
+	}
+	route(g, 4, 2 * LAYERS, 2); /* where no router is */
+	begin(g, 5, 2);
+	assert_int_equal(g->kept, 4);
+	for (size_t i = 0; i < 4; i++)
+		assert_true(g->step[i].has_context);
+	assert_int_equal(g->heard->invalid[ENGINE_INVALID_SHAPE], 1);
+	assert_int_equal(heard__complaints(g->heard), 1);
+	assert_int_equal(g->step[0].layers, LAYERS); /* it waited for the second */
+	assert_int_equal(g->step[0].ordinal[LAYERS - 1], LAYERS - 1);
+	assert_int_equal(g->step[2].layers, LAYERS);
+	for (uint32_t i = 0; i < LAYERS; i++)
+		assert_int_equal(g->step[2].ordinal[i], i);
+	assert_int_equal(g->step[2].said_layers, LAYERS);
+	assert_int_equal(g->step[3].layers, 2); /* one was lost: the rest is not shifted */
+	assert_int_equal(g->step[3].ordinal[1], 2);
+	assert_int_equal(g->heard->context.experts, EXPERTS);
+	assert_int_equal(g->heard->context.layers, LAYERS);
+	stage__free(g);
+}
+
+/* Nothing is said while computations do not agree; losses make them differ, and what no other one
+ * agrees with is lost too. */
+static void test_no_agreement(void **state)
+{
+	struct stage *g = unknown();
+
+	begin(g, 1, 2);
+	route(g, 1, 0, 2);
+	route(g, 1, 1, 2);
+	begin(g, 2, 2);
+	route(g, 2, 1, 2); /* the first was lost */
+	route(g, 2, 2, 2);
+	begin(g, 3, 2);
+	route(g, 3, 0, 2);
+	route(g, 3, 2, 2);
+	begin(g, 4, 2);
+	assert_int_equal(g->heard->contexts, 0);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 4);
+	assert_int_equal(g->kept, 2);
+	for (uint32_t computation = 4; computation <= 6; computation++) {
+		begin(g, computation, 2);
+		route(g, computation, 0, 2);
+		route(g, computation, 1, 2);
+	}
+	begin(g, 7, 2);
+	assert_int_equal(g->heard->contexts, 1);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 6);
+	assert_int_equal(heard__complaints(g->heard), 6);
+	assert_int_equal(g->kept, 6);
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(g->step[i].computation, i + 1);
+		assert_int_equal(g->step[i].has_context, i >= 3);
+	}
+	stage__free(g);
+}
+
+/* What waits for another computation is not kept for ever. */
+static void test_only_one_computation(void **state)
+{
+	for (int leaves = 0; leaves < 2; leaves++) {
+		struct stage *g = unknown();
+
+		begin(g, 1, 2);
+		route(g, 1, 0, 2);
+		assert_int_equal(aten_steps__expire(g->steps, g->now + 1, &g->sink), 0);
+		assert_int_equal(g->kept, 0);
+		assert_quiet(g);
+		assert_int_equal(leaves ? aten_steps__leave(g->steps, PLAY_PID, &g->sink)
+					: aten_steps__expire(g->steps, UINT64_MAX, &g->sink),
+				 0);
+		assert_int_equal(g->kept, 1);
+		assert_false(g->step[0].has_context);
+		assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 1);
+		assert_int_equal(g->heard->lost_rows[ENGINE_LOSS_NO_STEP], 2);
+		stage__free(g);
+	}
 }
 
 /* The context of a step that is under way became another one: its results are lost, not another
  * model's. */
 static void test_a_context_that_is_gone(void **state)
 {
-	struct stage *g = unknown();
+	struct stage *g = learnt();
 
 	begin(g, 1, 2);
 	route(g, 1, 0, 2);
@@ -273,6 +376,9 @@ int main(void)
 		cmocka_unit_test(test_layers_grow),
 		cmocka_unit_test(test_two_models),
 		cmocka_unit_test(test_another_router),
+		cmocka_unit_test(test_a_grouped_router),
+		cmocka_unit_test(test_no_agreement),
+		cmocka_unit_test(test_only_one_computation),
 		cmocka_unit_test(test_a_context_that_is_gone),
 		cmocka_unit_test(test_many_contexts),
 	};

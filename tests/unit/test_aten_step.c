@@ -89,6 +89,27 @@ static void test_without_a_beginning(void **state)
 	stage__free(g);
 }
 
+/* Behind a closed step only what comes behind its layers is none: not the results of a step that
+ * was refused and has its number (the kernel forgot the thread and counts anew). */
+static void test_behind_a_closed_step(void **state)
+{
+	struct stage *g = olmoe();
+
+	begin(g, 1, 2);
+	for (uint32_t i = 0; i < LAYERS; i++)
+		route(g, 1, i, 2);
+	route(g, 1, LAYERS, 2);
+	assert_quiet(g);
+	for (uint32_t i = 0; i <= LAYERS; i++)
+		route(g, 1 | MP_COMPUTATION_REFUSED, i, 4);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], LAYERS + 1);
+	assert_int_equal(g->heard->lost_rows[ENGINE_LOSS_NO_STEP], 4 * (LAYERS + 1));
+	route(g, 1, LAYERS - 1, 3);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], LAYERS + 2);
+	assert_int_equal(g->kept, 1);
+	stage__free(g);
+}
+
 static void test_odd_results(void **state)
 {
 	struct stage *g = olmoe();
@@ -232,9 +253,13 @@ static void test_final_weights(void **state)
 	begin(g, 1, 2);
 	assert_int_equal(give(g, w), 0);
 	assert_quiet(g);
-	ids.time_ns = w.time_ns = g->now += 1000;
-	assert_int_equal(give(g, ids), 0);
-	assert_int_equal(give(g, w), 0);
+	for (uint32_t computation = 1; computation <= 3; computation++) {
+		begin(g, computation, 2);
+		ids.computation = w.computation = computation;
+		ids.time_ns = w.time_ns = g->now += 1000;
+		assert_int_equal(give(g, ids), 0);
+		assert_int_equal(give(g, w), 0);
+	}
 	ids.ordinal = w.ordinal = 1;
 	ids.time_ns = w.time_ns = g->now += 1000;
 	w.key_first = 1u << 20; /* of more experts than ids can name */
@@ -242,9 +267,9 @@ static void test_final_weights(void **state)
 	assert_int_equal(give(g, w), 0);
 	assert_int_equal(g->heard->invalid[ENGINE_INVALID_SHAPE], 1);
 	assert_int_equal(aten_steps__expire(g->steps, UINT64_MAX, &g->sink), 0);
-	assert_int_equal(g->kept, 1);
-	assert_int_equal(g->step[0].layers, 1);
-	assert_int_equal(g->step[0].first_id[0], 2);
+	assert_int_equal(g->kept, 3);
+	assert_int_equal(g->step[2].layers, 1);
+	assert_int_equal(g->step[2].first_id[0], 2);
 	stage__free(g);
 }
 
@@ -391,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_closed_with_its_last_layer),
 		cmocka_unit_test(test_missing_layers),
 		cmocka_unit_test(test_without_a_beginning),
+		cmocka_unit_test(test_behind_a_closed_step),
 		cmocka_unit_test(test_odd_results),
 		cmocka_unit_test(test_rows_that_disagree),
 		cmocka_unit_test(test_gathered),

@@ -459,6 +459,30 @@ static void scalars_go_along_and_turn_away(void **state)
 	counted(ROW);
 }
 
+/* Only the lowest byte of a bool is said, and of that only the lowest bit means anything. */
+static void a_bool_turns_away(void **state)
+{
+	static const char *const yes[] = { "0 t1 8 0 1", "0 t1 8 0 0xffffffffffffff01" };
+	struct cast c = { 1, FLOAT, 2, { 2, 8 } };
+	struct heard h;
+
+	SKIP_IF_UNABLE();
+	fresh_rule(MP_ROLE_SCORES, MP_COPY_ROWS);
+	table[ROW].tensors.truth = 4;
+	cast__make(&c);
+	for (size_t i = 0; i < 2; i++) {
+		h = call(yes[i]);
+		assert_int_equal(h.count, 1);
+		heard__free(&h);
+		counted(ROW);
+	}
+	assert_silent("0 t1 8 0 0", UNGUARDED);
+	assert_silent("0 t1 8 0 0xffffffffffffff00", UNGUARDED);
+	assert_silent("0 ! 8 0 0", UNGUARDED); /* not looked at */
+	table[ROW].tensors.truth = MP_STACK_ARGUMENT;
+	assert_silent("0 t1 8 0 1", UNGUARDED); /* no register */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +499,7 @@ int main(void)
 		cmocka_unit_test(later_tensors_are_faults),
 		cmocka_unit_test(device_tensors_have_no_rows),
 		cmocka_unit_test(scalars_go_along_and_turn_away),
+		cmocka_unit_test(a_bool_turns_away),
 	};
 
 	return cmocka_run_group_tests_name("bpf: tensors", tests, start_group, play__stop_all);

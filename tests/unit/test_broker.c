@@ -41,6 +41,29 @@ static void test_whose_files(void **state)
 	broker__free(b);
 }
 
+/* Nor those of a descendant that became another user's, by a setuid program say. */
+static void test_whose_files_by_user(void **state)
+{
+	static const uid_t nobody = 65534;
+	struct family f;
+	struct broker *b;
+
+	if (geteuid())
+		skip();
+	f = start_family_of(nobody);
+	b = start_broker(f.parent, false);
+	for (uint32_t i = 0; i < 3; i++) {
+		static const uint32_t operations[] = { BROKER_OPEN_PROC, BROKER_OPEN_PATH,
+						       BROKER_READ_FD_LINK };
+		struct broker_request r = { .operation = operations[i], .pid = f.child };
+
+		assert_int_equal(ask(b, &r), -EACCES);
+	}
+	assert_int_equal(open_stat(b, f.parent), 0);
+	end_family(&f);
+	broker__free(b);
+}
+
 static void test_list_may_look_not_touch(void **state)
 {
 	struct family f = start_family();
@@ -374,6 +397,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_whose_files),
+		cmocka_unit_test(test_whose_files_by_user),
 		cmocka_unit_test(test_list_may_look_not_touch),
 		cmocka_unit_test(test_no_such_process),
 		cmocka_unit_test(test_which_files),

@@ -55,6 +55,7 @@ static void test_when(void **state)
 		assert_false(relative__is_settled(r, now));
 	}
 	now += 120000 * MS;
+	assert_false(relative__ask(r, 1, 5, 19, now));
 	assert_true(relative__is_settled(r, now));
 	/* Another program: as if it were new. */
 	assert_true(relative__ask(r, 1, 6, 20, now));
@@ -62,6 +63,36 @@ static void test_when(void **state)
 	assert_ptr_equal(family__due(&family, now + 100 * MS), r);
 	/* Another process with that number. */
 	assert_true(relative__ask(r, 2, 6, 20, now));
+}
+
+/* One that maps its libraries after minutes: seen within half a minute, and asked often from then
+ * on. */
+static void test_grows_late(void **state)
+{
+	uint64_t now = 600000 * MS;
+	struct relative *r;
+
+	family__free(&family);
+	update((pid_t[]){ 10 }, 1, 0);
+	r = family__due(&family, 0);
+	assert_true(relative__ask(r, 1, 5, 20, 0));
+	assert_false(relative__is_settled(r, now)); /* not for ten minutes */
+	assert_false(relative__ask(r, 1, 5, 20, now));
+	for (int i = 0; i < 5; i++) {
+		now += 5000 * MS;
+		assert_true(relative__is_settled(r, now));
+		relative__postpone(r, now); /* the same program */
+	}
+	now += 5000 * MS;
+	assert_ptr_equal(family__due(&family, now), r);
+	assert_false(relative__is_settled(r, now));
+	assert_true(relative__ask(r, 1, 5, 21, now));
+	now += 119999 * MS;
+	assert_false(relative__is_settled(r, now));
+	assert_false(relative__ask(r, 1, 5, 21, now));
+	assert_true(relative__is_settled(r, now + MS));
+	assert_true(relative__is_settled(r, now + 29999 * MS));
+	assert_false(relative__is_settled(r, now + 30000 * MS));
 }
 
 /* One that cannot be looked at is asked again, and then for the first time. */
@@ -125,9 +156,8 @@ static void test_crowd(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_when),
-		cmocka_unit_test(test_postponed),
-		cmocka_unit_test(test_comings_and_goings),
+		cmocka_unit_test(test_when),      cmocka_unit_test(test_grows_late),
+		cmocka_unit_test(test_postponed), cmocka_unit_test(test_comings_and_goings),
 		cmocka_unit_test(test_crowd),
 	};
 

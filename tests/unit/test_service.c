@@ -46,6 +46,7 @@ static struct {
 	volatile int calls[WORKERS_MAX]; /* that worker @i is to make */
 	volatile int done[WORKERS_MAX];
 	volatile int takes_part[WORKERS_MAX]; /* for the engine */
+	volatile int sites[WORKERS_MAX];      /* that it plans; 0: SITES */
 	volatile pid_t pid[WORKERS_MAX];
 	volatile int start[WORKERS_MAX]; /* the root starts worker @i */
 } * shared;
@@ -125,6 +126,7 @@ static int match(struct target *t, struct error *e)
 static void plan_sites(struct engine_plan *plan, struct target *t)
 {
 	uint64_t address = (uint64_t)(uintptr_t)probed_place;
+	int number = number_of(t);
 	const struct mapping *m;
 	size_t count;
 
@@ -132,8 +134,8 @@ static void plan_sites(struct engine_plan *plan, struct target *t)
 	while (count && (address < m->start || address >= m->end))
 		m++, count--;
 	assert_true(count > 0);
-	plan->sites = SITES;
-	for (size_t i = 0; i < SITES; i++) {
+	plan->sites = shared->sites[number] ? (size_t)shared->sites[number] : SITES;
+	for (size_t i = 0; i < plan->sites && i < ENGINE_SITES_MAX; i++) {
 		plan->site[i].purpose = "place";
 		plan->site[i].library = m;
 		plan->site[i].place.file_offset = address - m->start + m->offset;
@@ -141,7 +143,7 @@ static void plan_sites(struct engine_plan *plan, struct target *t)
 		plan->site[i].required = 1;
 	}
 	strcpy(plan->role, "worker");
-	plan->rank_tensor = (uint32_t)number_of(t);
+	plan->rank_tensor = (uint32_t)number;
 }
 
 static int open_engine(struct engine **out, struct target *t, struct engine_plan *plan,
@@ -256,8 +258,8 @@ static pid_t serve(pid_t target, int *fd)
 	return pid;
 }
 
-/* A supervisor with @workers, those of @part taking part; looked at. */
-static int begin(int workers, int part, struct error *e)
+/* A supervisor with @workers, those of @part taking part and planning @sites; looked at. */
+static int begin_with(int workers, int part, const int *sites, struct error *e)
 {
 	struct service_options o = { .ops = &engine_test };
 
@@ -273,6 +275,7 @@ static int begin(int workers, int part, struct error *e)
 		supervise();
 	for (int i = 0; i < workers; i++) {
 		shared->takes_part[i] = i < part;
+		shared->sites[i] = sites ? sites[i] : 0;
 		start_worker(i);
 	}
 	stage.broker = serve(stage.root, &stage.client.fd);
@@ -280,6 +283,11 @@ static int begin(int workers, int part, struct error *e)
 	o.broker = &stage.client;
 	o.pid = stage.root;
 	return service__open(stage.service, &o, e);
+}
+
+static int begin(int workers, int part, struct error *e)
+{
+	return begin_with(workers, part, NULL, e);
 }
 
 static void attach(void)
@@ -442,6 +450,46 @@ static void test_no_rows(void **state)
 	finish();
 }
 
+/* One plans more than there is room for: the others are probed, and it is said once. */
+static void test_no_rows_at_first(void **state)
+{
+	static const int sites[] = { SITES, ENGINE_SITES_MAX + 1, SITES };
+	struct error e = { 0 };
+
+	if (begin_with(3, 3, sites, &e))
+		fail_msg("%s", e.what);
+	assert_int_equal(stage.service->members, 2);
+	assert_int_equal(stage.service->member[1]->pid, shared->pid[2]);
+	assert_int_equal(stage.service->member[1]->first, SITES);
+	attach();
+	assert_int_equal(said.joined, 2);
+	assert_int_equal(said.refused, 1);
+	assert_int_equal(said.last, shared->pid[1]);
+	assert_string_equal(said.why, "collector: test plans too many sites");
+	for (int i = 0; i < 3; i++)
+		call(i, i + 1);
+	assert_int_equal(hits(0), 1);
+	assert_int_equal(hits(SITES), 3);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(service__look(stage.service, stream__now_ns(), &events), 0);
+		usleep(20000);
+	}
+	assert_int_equal(said.refused, 1);
+	assert_int_equal(said.joined, 2);
+	finish();
+}
+
+/* The first one cannot be left out. */
+static void test_no_rows_for_the_first(void **state)
+{
+	static const int sites[] = { ENGINE_SITES_MAX + 1, SITES };
+	struct error e = { 0 };
+
+	assert_true(begin_with(2, 2, sites, &e) < 0);
+	assert_string_equal(e.what, "collector: test plans too many sites");
+	finish();
+}
+
 static void test_nothing_found(void **state)
 {
 	struct error e = { 0 };
@@ -455,8 +503,12 @@ static void test_nothing_found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_two_members),   cmocka_unit_test(test_respawned),
-		cmocka_unit_test(test_refused),       cmocka_unit_test(test_no_rows),
+		cmocka_unit_test(test_two_members),
+		cmocka_unit_test(test_respawned),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_no_rows),
+		cmocka_unit_test(test_no_rows_at_first),
+		cmocka_unit_test(test_no_rows_for_the_first),
 		cmocka_unit_test(test_nothing_found),
 	};
 

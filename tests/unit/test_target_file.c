@@ -93,27 +93,78 @@ static void opens_what_begins_as_it_is_named(void **state)
 		assert_int_equal(try(cases[i].name), cases[i].result);
 		unlink(place(cases[i].name));
 	}
-	/* Named like one, and a folder, or a link to what is none (a hub's cache has links). */
+	/* Named like one, and a folder. */
 	assert_int_equal(mkdir(place("config.json"), 0700), 0);
 	assert_int_equal(try("config.json"), -EINVAL);
 	rmdir(place("config.json"));
+	assert_int_equal(try("config.json"), -ENOENT);
+	rmdir(folder);
+}
+
+#define HASH "0123456789abcdef0123456789abcdef01234567"
+#define LONG_HASH HASH "89abcdef0123456789abcdef"
+#define HUB "models--owner--name"
+
+/* A link named as a model's file opens what is named so itself, or a blob of a hub's cache. */
+static void what_a_link_leads_to(void **state)
+{
+	static const struct {
+		const char *link, *to, *text;
+		int result;
+	} cases[] = {
+		{ "config.json", "a/config.json", "{\"model_type\":1}", 0 },
+		{ "config.json", "a/other.json", "{\"model_type\":1}", -EACCES },
+		{ "tokenizer.json", "a/secret.json", "{}", -EACCES },
+		{ "tokenizer.json", "a/config.json", "{}", -EACCES },
+		{ "tokenizer.json", "a/" HASH, "{}", -EACCES },
+		{ "config.json", HUB "/blobs/" HASH, "{\"model_type\":1}", 0 },
+		{ "config.json", HUB "/blobs/" HASH, "{}", -EACCES },
+		{ "tokenizer.json", HUB "/blobs/" LONG_HASH, "{}", 0 },
+		{ "tokenizer.json", HUB "/blobs/" HASH "0", "{}", -EACCES },
+		{ "tokenizer.json", HUB "/blobs/secret.json", "{}", -EACCES },
+		{ "tokenizer.json", HUB "/refs/" HASH, "{}", -EACCES },
+		{ "tokenizer.json", "blobs/" HASH, "{}", -EACCES },
+		{ "tokenizer.json", "a/blobs/" HASH, "{}", -EACCES },
+		{ "one.safetensors", "a/two.bin", "{}", -EACCES },
+		{ "any", "a/model.gguf", "GGUF", 0 },
+		{ "model.gguf", "a/" HASH, "GGUF", 0 },
+		{ "any", "a/config.json", "GGUF", -EACCES },
+	};
+	static const char *const folders[] = { "a",          "blobs",     "a/blobs",       HUB,
+					       HUB "/blobs", HUB "/refs", HUB "/snapshots" };
+
+	need_root();
+	strcpy(folder, "/tmp/target-file-XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
+		assert_int_equal(mkdir(place(folders[i]), 0700), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		put(cases[i].to, cases[i].text, strlen(cases[i].text));
+		assert_int_equal(symlink(cases[i].to, place(cases[i].link)), 0);
+		assert_int_equal(try(cases[i].link), cases[i].result);
+		unlink(place(cases[i].link));
+		unlink(place(cases[i].to));
+	}
+	/* As a hub's cache has it. */
+	put(HUB "/blobs/" HASH, "{}", 2);
+	assert_int_equal(symlink("../blobs/" HASH, place(HUB "/snapshots/tokenizer.json")), 0);
+	assert_int_equal(try(HUB "/snapshots/tokenizer.json"), 0);
+	assert_int_equal(try(HUB "/blobs/" HASH), -EACCES);
+	unlink(place(HUB "/snapshots/tokenizer.json"));
+	unlink(place(HUB "/blobs/" HASH));
 	assert_int_equal(symlink("/etc/passwd", place("tokenizer.json")), 0);
 	assert_int_equal(try("tokenizer.json"), -EACCES);
 	unlink(place("tokenizer.json"));
-	put("blob", "{\"model_type\":\"olmoe\"}", 22);
-	assert_int_equal(symlink("blob", place("config.json")), 0);
-	assert_int_equal(try("config.json"), 0);
-	assert_int_equal(try("blob"), -EACCES);
-	unlink(place("config.json"));
-	unlink(place("blob"));
-	assert_int_equal(try("config.json"), -ENOENT);
-	rmdir(folder);
+	for (size_t i = sizeof(folders) / sizeof(*folders); i--;)
+		rmdir(place(folders[i]));
+	assert_int_equal(rmdir(folder), 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(opens_what_begins_as_it_is_named),
+		cmocka_unit_test(what_a_link_leads_to),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,31 @@ struct aten_context *aten_contexts__fit(struct aten_contexts *s, const struct at
 	return c;
 }
 
+bool aten_contexts__learn_routers(const struct aten_contexts *s)
+{
+	return !s->folders->count;
+}
+
+void aten_contexts__learn(struct aten_contexts *s, const struct aten_identity *i,
+			  const struct aten_shown *shown)
+{
+	struct aten_context *c = aten_contexts__find(s, i->tgid, i->key);
+	struct aten_identity id = *i;
+
+	id.experts = shown->experts;
+	id.k = shown->k;
+	c = c ? c : aten_contexts__fit(s, &id);
+	if (aten_shown__agree(&c->router, shown)) {
+		c->candidate.experts = 0;
+	} else if (aten_shown__agree(&c->candidate, shown)) {
+		c = aten_contexts__fit(s, &id); /* another one if the router is */
+		c->router = *shown;
+		c->candidate.experts = 0;
+	} else {
+		c->candidate = *shown;
+	}
+}
+
 void aten_context__had_layers(struct aten_context *c, uint32_t layers)
 {
 	if (c->layers_known || layers > ATEN_LAYERS_MAX)

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "probe/engine/aten/gate.h"
+#include "probe/engine/aten/shown.h"
 #include "probe/engine/sink.h"
 #include "probe/target/model_folder.h"
 
@@ -26,6 +27,9 @@ struct aten_context {
 	uint32_t vocabulary; /* rows of the embedding; 0: not known */
 	uint32_t experts, k;
 	const struct model_folder *folder; /* NULL: not known */
+	/* Where no folder is known: what two computations agreed on (of 0 experts: none did yet),
+	 * and what the last one that did not agree has shown. */
+	struct aten_shown router, candidate;
 	struct aten_gate gate;
 	uint32_t layers; /* MoE layers; those of the folder, or as many as a step had */
 	bool layers_known;
@@ -61,6 +65,13 @@ void aten_contexts__free(struct aten_contexts *s);
 struct aten_context *aten_contexts__fit(struct aten_contexts *s, const struct aten_identity *i);
 /* The context of process @tgid with @key if there is one already. */
 struct aten_context *aten_contexts__find(struct aten_contexts *s, uint32_t tgid, uint64_t key);
+
+/* True if no model folder is known: what a router is shows in the results. */
+bool aten_contexts__learn_routers(const struct aten_contexts *s);
+/* A computation of @i has shown @shown. Two in a row that agree, and not with what is known, are a
+ * model that is new. */
+void aten_contexts__learn(struct aten_contexts *s, const struct aten_identity *i,
+			  const struct aten_shown *shown);
 
 /* A computation of @c had @layers results: where no folder says how many there are, the most that a
  * complete one had. */

@@ -48,18 +48,19 @@ static struct mp_tensor_rule scores_rule(const struct aten_range *r)
 	};
 }
 
-/* topk(self, k, dim, largest, sorted, values, indices) */
+/* topk(self, k, dim, largest, sorted, values, indices): who asks for the least is no router. */
 static struct aten_hook topk_hook(const struct aten_range *r)
 {
 	struct aten_hook hook = {
 		.purpose = "router",
 		.symbol = TOPK,
-		.arguments = ARGUMENT(1) | ARGUMENT(2),
+		.arguments = ARGUMENT(1) | ARGUMENT(2) | ARGUMENT(4),
 		.required = 1,
 		.without = "",
 		.site = { .moment = MP_MOMENT_ROUTE,
 			  .rules = 1,
 			  .scalar = { 2, MP_NO_ARGUMENT },
+			  .truth = 4,
 			  .scalar_min = r->k_min,
 			  .scalar_max = r->k_max },
 	};

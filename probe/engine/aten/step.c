@@ -10,7 +10,7 @@
 #include "probe/engine/aten/choice.h"
 
 #define THREADS_MAX 64
-#define WHOLE 0.01f /* a captured position is so near to a whole number */
+#define NOT_A_ROUTERS UINT32_MAX /* a result that is somebody else's, and no loss */
 
 /* Of a result in two tensors, the first. */
 struct pending {
@@ -28,6 +28,7 @@ struct thread {
 	struct pending pending;
 	struct aten_column ahead; /* positions that came before the step that they are of */
 	struct aten_step step;
+	struct aten_step held; /* early: the one before, which waits for what it has shown */
 };
 
 struct aten_steps {
@@ -67,6 +68,7 @@ void aten_steps__free(struct aten_steps *s)
 		free(s->thread[i].pending.ids);
 		free(s->thread[i].ahead.value);
 		step__free(&s->thread[i].step);
+		step__free(&s->thread[i].held);
 	}
 	free(s);
 }
@@ -83,25 +85,77 @@ static struct aten_context *step__context(struct aten_steps *s, const struct ate
 	return c && c->id == step->context ? c : NULL;
 }
 
-static int thread__close(struct aten_steps *s, struct thread *t, const struct engine_sink *sink)
+/* @step came early, and its model is known by now: its results become layers of it. NULL: not yet.
+ */
+static struct aten_context *step__settle(struct aten_steps *s, struct aten_step *step)
 {
-	struct aten_step *step = &t->step;
-	struct aten_context *c;
+	struct aten_context *c = aten_contexts__find(s->o.contexts, step->tgid, step->key);
+
+	if (!c || !aten_shown__agree(&c->router, &step->shown))
+		return NULL;
+	for (uint32_t i = 0; i < step->layers; i++)
+		if (aten_shown__layer(&c->router, step->layer[i].ordinal) == UINT32_MAX)
+			return NULL;
+	for (uint32_t i = 0; i < step->layers; i++) {
+		step->layer[i].ordinal = aten_shown__layer(&c->router, step->layer[i].ordinal);
+		step->most_ordinal = step->layer[i].ordinal + 1;
+	}
+	return c;
+}
+
+/* Hand @step over, of @c; NULL: its results are lost. */
+static int step__hand_over(struct aten_steps *s, struct aten_step *step, struct aten_context *c,
+			   const struct engine_sink *sink)
+{
 	int err = 0;
 
-	if (!t->open)
-		return 0;
-	t->open = false;
-	t->pending.time_ns = 0;
-	c = step__context(s, step);
+	step->early = false;
 	if (c) {
 		aten_context__had_layers(c, step->most_ordinal);
 		err = aten_contexts__say(s->o.contexts, c, sink);
+		step->context = c->id;
 	} else if (step->layers) {
 		err = sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, step->layers,
 				 (uint64_t)step->layers * step->rows);
 	}
 	return err ? err : s->o.step(s->o.ctx, step, c, sink);
+}
+
+/* The early step, if its model is known, or it is the @last chance. */
+static int thread__release(struct aten_steps *s, struct thread *t, bool last,
+			   const struct engine_sink *sink)
+{
+	struct aten_context *c = t->held.early ? step__settle(s, &t->held) : NULL;
+
+	return t->held.early && (c || last) ? step__hand_over(s, &t->held, c, sink) : 0;
+}
+
+static int thread__close(struct aten_steps *s, struct thread *t, const struct engine_sink *sink)
+{
+	struct aten_step *step = &t->step, spare;
+	struct aten_identity id = { step->tgid, step->key, step->vocabulary, 0, 0 };
+	struct aten_context *c;
+	bool early = step->early;
+	int err, err_held;
+
+	if (!t->open)
+		return 0;
+	t->open = false;
+	t->pending.time_ns = 0;
+	if (early)
+		aten_contexts__learn(s->o.contexts, &id, &step->shown);
+	err_held = thread__release(s, t, true, sink);
+	c = early ? step__settle(s, step) : step__context(s, step);
+	if (early && !c) {
+		spare = t->held;
+		t->held = *step;
+		*step = spare;
+		return err_held;
+	}
+	err = step__hand_over(s, step, c, sink);
+	if (!early && step->shown.experts)
+		aten_contexts__learn(s->o.contexts, &id, &step->shown);
+	return err_held ? err_held : err;
 }
 
 static struct thread *thread__find(struct aten_steps *s, uint32_t tgid, uint32_t tid)
@@ -128,6 +182,8 @@ static int thread__get(struct aten_steps *s, const struct mp_event *ev, struct t
 			if (s->thread[i].used < t->used)
 				t = &s->thread[i];
 		err = thread__close(s, t, sink);
+		if (!err)
+			err = thread__release(s, t, true, sink);
 		if (err)
 			return err;
 	}
@@ -163,6 +219,8 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->token.count = s->position.count = s->slot.count = 0;
 	s->start.count = s->block.count = 0;
 	s->rows = s->context = s->layers = s->most_ordinal = 0;
+	s->shown = (struct aten_shown){ 0 };
+	s->early = false;
 	s->position = t->ahead;
 	spare.count = 0;
 	t->ahead = spare;
@@ -189,52 +247,6 @@ static struct aten_column *column_of(struct aten_step *s, uint8_t role)
 	}
 }
 
-static int column__reserve(struct aten_column *c, uint32_t count)
-{
-	int64_t *more;
-
-	if (count <= c->capacity)
-		return 0;
-	more = realloc(c->value, count * sizeof(*more));
-	if (!more)
-		return -ENOMEM;
-	c->value = more;
-	c->capacity = count;
-	return 0;
-}
-
-/* A whole number that was captured as @value of @scale; -1: it is none. */
-static int64_t whole(float value, float scale)
-{
-	float number = scale > 0 ? value / scale : NAN, nearest = roundf(number);
-
-	if (!(nearest >= 0 && nearest < (float)INT32_MAX) || fabsf(number - nearest) > WHOLE)
-		return -1;
-	return (int64_t)nearest;
-}
-
-static int column__fill(struct aten_column *c, const struct aten_tensor *t, float scale)
-{
-	uint64_t count = aten_tensor__count(t);
-	float value;
-	int err = column__reserve(c, (uint32_t)count);
-
-	if (err)
-		return err;
-	c->count = 0;
-	for (uint32_t row = 0; row < t->head.event.total; row++) {
-		int64_t *to = c->value + (size_t)row * t->width;
-
-		if (aten_tensor__integers(t, row, to))
-			continue;
-		if (t->width != 1 || !aten_tensor__floats(t, row, &value))
-			return -EBADMSG;
-		*to = whole(value, scale);
-	}
-	c->count = (uint32_t)count;
-	return 0;
-}
-
 static int add_column(struct aten_steps *s, struct thread *t, const struct aten_tensor *tensor)
 {
 	const struct mp_event_tensor *head = &tensor->head;
@@ -246,7 +258,7 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 	/* Some programs turn positions into angles before they look tokens up: behind the results
 	 * of a step they are those of the next one. */
 	if (head->role == MP_ROLE_POSITIONS && (!t->open || step->layers))
-		return column__fill(&t->ahead, tensor, s->o.position_scale);
+		return aten_column__fill(&t->ahead, tensor, s->o.position_scale);
 	/* Results said already how many rows there are. */
 	if (head->role == MP_ROLE_TOKENS && step->layers &&
 	    aten_tensor__count(tensor) != step->rows)
@@ -264,7 +276,7 @@ static int add_column(struct aten_steps *s, struct thread *t, const struct aten_
 		step->vocabulary = head->key_first;
 		step->dtype = (uint8_t)head->key_dtype;
 	}
-	return column__fill(c, tensor, s->o.position_scale);
+	return aten_column__fill(c, tensor, s->o.position_scale);
 }
 
 /* --- results -----------------------------------------------------------------------------------
@@ -318,28 +330,68 @@ static int step__next_layer(struct aten_step *s, struct aten_layer **out)
 	return 0;
 }
 
-/* Whose result it is: in *@out. 0, or the cause why it is nobody's; UINT32_MAX: it is none. */
-static uint32_t fit_context(struct aten_steps *s, struct aten_step *step,
-			    const struct mp_event_tensor *head, uint32_t experts, uint32_t k,
-			    struct aten_context **out)
+/* One result, and whose it is. */
+struct result {
+	uint32_t experts, k;
+	uint32_t ordinal; /* among those of its router */
+	uint32_t rows;
+	struct aten_context *context; /* NULL: it came early */
+};
+
+/* Where no folder says what a router is. 0, or the cause why it is nobody's. */
+static uint32_t fit_shown(struct aten_steps *s, struct aten_step *step, struct result *r)
 {
-	struct aten_identity id = { step->tgid, step->key, step->vocabulary, experts, k };
-	uint32_t announced = step__announced(step);
+	struct aten_context *c = aten_contexts__find(s->o.contexts, step->tgid, step->key);
+	struct aten_shown before = step->shown;
+
+	if (!step->layers && (!c || !c->router.experts))
+		step->early = true;
+	if (!step->early && step->layers && !(c = step__context(s, step)))
+		return ENGINE_INVALID_SHAPE;
+	aten_shown__add(&step->shown, r->experts, r->k, r->ordinal, r->rows);
+	if (step->early) {
+		if (step->shown.experts != before.experts || step->shown.k != before.k)
+			step->layers = 0; /* what came before was none of the router's */
+		return step->shown.experts == r->experts && step->shown.k == r->k ? 0
+										  : NOT_A_ROUTERS;
+	}
+	if (r->experts < c->router.experts)
+		return NOT_A_ROUTERS; /* a choice of groups */
+	r->ordinal = aten_shown__layer(&c->router, r->ordinal);
+	return r->experts != c->router.experts || r->k != c->router.k || r->ordinal == UINT32_MAX
+		       ? ENGINE_INVALID_SHAPE
+		       : 0;
+}
+
+/* Whose result @r is: in its context. 0, or the cause why it is nobody's; NOT_A_ROUTERS. */
+static uint32_t fit_context(struct aten_steps *s, struct aten_step *step, struct result *r)
+{
+	struct aten_identity id = { step->tgid, step->key, step->vocabulary, r->experts, r->k };
+	uint32_t announced = step__announced(step), cause = 0;
+	struct aten_context *c;
 
 	/* A sampler's choice among all tokens. */
-	if (step->vocabulary && experts == step->vocabulary)
-		return UINT32_MAX;
-	if (announced && announced != head->event.total)
+	if (step->vocabulary && r->experts == step->vocabulary)
+		return NOT_A_ROUTERS;
+	if (announced && announced != r->rows)
 		return ENGINE_INVALID_ROW_COUNT;
-	if (!k || k > MP_TOP_K || k > experts || experts > MODEL_EXPERTS_MAX ||
-	    head->ordinal >= ATEN_LAYERS_MAX ||
-	    (step->layers && head->ordinal <= step->layer[step->layers - 1].ordinal))
+	if (!r->k || r->k > MP_TOP_K || r->k > r->experts || r->experts > MODEL_EXPERTS_MAX ||
+	    r->ordinal >= ATEN_LAYERS_MAX)
 		return ENGINE_INVALID_SHAPE;
+	if (aten_contexts__learn_routers(s->o.contexts))
+		cause = fit_shown(s, step, r);
+	if (cause)
+		return cause;
+	if (step->layers && r->ordinal <= step->layer[step->layers - 1].ordinal)
+		return ENGINE_INVALID_SHAPE;
+	if (step->early)
+		return 0;
 	/* One step is of one model. */
-	*out = step->layers ? step__context(s, step) : aten_contexts__fit(s->o.contexts, &id);
-	if (!*out || (*out)->experts != experts || (*out)->k != k ||
-	    ((*out)->layers_known && head->ordinal >= (*out)->layers))
+	c = step->layers ? step__context(s, step) : aten_contexts__fit(s->o.contexts, &id);
+	if (!c || c->experts != r->experts || c->k != r->k ||
+	    (c->layers_known && r->ordinal >= c->layers))
 		return ENGINE_INVALID_SHAPE;
+	r->context = c;
 	return 0;
 }
 
@@ -349,39 +401,43 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 {
 	const struct mp_event_tensor *head = &scores->head;
 	struct aten_step *step = &t->step;
-	uint32_t experts = head->role == MP_ROLE_WEIGHTS ? head->key_first : scores->width;
-	uint32_t k = ids ? ids->k : (uint32_t)head->scalar[0];
-	struct aten_context *c = NULL;
+	struct result r = {
+		.experts = head->role == MP_ROLE_WEIGHTS ? head->key_first : scores->width,
+		.k = ids ? ids->k : (uint32_t)head->scalar[0],
+		.ordinal = head->ordinal,
+		.rows = head->event.total,
+	};
+	struct aten_gate gate = aten_gate__of(NULL);
 	struct aten_choices out;
 	struct aten_layer *l;
-	uint32_t cause = fit_context(s, step, head, experts, k, &c);
+	uint32_t cause = fit_context(s, step, &r);
 	int err;
 
-	if (cause == UINT32_MAX)
-		return 0;
 	if (cause)
-		return sink->invalid(sink->ctx, cause, 1);
-	if (!c->id && s->o.describe)
-		s->o.describe(s->o.ctx, c);
+		return cause == NOT_A_ROUTERS ? 0 : sink->invalid(sink->ctx, cause, 1);
+	if (r.context && !r.context->id && s->o.describe)
+		s->o.describe(s->o.ctx, r.context);
 	err = step__next_layer(step, &l);
 	if (!err)
-		err = layer__reserve(l, head->event.total, k);
-	if (!err)
-		err = aten_contexts__say(s->o.contexts, c, sink);
+		err = layer__reserve(l, r.rows, r.k);
+	if (!err && r.context)
+		err = aten_contexts__say(s->o.contexts, r.context, sink);
 	if (err)
 		return err;
-	out = (struct aten_choices){ l->ids, l->weights, l->flags, k, experts, step->dtype };
-	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &c->gate)
-		    : aten_choice__select(&out, scores, &c->gate);
+	if (r.context)
+		gate = r.context->gate;
+	out = (struct aten_choices){ l->ids, l->weights, l->flags, r.k, r.experts, step->dtype };
+	cause = ids ? aten_choice__gather(&out, ids->ids, scores, &gate)
+		    : aten_choice__select(&out, scores, &gate);
 	if (cause)
 		return sink->invalid(sink->ctx, cause, 1);
-	l->ordinal = head->ordinal;
-	step->most_ordinal = head->ordinal + 1;
+	l->ordinal = r.ordinal;
+	step->most_ordinal = r.ordinal + 1;
 	step->layers++;
-	step->rows = head->event.total;
-	step->context = c->id;
+	step->rows = r.rows;
+	step->context = r.context ? r.context->id : 0;
 	step->end_ns = head->event.time_ns;
-	if (!c->layers_known || step->most_ordinal < c->layers)
+	if (!r.context || !r.context->layers_known || step->most_ordinal < r.context->layers)
 		return 0;
 	t->closed = step->computation;
 	return thread__close(s, t, sink);
@@ -408,6 +464,12 @@ static int hold_ids(struct pending *p, const struct aten_tensor *t)
 	return 0;
 }
 
+/* Behind the last layer of a step that is closed: a sampler, or what no layer is. */
+static bool is_behind(const struct thread *t, const struct mp_event_tensor *head)
+{
+	return !t->open && head->computation == t->closed && head->ordinal >= t->step.most_ordinal;
+}
+
 /* One tensor of a result. */
 static int add_route(struct aten_steps *s, struct thread *t, const struct aten_tensor *tensor,
 		     const struct engine_sink *sink)
@@ -415,10 +477,9 @@ static int add_route(struct aten_steps *s, struct thread *t, const struct aten_t
 	const struct mp_event_tensor *head = &tensor->head;
 	struct pending *p = &t->pending;
 	bool second = p->time_ns && p->time_ns == head->event.time_ns;
-	uint32_t number = head->computation & ~MP_COMPUTATION_REFUSED;
 
-	if (!t->open && number == t->closed)
-		return 0; /* behind the last layer: a sampler, or what no layer is */
+	if (is_behind(t, head))
+		return 0;
 	if (!t->open || t->step.computation != head->computation) {
 		if (head->role == MP_ROLE_IDS)
 			p->time_ns = head->event.time_ns; /* the other tensor is not lost again */
@@ -481,6 +542,8 @@ int aten_steps__expire(struct aten_steps *s, uint64_t before_ns, const struct en
 
 		if (t->open && t->step.end_ns < before_ns)
 			err_one = thread__close(s, t, sink);
+		if (!err_one && t->held.end_ns < before_ns)
+			err_one = thread__release(s, t, before_ns == UINT64_MAX, sink);
 		err = err ? err : err_one;
 	}
 	return err;
@@ -491,8 +554,13 @@ int aten_steps__leave(struct aten_steps *s, uint32_t tgid, const struct engine_s
 	int err = 0;
 
 	for (size_t i = 0; i < s->threads; i++) {
-		int err_one = s->thread[i].tgid == tgid ? thread__close(s, &s->thread[i], sink) : 0;
+		struct thread *t = &s->thread[i];
+		int err_one = 0;
 
+		if (t->tgid == tgid)
+			err_one = thread__close(s, t, sink);
+		if (t->tgid == tgid && !err_one)
+			err_one = thread__release(s, t, true, sink);
 		err = err ? err : err_one;
 	}
 	return err;

@@ -4,6 +4,9 @@
  * is one step: its columns (tokens, positions, ...) and the router's results, layer by layer, of
  * which each says how many came before it, so that a lost one does not shift the others.
  *
+ * Where no model folder is known nothing is said of a model before two computations have shown the
+ * same router (shown.h): the first one waits for the second.
+ *
  * A step is closed when all layers of its model are there, when the thread begins the next one, or
  * by time; then it is handed to the engine, which knows whose rows these are.
  */
@@ -14,16 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "probe/engine/aten/column.h"
 #include "probe/engine/aten/context.h"
 #include "probe/engine/aten/tensor.h"
 #include "probe/engine/sink.h"
-
-/* Integers of a step; what is not one (a position that is no whole number) is -1. */
-struct aten_column {
-	uint32_t count; /* 0: not captured */
-	uint32_t capacity;
-	int64_t *value;
-};
 
 /* What the router chose in one layer. ids and weights are [rows][k], in gate order. */
 struct aten_layer {
@@ -48,7 +45,9 @@ struct aten_step {
 	uint32_t rows;        /* of its results; 0: none came */
 	uint32_t context;     /* id, 0: none came */
 	uint32_t layers;      /* captured */
-	uint32_t most_ordinal; /* + 1; 0: none */
+	uint32_t most_ordinal;   /* + 1; 0: none */
+	struct aten_shown shown; /* where no model folder is known */
+	bool early;              /* it came before its model's router was known */
 	uint32_t layer_capacity;
 	struct aten_layer *layer; /* by ordinal, ascending */
 };
