@@ -112,7 +112,7 @@ static void generate(struct play *p, uint32_t tid, uint32_t prompt, uint32_t tex
 		compute(p, tid, prompt + i, 1);
 }
 
-static void send_bytes(struct play *p, uint64_t channel, const char *text)
+static void send_piece(struct play *p, uint64_t channel, const char *text, uint32_t flags)
 {
 	size_t size = strlen(text);
 	struct mp_event_bytes *e = calloc(1, sizeof(*e) + size);
@@ -130,10 +130,16 @@ static void send_bytes(struct play *p, uint64_t channel, const char *text)
 				      .count = size };
 	e->length = size;
 	e->channel = channel;
+	e->flags = flags;
 	memcpy(e + 1, text, size);
 	assert_int_equal(transformers_names__bytes(p->names, &c), 0);
 	assert_int_equal(transformers_names__match(p->names, p->now, &p->sink), 0);
 	free(e);
+}
+
+static void send_bytes(struct play *p, uint64_t channel, const char *text)
+{
+	send_piece(p, channel, text, 0);
 }
 
 /* A whole answer with id @id. */
@@ -175,8 +181,8 @@ static void end_stream(struct play *p, uint64_t channel, const char *id, unsigne
 {
 	char usage[128];
 
-	snprintf(usage, sizeof(usage),
-		 ",\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u}", prompt, text);
+	snprintf(usage, sizeof(usage), ",\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u}",
+		 prompt, text);
 	send_event(p, channel, id, usage);
 	send_bytes(p, channel, "0\r\n\r\n");
 }
@@ -327,6 +333,30 @@ static void test_an_early_name_was_wrong(void **state)
 	play__free(p);
 }
 
+/* Pieces of it are missing: what it says may be another's. */
+static void test_a_stream_with_a_gap_is_inferred(void **state)
+{
+	struct play *p = play__new();
+
+	generate(p, 1, 5, 3);
+	begin_stream(p, 9);
+	send_event(p, 9, "a", "");
+	send_piece(p, 9, "9\r\ndata: {}\n\r\n", MP_BYTES_LOST);
+	end_stream(p, 9, "a", 5, 3);
+	assert_int_equal(p->said, 1);
+	assert_name(p, 0, 1, "a", true);
+	/* A gap before a response is none of it. */
+	send_piece(p, 9,
+		   "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+		   "transfer-encoding: chunked\r\n\r\n",
+		   MP_BYTES_LOST);
+	generate(p, 1, 5, 3);
+	end_stream(p, 9, "b", 5, 3);
+	assert_int_equal(p->said, 2);
+	assert_name(p, 1, 2, "b", false);
+	play__free(p);
+}
+
 /* Two compute: nobody is named early. */
 static void test_nobody_is_named_early_in_company(void **state)
 {
@@ -435,6 +465,7 @@ int main(void)
 		cmocka_unit_test(test_an_early_name_becomes_certain_alone),
 		cmocka_unit_test(test_an_early_name_stays_inferred),
 		cmocka_unit_test(test_an_early_name_was_wrong),
+		cmocka_unit_test(test_a_stream_with_a_gap_is_inferred),
 		cmocka_unit_test(test_nobody_is_named_early_in_company),
 		cmocka_unit_test(test_a_response_waits_for_its_step),
 		cmocka_unit_test(test_what_is_old_is_forgotten),

@@ -39,8 +39,7 @@ void candidates__free(struct candidates *c)
 static bool facts_of(const struct candidates *c, uint32_t first, uint32_t request,
 		     struct sequence_facts *out)
 {
-	return request >= first &&
-	       transformers_sequences__at(c->sequences, request - first, out) &&
+	return request >= first && transformers_sequences__at(c->sequences, request - first, out) &&
 	       out->request == request;
 }
 

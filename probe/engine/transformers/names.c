@@ -239,6 +239,8 @@ int transformers_names__bytes(struct transformers_names *n, const struct capture
 		return -EBADMSG;
 	n->at = channel_of(n, head.event.tgid, head.channel);
 	n->at->used = ++n->calls;
+	if (head.flags & MP_BYTES_LOST)
+		http_stream__lost(&n->at->http);
 	http_stream__piece(&n->at->http, &piece, &events, n);
 	note_progress(n);
 	return 0;
