@@ -314,8 +314,8 @@ class Request:
     def tokens(self) -> list[int]:
         """Prompt as far as it is known, then the tokens of later rows."""
         prompt = [int(token) for token in self.begin.columns["tokens"]]
-        return prompt + [token for position, token in zip(self.position, self.token,
-                                                                strict=True)
+        later = dict(zip(self.position, self.token, strict=True))  # some are computed again
+        return prompt + [later[position] for position in sorted(later)
                          if position >= len(prompt)]
 
 
@@ -336,6 +336,8 @@ class Picture:
             if record.type == "bind":
                 self._binds.setdefault(record.fields["sequence"], []).append(
                     (number, record.fields["position"], record.fields["request"]))
+            elif record.type == "request_begin":  # a BIND gives it rows that came before it
+                self._begin(record)
         for record in recording.records:
             handler = getattr(self, "_" + record.type, None)
             if handler:
@@ -344,7 +346,7 @@ class Picture:
     def _sequence(self, record: Record) -> None:
         self.sequences[record.fields["sequence"]] = record
 
-    def _request_begin(self, record: Record) -> None:
+    def _begin(self, record: Record) -> None:
         number = record.fields["request"]
         if number in self.requests:
             raise Damaged(f"request {number} begins twice")
