@@ -33,7 +33,10 @@ static const struct argp_option known[] = {
 	  "size of the ring: a power of two from 65536 to 16777216 "
 	  "(default 8388608)",
 	  0 },
-	{ "raw-log", KEY_RAW_LOG, "FILE", 0, "write raw events to FILE too", 0 },
+	{ "raw-log", KEY_RAW_LOG, "FILE", 0,
+	  "write raw events to FILE too; they hold bytes of the responses that the server sends, "
+	  "generated text among them",
+	  0 },
 	{ "replay", KEY_REPLAY, "FILE", 0,
 	  "turn a raw log into a stream; needs no rights and no "
 	  "PID",

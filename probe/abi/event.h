@@ -164,11 +164,12 @@ _Static_assert(sizeof(struct mp_event_tensor) == 128, "mp_event_tensor is shared
  * where the piece lies. */
 #define MP_BYTES_END 896u
 #define MP_BYTES_GAP 1u
+#define MP_BYTES_LOST 2u /* pieces of this channel are missing before it */
 struct mp_event_bytes {
 	struct mp_event event; /* total: bytes delivered */
 	__u64 length;          /* bytes of the piece */
 	__u64 channel;         /* the descriptor, or the address of a TLS connection */
-	__u32 flags;           /* MP_BYTES_GAP */
+	__u32 flags;           /* MP_BYTES_* */
 	__u32 form;            /* enum mp_bytes_form */
 };
 _Static_assert(sizeof(struct mp_event_bytes) == 72, "mp_event_bytes is shared");

@@ -174,6 +174,8 @@ enum mp_bytes_form {
 struct mp_bytes_site {
 	__u32 form;  /* enum mp_bytes_form */
 	__u32 whole; /* longer pieces are delivered as head and tail (MP_BYTES_END each) */
+	__u32 all;   /* deliver every piece; 0: only of channels that carry HTTP responses */
+	__u32 reserved;
 };
 
 /* What a row is for: the order in which rows fall silent (results first), and what a lost capture
@@ -213,7 +215,9 @@ static inline enum mp_purpose mp_site__purpose(const struct mp_site *s)
 #define MP_COUNTERS(X) \
 	X(0, hits, "times the probed place was reached by the target") \
 	X(1, foreign, "hits by another process") \
-	X(2, unguarded, "hits that the guard turned away (other threads of the operator)") \
+	X(2, unguarded, \
+	  "hits that the guard turned away (other threads of the operator); pieces of what is " \
+	  "no HTTP response") \
 	X(3, matched, "hits that are what the row looks for") \
 	X(4, fault, "captures given up because the target's memory could not be read") \
 	X(5, shape, "captures given up because a shape, type or limit did not hold") \

@@ -18,16 +18,44 @@ struct piece {
 #define MSGHDR_VECTOR 16
 #define MSGHDR_COUNT 24
 
+/* A channel: how many pieces that look like nothing are still delivered, and whether some were not.
+ * A descriptor may be another's by now; so what it was known for does not last. */
+#define CREDIT_NEW 8u
+#define CREDIT_KNOWN 64u /* behind a status line, or in a stream of events */
+struct channel_key {
+	__u64 number;
+	__u32 tgid;
+	__u32 is_object;
+};
+struct channel {
+	__u32 credit;
+	__u32 missing;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct channel_key);
+	__type(value, struct channel);
+} channels SEC(".maps");
+
 struct sent {
 	struct hit hit;
 	__u64 channel;
-	__u64 vector; /* address of the pieces */
+	struct channel *known; /* NULL: all is delivered */
+	__u64 vector;          /* address of the pieces */
 	struct piece piece;
 	__u32 form, whole;
 	__u32 chunks, total;
 	__u32 failed;
-	__u32 reserved;
+	__u32 flags; /* of the piece */
 };
+
+static __always_inline void sent__lose(struct sent *s)
+{
+	if (s->known)
+		s->known->missing = 1;
+}
 
 static __always_inline void event__describe(struct mp_event_bytes *e, const struct sent *s,
 					    __u32 flags)
@@ -51,13 +79,15 @@ static __always_inline long sent__emit(struct sent *s, __u32 index, __u32 first,
 	e = bpf_ringbuf_reserve(&ring, class, 0);
 	if (!e) {
 		hit__drop(&s->hit, 0);
+		sent__lose(s);
 		s->failed = 1;
 		return 1;
 	}
 	event__fill(&e->event, &s->hit, &c);
-	event__describe(e, s, 0);
+	event__describe(e, s, s->flags);
 	if (bpf_probe_read_user(e + 1, bytes, (const void *)(s->piece.base + first))) {
 		event__fault(e, &s->hit);
+		sent__lose(s);
 		s->failed = 1;
 		return 1;
 	}
@@ -93,21 +123,106 @@ static __always_inline void sent__ends(struct sent *s)
 
 	if (!e) {
 		hit__drop(&s->hit, 0);
+		sent__lose(s);
 		return;
 	}
 	event__fill(&e->event, &s->hit, &c);
-	event__describe(e, s, MP_BYTES_GAP);
+	event__describe(e, s, s->flags | MP_BYTES_GAP);
 	if (bpf_probe_read_user(e + 1, MP_BYTES_END, (const void *)s->piece.base) ||
 	    bpf_probe_read_user((void *)(e + 1) + MP_BYTES_END, MP_BYTES_END,
-				(const void *)(s->piece.base + s->piece.length - MP_BYTES_END)))
+				(const void *)(s->piece.base + s->piece.length - MP_BYTES_END))) {
 		event__fault(e, &s->hit);
-	else
+		sent__lose(s);
+	} else {
 		event__submit(e, &s->hit, c.size);
+	}
+}
+
+/* The first bytes of a piece, in memory order from the lowest byte on. */
+#define START_BYTES 8
+#define TEXT4(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
+
+static __always_inline int start__is_status_line(__u64 start)
+{
+	const __u64 wanted = TEXT4('H', 'T', 'T', 'P') | (__u64)TEXT4('/', '1', '.', 0) << 32;
+
+	return (start & ~(0xffull << 56)) == wanted;
+}
+
+/* Of a request: this process is somebody's client there. */
+static __always_inline int start__is_request(__u64 start)
+{
+	__u32 word = (__u32)start;
+
+	return word == TEXT4('G', 'E', 'T', ' ') || word == TEXT4('P', 'O', 'S', 'T') ||
+	       word == TEXT4('P', 'U', 'T', ' ') || word == TEXT4('H', 'E', 'A', 'D') ||
+	       word == TEXT4('P', 'A', 'T', 'C') || word == TEXT4('D', 'E', 'L', 'E') ||
+	       word == TEXT4('C', 'O', 'N', 'N') || word == TEXT4('P', 'R', 'I', ' ');
+}
+
+/* A chunk's size, or a line of an event: more of a response. */
+static __always_inline int start__is_chunk(__u64 start)
+{
+	__u32 word = (__u32)start;
+
+	if (word == TEXT4('d', 'a', 't', 'a') || word == TEXT4('e', 'v', 'e', 'n'))
+		return 1;
+#pragma unroll
+	for (int i = 0; i + 1 < START_BYTES; i++) {
+		__u32 c = start >> 8 * i & 0xff;
+
+		if (c - '0' > 9 && (c | 0x20) - 'a' > 5)
+			return i && c == '\r' && (start >> 8 * (i + 1) & 0xff) == '\n';
+	}
+	return 0;
+}
+
+/* Whether the piece may be of a response; where its start cannot be read it may. */
+static __always_inline int sent__is_wanted(struct sent *s)
+{
+	struct channel *known = s->known;
+	__u64 start = 0, bytes = s->piece.length;
+
+	s->flags = 0;
+	if (!known)
+		return 1;
+	CLAMP(bytes, START_BYTES);
+	if (bpf_probe_read_user(&start, bytes, (const void *)s->piece.base))
+		return 1;
+	if (start__is_status_line(start)) {
+		known->credit = CREDIT_KNOWN;
+	} else if (!known->credit || start__is_request(start)) {
+		known->credit = 0;
+		known->missing = 1;
+		COUNT(&s->hit, unguarded, 1);
+		return 0;
+	} else {
+		known->credit = start__is_chunk(start) ? CREDIT_KNOWN : known->credit - 1;
+	}
+	if (known->missing)
+		s->flags = MP_BYTES_LOST;
+	known->missing = 0;
+	return 1;
+}
+
+/* What is known of the channel, made if need be. */
+static __always_inline void sent__know(struct sent *s)
+{
+	struct channel_key key = { s->channel, s->hit.tgid, s->form == MP_BYTES_OBJECT };
+	struct channel fresh = { .credit = CREDIT_NEW };
+
+	if (s->hit.site->sent.all)
+		return;
+	s->known = bpf_map_lookup_elem(&channels, &key);
+	if (s->known)
+		return;
+	bpf_map_update_elem(&channels, &key, &fresh, BPF_NOEXIST);
+	s->known = bpf_map_lookup_elem(&channels, &key);
 }
 
 static __always_inline void sent__piece(struct sent *s)
 {
-	if (!s->piece.length)
+	if (!s->piece.length || !sent__is_wanted(s))
 		return;
 	if (s->piece.length > s->whole && s->piece.length > 2 * MP_BYTES_END) {
 		sent__ends(s);
@@ -122,10 +237,11 @@ static long sent__vector(__u32 i, struct sent *s)
 {
 	if (read_user(&s->piece, sizeof(s->piece), s->vector + i * sizeof(s->piece))) {
 		COUNT(&s->hit, fault, 1);
+		sent__lose(s);
 		return 1;
 	}
 	sent__piece(s);
-	return s->failed;
+	return s->failed ? 1 : 0;
 }
 
 /* Where the pieces are, and how many; 0 and counted on a fault. */
@@ -149,6 +265,7 @@ int mp_bytes(struct pt_regs *ctx)
 {
 	struct sent s = {};
 	__u64 count;
+	int clipped;
 
 	if (hit__begin(&s.hit, ctx))
 		return 0;
@@ -158,6 +275,7 @@ int mp_bytes(struct pt_regs *ctx)
 	if (s.form != MP_BYTES_OBJECT)
 		s.channel &= 0xffffffff; /* an int: the upper half may hold anything */
 	hit__match(&s.hit, ctx);
+	sent__know(&s);
 	if (s.form == MP_BYTES_BUFFER || s.form == MP_BYTES_OBJECT) {
 		s.piece.base = argument(ctx, 1);
 		s.piece.length = argument(ctx, 2);
@@ -165,10 +283,13 @@ int mp_bytes(struct pt_regs *ctx)
 		return 0;
 	}
 	count = sent__pieces(&s, ctx);
-	if (count > PIECES_MAX) {
+	clipped = count > PIECES_MAX;
+	if (clipped) {
 		COUNT(&s.hit, shape, 1);
 		count = PIECES_MAX;
 	}
 	bpf_loop(count, sent__vector, &s, 0);
+	if (clipped)
+		sent__lose(&s);
 	return 0;
 }

@@ -8,6 +8,7 @@
  *   tensor N DTYPE DIMS SIZE*3 STRIDE*3 OFFSET  tensor N; sizes, strides and offset in elements
  *   odd N NAME                               make tensor N absurd
  *   buffer N BYTES                           buffer N; what is behind it is not mapped
+ *   text N TEXT                              buffer N with this text; \r and \n as in C
  *   vector N {BUFFER:LENGTH}                 iovec[] N
  *   message N VECTOR COUNT                   msghdr N
  *   call FUNCTION TIMES {ARGUMENT}           up to 8 arguments, the last two on the stack: a
@@ -208,6 +209,25 @@ static bool do_buffer(const char *arguments)
 	return true;
 }
 
+static bool do_text(const char *arguments)
+{
+	char text[1024];
+	size_t size = 0;
+	unsigned n;
+	int at = 0;
+
+	if (sscanf(arguments, "%u %n", &n, &at) != 1 || n >= DOUBLE_OBJECTS || !at)
+		return false;
+	for (const char *c = arguments + at; *c && size < sizeof(text); c++) {
+		bool escaped = *c == '\\' && (c[1] == 'r' || c[1] == 'n');
+
+		text[size++] = !escaped ? *c : *++c == 'r' ? '\r' : '\n';
+	}
+	buffer[n] = before_a_hole(size);
+	memcpy(buffer[n], text, size);
+	return true;
+}
+
 static bool do_vector(const char *arguments)
 {
 	unsigned n, from;
@@ -323,7 +343,7 @@ static const struct {
 } commands[] = {
 	{ "head ", do_head },     { "tensor ", do_tensor }, { "odd ", do_odd },
 	{ "buffer ", do_buffer }, { "vector ", do_vector }, { "message ", do_message },
-	{ "call ", do_call },     { "thread ", do_thread },
+	{ "call ", do_call },     { "thread ", do_thread }, { "text ", do_text },
 };
 
 static bool run(const char *line)

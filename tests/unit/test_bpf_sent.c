@@ -24,6 +24,7 @@ static void fill_table(struct mp_site *t)
 					 .enabled = 1 };
 		t[i].sent.form = forms[i];
 		t[i].sent.whole = WHOLE;
+		t[i].sent.all = 1;
 	}
 }
 
@@ -251,6 +252,132 @@ static void faults_are_counted(void **state)
 	}
 }
 
+/* --- what is no response ---------------------------------------------------------------------- */
+
+enum { STATUS, JSON, SIZE, EVENT, REQUEST, HEX, LONGEST, TOO_LONG, SHORT, TEXTS };
+static const char *const texts[TEXTS] = { "HTTP/1.1 200 OK\\r\\n\\r\\n",
+					  "{\"id\":\"x\"}",
+					  "1F\\r\\ndata: x",
+					  "data: x\\n\\n",
+					  "POST /v1 HTTP/1.1\\r\\n",
+					  "abcdefg",
+					  "123456\\r\\n",
+					  "1234567\\r\\n",
+					  "1" };
+
+static size_t length_of(const char *text)
+{
+	size_t length = 0;
+
+	for (; *text; text++)
+		length += *text != '\\';
+	return length;
+}
+
+/* @times @text on @channel: of these @delivered arrive, the first with @flags. */
+static void assert_sent(uint32_t row, unsigned channel, unsigned text, unsigned times,
+			unsigned delivered, uint32_t flags)
+{
+	size_t length = length_of(texts[text]);
+	struct heard h;
+
+	play__do(&play, "call %u %u %u b%u %zu", row, times, channel, text, length);
+	h = play__listen();
+	if (h.count != delivered)
+		fail_msg("text %u on channel %u: %zu of %u arrive", text, channel, h.count, times);
+	for (size_t i = 0; i < h.count; i++)
+		assert_int_equal(((struct mp_event_bytes *)h.event[i])->flags, i ? 0 : flags);
+	assert_counted(row, .hits = times, .matched = times, .events = delivered,
+		       .unguarded = times - delivered, .bytes = delivered * (HEAD + length));
+	heard__free(&h);
+}
+
+static void begin_responses(void)
+{
+	for (unsigned i = 0; i < TEXTS; i++)
+		play__do(&play, "text %u %s", i, texts[i]);
+	for (unsigned i = 0; i < ROWS; i++)
+		table[i].sent.all = 0;
+}
+
+static void end_responses(void)
+{
+	for (unsigned i = 0; i < ROWS; i++)
+		table[i].sent.all = 1;
+}
+
+static void what_is_no_response_stops(void **state)
+{
+	SKIP_IF_UNABLE();
+	begin_responses();
+	assert_sent(BUFFER, 1005, JSON, 10, 8, 0);
+	assert_sent(OBJECT, 1005, JSON, 10, 8, 0); /* another channel */
+	assert_sent(BUFFER, 1005, SIZE, 3, 0, 0);
+	assert_sent(BUFFER, 1005, STATUS, 2, 2, MP_BYTES_LOST);
+	assert_sent(BUFFER, 1005, JSON, 70, 64, 0);
+	assert_sent(BUFFER, 1005, STATUS, 1, 1, MP_BYTES_LOST);
+	/* Its descriptor is another's by now: this process asks there. */
+	assert_sent(BUFFER, 1005, REQUEST, 1, 0, 0);
+	assert_sent(BUFFER, 1005, JSON, 1, 0, 0);
+	assert_sent(BUFFER, 1005, SIZE, 1, 0, 0);
+	assert_sent(BUFFER, 1005, STATUS, 1, 1, MP_BYTES_LOST);
+	assert_sent(BUFFER, 1006, REQUEST, 2, 0, 0);
+	/* A row that wants all. */
+	table[BUFFER].sent.all = 1;
+	assert_sent(BUFFER, 1006, HEX, 20, 20, 0);
+	assert_sent(BUFFER, 1006, REQUEST, 1, 1, 0);
+	end_responses();
+}
+
+/* A stream that began before us, and one that is longer than any patience. */
+static void streams_go_on(void **state)
+{
+	static const unsigned more[] = { SIZE, EVENT, LONGEST }, less[] = { HEX, TOO_LONG, SHORT };
+
+	SKIP_IF_UNABLE();
+	begin_responses();
+	for (unsigned i = 0; i < 3; i++) {
+		assert_sent(BUFFER, 1010 + i, more[i], 300, 300, 0);
+		assert_sent(BUFFER, 1010 + i, less[i], 63, 63, 0);
+		assert_sent(BUFFER, 1010 + i, more[i], 1, 1, 0);
+		assert_sent(BUFFER, 1010 + i, less[i], 65, 64, 0);
+		assert_sent(BUFFER, 1010 + i, more[i], 1, 0, 0);
+	}
+	end_responses();
+}
+
+/* Pieces of one call are looked at one by one. */
+static void pieces_of_responses(void **state)
+{
+	struct heard h;
+
+	SKIP_IF_UNABLE();
+	begin_responses();
+	play__do(&play, "vector 5 4:10 1:10 0:19 1:10");
+	play__do(&play, "call 1 1 1020 v5 4");
+	h = play__listen();
+	assert_int_equal(h.count, 2);
+	assert_int_equal(((struct mp_event_bytes *)h.event[0])->flags, MP_BYTES_LOST);
+	assert_int_equal(((struct mp_event_bytes *)h.event[1])->flags, 0);
+	assert_int_equal(h.event[0]->count, 19);
+	assert_counted(VECTOR, .hits = 1, .matched = 1, .unguarded = 2, .events = 2,
+		       .bytes = bytes_heard(&h));
+	heard__free(&h);
+	end_responses();
+}
+
+/* What could not be read is missing before what comes next. */
+static void a_fault_is_a_gap(void **state)
+{
+	SKIP_IF_UNABLE();
+	begin_responses();
+	assert_sent(BUFFER, 1030, STATUS, 1, 1, 0);
+	play__do(&play, "call 0 1 1030 ! 100");
+	assert_counted(BUFFER, .hits = 1, .matched = 1, .fault = 1);
+	assert_sent(BUFFER, 1030, SIZE, 2, 2, MP_BYTES_LOST);
+	end_responses();
+}
+
 static void strangers_are_left_alone(void **state)
 {
 	struct play stranger;
@@ -274,6 +401,7 @@ static void a_full_ring_drops(void **state)
 
 	SKIP_IF_UNABLE();
 	play__do(&play, "buffer 1 100000");
+	play__do(&play, "buffer 10 100000");
 	play__do(&play, "buffer 2 10");
 	play__do(&play, "vector 0 2:10 1:100000 2:10");
 	play__do(&play, "call 1 1 5 v0 3");
@@ -295,6 +423,13 @@ static void a_full_ring_drops(void **state)
 	h = play__listen();
 	assert_int_equal(h.count, assert_piece(&h, 0, BUFFER, 5, 2, 10));
 	heard__free(&h);
+	begin_responses();
+	play__do(&play, "call 0 1 5 b10 100000");
+	h = play__listen();
+	heard__free(&h);
+	counted(BUFFER);
+	assert_sent(BUFFER, 5, STATUS, 2, 2, MP_BYTES_LOST);
+	end_responses();
 }
 
 int main(void)
@@ -305,6 +440,10 @@ int main(void)
 		cmocka_unit_test(vectors_arrive_piece_by_piece),
 		cmocka_unit_test(more_pieces_than_are_read),
 		cmocka_unit_test(faults_are_counted),
+		cmocka_unit_test(what_is_no_response_stops),
+		cmocka_unit_test(streams_go_on),
+		cmocka_unit_test(pieces_of_responses),
+		cmocka_unit_test(a_fault_is_a_gap),
 		cmocka_unit_test(strangers_are_left_alone),
 	};
 	const struct CMUnitTest tiny[] = { cmocka_unit_test(a_full_ring_drops) };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "probe/engine/transformers/candidates.h"
 #include "probe/engine/wire/http.h"
 
 #define CHANNELS_MAX 256   /* connections at a time */
@@ -17,6 +18,7 @@
 #define AHEAD_MAX 3
 /* and for so long that it is no pause. */
 #define SILENCE_NS (3 * SECOND_NS)
+#define AGAIN_NS (SECOND_NS / 10) /* and is looked for so often */
 
 struct channel {
 	uint64_t number; /* descriptor or object */
@@ -34,11 +36,22 @@ struct response {
 	uint32_t request;   /* that was named by it early; 0: none */
 	uint64_t second_ns; /* of its second event: a first one may come before anything is computed
 			     */
+	uint64_t tried_steps; /* ended: steps, and 1, when nothing fitted it; 0: not tried */
+	uint64_t tried_ns;    /* not ended: when it was last looked for among those that stopped */
 	struct http_response http;
+};
+
+/* The sequence of a process that computes alone. */
+struct lone {
+	uint32_t tgid; /* 0: it was not looked for */
+	uint32_t live; /* how many compute */
+	struct candidate last;
 };
 
 struct transformers_names {
 	struct transformers_sequences *sequences;
+	struct candidates *candidates;
+	struct lone lone; /* until something is said */
 	uint64_t calls;
 	struct channel *at; /* whose callback runs */
 	size_t channels;
@@ -56,13 +69,18 @@ int transformers_names__new(struct transformers_names **out,
 	if (!*out)
 		return -ENOMEM;
 	(*out)->sequences = sequences;
-	return 0;
+	if (!candidates__new(&(*out)->candidates, sequences))
+		return 0;
+	free(*out);
+	*out = NULL;
+	return -ENOMEM;
 }
 
 void transformers_names__free(struct transformers_names *n)
 {
 	if (!n)
 		return;
+	candidates__free(n->candidates);
 	free(n->piece);
 	free(n);
 }
@@ -133,6 +151,7 @@ static void on_end(void *ctx, const struct http_response *h)
 	r->http = *h;
 	r->ended = h->answer.known & ANSWER_COMPLETION;
 	r->stopped = !r->ended;
+	r->tried_ns = 0;
 }
 
 static const struct http_events events = { .body = on_body, .end = on_end };
@@ -220,6 +239,8 @@ int transformers_names__bytes(struct transformers_names *n, const struct capture
 		return -EBADMSG;
 	n->at = channel_of(n, head.event.tgid, head.channel);
 	n->at->used = ++n->calls;
+	if (head.flags & MP_BYTES_LOST)
+		http_stream__lost(&n->at->http);
 	http_stream__piece(&n->at->http, &piece, &events, n);
 	note_progress(n);
 	return 0;
@@ -265,6 +286,8 @@ static int say_name(struct transformers_names *n, const struct response *r, uint
 	};
 
 	transformers_sequences__named(n->sequences, request);
+	candidates__name(n->candidates, request, inferred ? NAMING_GUESSED : NAMING_CERTAIN);
+	n->lone.tgid = 0;
 	return sink->request_info(sink->ctx, &info);
 }
 
@@ -284,6 +307,7 @@ static int say_end(struct transformers_names *n, const struct response *r, uint3
 		.time_ns = h->last_ns,
 	};
 
+	n->lone.tgid = 0;
 	return transformers_sequences__finished(n->sequences, &end, sink);
 }
 
@@ -293,8 +317,9 @@ static bool counts_fit(const struct sequence_facts *s, const struct http_respons
 	uint32_t prompt = count_of(h, ANSWER_PROMPT, h->answer.prompt_tokens);
 	uint32_t text = count_of(h, ANSWER_COMPLETION, h->answer.completion_tokens);
 
+	/* Of what began before us only an end was seen. */
 	if (s->before_attach)
-		return false;
+		return s->generated < text;
 	if (prompt != ENGINE_UNKNOWN && s->prompt != ENGINE_UNKNOWN && s->prompt != prompt)
 		return false;
 	if (text == ENGINE_UNKNOWN)
@@ -308,25 +333,32 @@ static bool times_fit(const struct sequence_facts *s, const struct http_response
 	       (!h->head_ns || s->last_ns > h->head_ns || h->body != HTTP_BODY_EVENTS);
 }
 
-/* The first sequence that a finished response can be of; in *@count how many there are. */
+/*
+ * The sequence that a finished response is taken to be of: that of its early name, or the first
+ * without a name; 0: there is none. Certain is what nothing else fits, and a name that was guessed
+ * excludes nothing: whoever has it may be the response's.
+ */
 static uint32_t find_finished(struct transformers_names *n, const struct response *r,
-			      uint32_t *count)
+			      bool *inferred)
 {
-	struct sequence_facts s;
-	uint32_t found = 0;
+	struct candidate c;
+	uint32_t found = 0, count = 0;
+	bool guessed_rows = false;
 
-	*count = 0;
-	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
-		if (s.tgid != r->tgid || (s.named && s.request != r->request) ||
-		    !times_fit(&s, &r->http) || !counts_fit(&s, &r->http))
+	for (uint32_t i = 0; candidates__at(n->candidates, i, &c); i++) {
+		const struct sequence_facts *s = &c.facts;
+		bool own = s->request == r->request;
+
+		if (s->tgid != r->tgid || (c.naming == NAMING_CERTAIN && !own) ||
+		    !times_fit(s, &r->http) || !counts_fit(s, &r->http))
 			continue;
-		if (s.request == r->request) {
-			*count = 1;
-			return s.request;
-		}
-		if (!(*count)++)
-			found = s.request;
+		count++;
+		if (s->before_attach || (!own && (found || c.naming != NAMING_NAMELESS)))
+			continue;
+		found = s->request;
+		guessed_rows = s->inferred;
 	}
+	*inferred = count > 1 || guessed_rows;
 	return found;
 }
 
@@ -340,31 +372,49 @@ static bool events_fit(const struct sequence_facts *s, const struct response *r)
 	return s->begin_ns < r->second_ns && ahead >= 0 && ahead <= AHEAD_MAX;
 }
 
+static void find_lone(struct transformers_names *n, uint32_t tgid)
+{
+	struct candidate c;
+
+	n->lone = (struct lone){ .tgid = tgid };
+	for (uint32_t i = 0; candidates__at(n->candidates, i, &c); i++) {
+		if (c.facts.tgid != tgid || c.facts.ended)
+			continue;
+		n->lone.live++;
+		n->lone.last = c;
+	}
+}
+
 /* The only sequence that computes, if it has no name and may be the stream's; 0: there is none. */
 static uint32_t find_streaming(struct transformers_names *n, const struct response *r)
 {
-	struct sequence_facts s;
-	uint32_t found = 0, live = 0;
+	const struct candidate *c = &n->lone.last;
 
-	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
-		if (s.tgid != r->tgid || s.ended)
-			continue;
-		live++;
-		found = !s.named && !s.before_attach && events_fit(&s, r) ? s.request : 0;
-	}
-	return live == 1 ? found : 0;
+	if (n->lone.tgid != r->tgid)
+		find_lone(n, r->tgid);
+	return n->lone.live == 1 && c->naming == NAMING_NAMELESS && !c->facts.before_attach &&
+			       events_fit(&c->facts, r)
+		       ? c->facts.request
+		       : 0;
 }
 
 /* 1: it is done with, 0: not yet; or the sink's error. */
 static int match_finished(struct transformers_names *n, struct response *r, uint64_t now_ns,
 			  const struct engine_sink *sink)
 {
-	uint32_t count, request = find_finished(n, r, &count);
-	bool inferred = count > 1 || r->http.flags & (HTTP_HAS_GAP | HTTP_HAD_LOSS);
+	uint64_t steps = transformers_sequences__steps(n->sequences) + 1;
+	uint32_t request = 0;
+	bool inferred;
 	int err;
 
+	if (r->tried_steps != steps)
+		request = find_finished(n, r, &inferred);
+	r->tried_steps = steps;
 	if (!request)
 		return now_ns > r->http.last_ns + PATIENCE_NS;
+	inferred |= (r->http.flags & (HTTP_HAS_GAP | HTTP_HAD_LOSS)) != 0;
+	if (r->request && r->request != request)
+		candidates__name(n->candidates, r->request, NAMING_NAMELESS);
 	err = say_name(n, r, request, inferred, ENGINE_ORIGIN_HTTP_RESPONSE, now_ns, sink);
 	if (!err)
 		err = say_end(n, r, request, inferred, sink);
@@ -375,20 +425,22 @@ static int match_finished(struct transformers_names *n, struct response *r, uint
 static uint32_t find_cancelled(struct transformers_names *n, const struct response *r,
 			       uint64_t now_ns)
 {
-	struct sequence_facts s;
+	struct candidate c;
 	uint64_t nearest = TOGETHER_NS;
 	uint32_t found = 0;
 
-	for (uint32_t i = 0; transformers_sequences__at(n->sequences, i, &s); i++) {
-		uint64_t apart = s.last_ns > r->http.last_ns ? s.last_ns - r->http.last_ns
-							     : r->http.last_ns - s.last_ns;
+	for (uint32_t i = 0; candidates__at(n->candidates, i, &c); i++) {
+		const struct sequence_facts *s = &c.facts;
+		uint64_t apart = s->last_ns > r->http.last_ns ? s->last_ns - r->http.last_ns
+							      : r->http.last_ns - s->last_ns;
 
-		if (s.tgid != r->tgid || s.before_attach || apart >= nearest ||
-		    (!s.ended && s.last_ns + SILENCE_NS > now_ns) ||
-		    (r->request ? s.request != r->request : s.named || !events_fit(&s, r)))
+		if (s->tgid != r->tgid || s->before_attach || apart >= nearest ||
+		    (!s->ended && s->last_ns + SILENCE_NS > now_ns) ||
+		    (r->request ? s->request != r->request
+				: c.naming != NAMING_NAMELESS || !events_fit(s, r)))
 			continue;
 		nearest = apart;
-		found = s.request;
+		found = s->request;
 	}
 	return found;
 }
@@ -409,7 +461,11 @@ static int match_open(struct transformers_names *n, struct response *r, uint64_t
 	}
 	if (err || (!r->stopped && now_ns < r->http.last_ns + SILENCE_NS))
 		return err;
-	request = find_cancelled(n, r, now_ns);
+	request = 0;
+	if (now_ns >= r->tried_ns + AGAIN_NS) {
+		request = find_cancelled(n, r, now_ns);
+		r->tried_ns = now_ns;
+	}
 	if (request && !r->request)
 		err = say_name(n, r, request, true, ENGINE_ORIGIN_HTTP_RESPONSE, now_ns, sink);
 	return err ? err : request || now_ns > r->http.last_ns + PATIENCE_NS;
@@ -420,6 +476,10 @@ int transformers_names__match(struct transformers_names *n, uint64_t now_ns,
 {
 	int err = 0;
 
+	if (!n->responses)
+		return 0;
+	candidates__refresh(n->candidates, now_ns);
+	n->lone.tgid = 0;
 	for (size_t i = 0; i < n->responses && err >= 0; i++) {
 		struct response *r = &n->response[i];
 

@@ -2,9 +2,11 @@
 /*
  * Names for requests: from the responses that the server sends. A response says which id its client
  * sees, and at its end how many tokens the prompt and the text had; a sequence has that many rows.
- * Where exactly one sequence without a name fits a finished response, the name is certain. Where
- * several fit, they are taken in the order in which they began, and said to be inferred. A stream
- * whose first event comes while only one nameless sequence computes is named before its end.
+ * Where exactly one sequence fits a finished response, the name is certain. Where several fit,
+ * those without a name are taken in the order in which they began, and said to be inferred; what
+ * was inferred excludes nothing: such a sequence still fits the other responses, and what is left
+ * over by a guess is a guess. A stream whose first event comes while only one nameless sequence
+ * computes is named before its end; that is inferred too.
  */
 #ifndef MP_TRANSFORMERS_NAMES_H
 #define MP_TRANSFORMERS_NAMES_H

@@ -531,6 +531,11 @@ bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t
 	return true;
 }
 
+uint64_t transformers_sequences__steps(const struct transformers_sequences *q)
+{
+	return q->steps;
+}
+
 void transformers_sequences__named(struct transformers_sequences *q, uint32_t request)
 {
 	struct sequence *s = by_number(q, request);

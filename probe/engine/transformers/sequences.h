@@ -49,6 +49,8 @@ struct sequence_facts {
 /* The @at-th request remembered, oldest first; false: there are no more. */
 bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t at,
 				struct sequence_facts *out);
+/* How many steps there were: while it is the same, no request has other rows. */
+uint64_t transformers_sequences__steps(const struct transformers_sequences *q);
 /* Request @request has its name. */
 void transformers_sequences__named(struct transformers_sequences *q, uint32_t request);
 /* The server said that @request is over: end it (and what is known of that end goes along). */
