@@ -47,12 +47,20 @@ static bool goes_on(const struct run *r, const struct aten_step *s, uint32_t i, 
 	return position % PAGE_UNIT == 0 && r->rows > 1;
 }
 
-/* Of a plain batch row what stands before the last run that begins at 0 is padding: it has one
- * position over and over. */
-static void drop_padding(struct run *run, uint32_t from, uint32_t to)
+/* In a plain batch row single rows before a run that begins at 0, all at one position, are padding.
+ * Whatever else jumps there is somebody's. */
+static void mark_padding(struct run *run, uint32_t from, uint32_t to)
 {
-	for (uint32_t i = from; i + 1 < to; i++)
-		run[i].padding = true;
+	for (uint32_t i = from + 1; i < to; i++) {
+		if (run[i].position || run[i].unplaced || run[i - 1].padding)
+			continue;
+		for (uint32_t p = i; p-- > from;) {
+			if (run[p].rows > 1 || run[p].unplaced || run[p].padding ||
+			    run[p].position != run[i - 1].position)
+				break;
+			run[p].padding = true;
+		}
+	}
 }
 
 uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
@@ -68,7 +76,7 @@ uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 		bool fresh = !(i % length);
 
 		if (fresh && i && !packed)
-			drop_padding(out, row_begin, runs);
+			mark_padding(out, row_begin, runs);
 		if (fresh)
 			row_begin = runs;
 		if (!fresh && goes_on(r, s, i, position)) {
@@ -88,7 +96,7 @@ uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 		};
 	}
 	if (!packed)
-		drop_padding(out, row_begin, runs);
+		mark_padding(out, row_begin, runs);
 	else if (runs)
 		/* Rows are packed until a step is full: only then its last run may be cut. The
 		 * slots lie in an array for a full step. */

@@ -5,47 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "probe/engine/transformers/rows.h"
 #include "probe/engine/transformers/runs.h"
-
-#define SEQUENCES_MAX 4096 /* remembered, ended ones included: names come late */
+#include "probe/engine/transformers/sequences_internal.h"
 
 /* Continuous batching leaves a sequence out of some steps where tokens or cache reads are scarce;
  * without a row in so many, and for so long, it is over. */
 #define ABSENT_STEPS 64
 #define ABSENT_NS 2000000000ull
-
-/* One sequence, and its request. */
-struct sequence {
-	uint32_t number; /* of the sequence and of its request: from 1 */
-	uint32_t tgid, tid, context;
-	uint32_t batch_row; /* plain batches */
-	uint32_t next;      /* position */
-	int64_t slot;       /* cache slot of its last row; -1: not captured */
-	uint32_t prompt;    /* positions of the prompt that were seen, cached ones included */
-	uint32_t generated; /* rows of generated tokens */
-	uint64_t begin_ns, last_ns;
-	uint64_t step; /* in which it last had rows */
-	bool packed, before_attach, inferred;
-	bool stopped; /* its text ended, and the batch goes on with it */
-	bool ended, named;
-};
-
-struct transformers_sequences {
-	uint32_t said; /* numbers given */
-	uint64_t steps;
-	uint32_t first, count; /* a ring of the last SEQUENCES_MAX */
-	uint32_t live_from;    /* no live one is older */
-	struct sequence item[SEQUENCES_MAX];
-	/* Scratch for one step. */
-	struct run *run;
-	uint32_t run_capacity;
-	struct engine_row *row;
-	uint32_t row_capacity;
-	struct engine_route *route;
-	uint32_t route_capacity;
-	int32_t *token;
-	uint32_t token_capacity;
-};
 
 int transformers_sequences__new(struct transformers_sequences **out)
 {
@@ -354,121 +321,8 @@ static int assign(struct transformers_sequences *q, const struct aten_step *s, u
 	return err;
 }
 
-/* --- saying the step ---------------------------------------------------------------------------
+/* --- steps -------------------------------------------------------------------------------------
  */
-
-static bool is_stop(const struct aten_context *c, int64_t token)
-{
-	for (uint32_t i = 0; c->folder && i < c->folder->config.eos_count; i++)
-		if (token == (int64_t)c->folder->config.eos[i])
-			return true;
-	return false;
-}
-
-/* -1: not known, or none that a model has. */
-static int32_t token_of(const struct aten_step *s, uint32_t row)
-{
-	int64_t token = s->token.count > row ? s->token.value[row] : -1;
-
-	return token < 0 || token > INT32_MAX ? -1 : (int32_t)token;
-}
-
-/* Rows of a run that is nobody's: in the middle of what began before us, or of a sequence that had
- * to make room. */
-static uint32_t run__strangers(const struct aten_step *s, const struct run *r,
-			       struct engine_row *to)
-{
-	for (uint32_t i = 0; i < r->rows; i++)
-		to[i] = (struct engine_row){
-			.sequence = ENGINE_UNKNOWN,
-			.request = ENGINE_UNKNOWN,
-			.position = ENGINE_UNKNOWN,
-			.token = token_of(s, r->first + i),
-			.phase = ENGINE_PHASE_UNKNOWN,
-			.output = i + 1 == r->rows,
-		};
-	return r->rows;
-}
-
-/* Rows of one run to @to; returns how many. */
-static uint32_t run__rows(struct transformers_sequences *q, const struct aten_step *s,
-			  const struct aten_context *c, const struct run *r, struct engine_row *to)
-{
-	struct sequence *own = by_number(q, r->sequence);
-	bool prefill = r->rows > 1 || !r->position;
-
-	if (!own)
-		return run__strangers(s, r, to);
-	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
-	if (!prefill && s->batch > 1 && s->token.count > r->first &&
-	    is_stop(c, s->token.value[r->first]))
-		own->stopped = true;
-	for (uint32_t i = 0; i < r->rows; i++)
-		to[i] = (struct engine_row){
-			.sequence = r->sequence,
-			.request = own->stopped ? ENGINE_UNKNOWN : r->sequence,
-			.position = r->position + i,
-			.token = token_of(s, r->first + i),
-			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
-				 : prefill    ? ENGINE_PREFILL
-					      : ENGINE_DECODE,
-			.output = i + 1 == r->rows && !r->cut,
-			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
-		};
-	own->next = r->position + r->rows;
-	own->slot = r->last_slot;
-	own->last_ns = s->end_ns;
-	if (prefill)
-		own->prompt = own->next;
-	else if (!own->stopped)
-		own->generated++;
-	return r->rows;
-}
-
-/* Drop the results of rows that are padding; @keep: the runs that are not. */
-static void layer__compact(struct aten_layer *l, const struct run *run, uint32_t runs)
-{
-	uint32_t to = 0;
-
-	for (uint32_t i = 0; i < runs; i++) {
-		const struct run *r = &run[i];
-
-		if (r->padding)
-			continue;
-		if (to != r->first) {
-			memmove(l->ids + (size_t)to * l->k, l->ids + (size_t)r->first * l->k,
-				(size_t)r->rows * l->k * sizeof(*l->ids));
-			memmove(l->weights + (size_t)to * l->k,
-				l->weights + (size_t)r->first * l->k,
-				(size_t)r->rows * l->k * sizeof(*l->weights));
-			memmove(l->flags + to, l->flags + r->first, r->rows);
-		}
-		to += r->rows;
-	}
-	l->rows = to;
-}
-
-static bool has_flags(const struct aten_layer *l)
-{
-	for (uint32_t i = 0; i < l->rows; i++)
-		if (l->flags[i])
-			return true;
-	return false;
-}
-
-static void fill_route(struct engine_route *out, const struct aten_layer *l,
-		       const struct aten_context *c)
-{
-	*out = (struct engine_route){
-		.layer = l->ordinal < c->layers ? c->layer_id[l->ordinal] : l->ordinal,
-		.rows = l->rows,
-		.k = l->k,
-		.ids = l->ids,
-		.weights = l->weights,
-		.flags = c->gate.final == ATEN_RAW ? ENGINE_ROUTE_RAW : 0,
-		.row_flags = has_flags(l) ? l->flags : NULL,
-	};
-}
 
 int transformers_sequences__step(struct transformers_sequences *q, struct aten_step *s,
 				 struct aten_context *c, const struct engine_sink *sink)
@@ -491,18 +345,16 @@ int transformers_sequences__step(struct transformers_sequences *q, struct aten_s
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < runs; i++)
-		if (!q->run[i].padding)
-			out.rows += run__rows(q, s, c, &q->run[i], q->row + out.rows);
-	for (uint32_t i = 0; i < s->layers; i++) {
-		layer__compact(&s->layer[i], q->run, runs);
-		fill_route(&q->route[i], &s->layer[i], c);
-	}
+		out.rows += transformers_rows__say(q->row + out.rows, s, c, &q->run[i],
+						   by_number(q, q->run[i].sequence));
+	for (uint32_t i = 0; i < s->layers; i++)
+		transformers_rows__route(&q->route[i], &s->layer[i], c);
 	out.context = c->id;
 	out.step = ++c->steps;
 	out.row = q->row;
 	out.routes = s->layers;
 	out.route = q->route;
-	return out.rows ? sink->step(sink->ctx, &out) : 0;
+	return sink->step(sink->ctx, &out);
 }
 
 /* --- names -------------------------------------------------------------------------------------

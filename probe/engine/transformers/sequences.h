@@ -5,11 +5,12 @@
  * is cut into runs of consecutive positions, and each run goes on with the sequence that it
  * continues:
  *
- *   a plain batch  [batch][length]: a run is a batch row, left padding before it dropped; the
- * sequence is that of the batch row, if the position is its next one a packed batch [1][rows] of
- * continuous batching: a run goes on where its first cache slot is the one behind the last of a
- * sequence. Only where a sequence begins a new block of the cache this says nothing; then the
- * position decides, and what several could continue is said to be inferred.
+ *   a plain batch [batch][length]: a run is a batch row, left padding before it said to be
+ *     padding; the sequence is that of the batch row, if the position is its next one
+ *   a packed batch [1][rows] of continuous batching: a run goes on where its first cache slot is
+ *     the one behind the last of a sequence. Only where a sequence begins a new block of the cache
+ *     this says nothing; then the position decides, and what several could continue is said to be
+ *     inferred.
  *
  * A run that continues nothing is a new sequence. To transformers a sequence is a request.
  */

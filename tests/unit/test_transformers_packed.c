@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Whose rows those of continuous batching are, and how sequences end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/transformers_play.h"
+
+/* --- packed batches --------------------------------------------------------------------------- */
+
+static const struct heard_step *packed(struct play *p, uint32_t rows, const int64_t *position,
+				       const int64_t *slot)
+{
+	return play(p, (struct batch){ 1, rows, text, position, slot, .slots_bytes = 4096 });
+}
+
+static void test_continued_by_slot(void **state)
+{
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	/* Two prompts of the same length: only the cache tells them apart. */
+	packed(p, 4, (const int64_t[]){ 0, 1, 0, 1 }, (const int64_t[]){ 0, 1, 32, 33 });
+	assert_int_equal(p->heard->begins, 2);
+	s = packed(p, 2, (const int64_t[]){ 2, 2 }, (const int64_t[]){ 34, 2 });
+	assert_row(s, 0, 2, 2, ENGINE_DECODE);
+	assert_row(s, 1, 1, 2, ENGINE_DECODE);
+	/* One that joins does not disturb the others, and ends none. */
+	s = packed(p, 4, (const int64_t[]){ 3, 0, 1, 3 }, (const int64_t[]){ 3, 64, 65, 35 });
+	assert_row(s, 0, 1, 3, ENGINE_DECODE);
+	assert_row(s, 1, 3, 0, ENGINE_PREFILL);
+	assert_row(s, 3, 2, 3, ENGINE_DECODE);
+	assert_int_equal(p->heard->ends, 0);
+	for (size_t i = 0; i < 3; i++)
+		assert_false(p->heard->begin[i].inferred);
+	play__free(p);
+}
+
+/* At the beginning of a block of the cache the slot says nothing: the position decides, if it can.
+ */
+static void test_at_a_block_boundary(void **state)
+{
+	struct play *p = play__new();
+	struct sequence_facts f;
+	const struct heard_step *s;
+
+	packed(p, 5, (const int64_t[]){ 0, 1, 0, 1, 2 }, (const int64_t[]){ 30, 31, 61, 62, 63 });
+	s = packed(p, 2, (const int64_t[]){ 3, 2 }, (const int64_t[]){ 96, 128 });
+	assert_row(s, 0, 2, 3, ENGINE_DECODE);
+	assert_row(s, 1, 1, 2, ENGINE_DECODE);
+	assert_true(transformers_sequences__at(p->sequences, 0, &f) && !f.inferred);
+	/* Two at one position, both at a boundary: which is which is a guess, and said to be. */
+	packed(p, 4, (const int64_t[]){ 0, 1, 0, 1 }, (const int64_t[]){ 200, 201, 300, 301 });
+	s = packed(p, 2, (const int64_t[]){ 2, 2 }, (const int64_t[]){ 500, 600 });
+	assert_row(s, 0, 3, 2, ENGINE_DECODE);
+	assert_row(s, 1, 4, 2, ENGINE_DECODE);
+	assert_true(transformers_sequences__at(p->sequences, 2, &f) && f.inferred);
+	/* And from there on by slot again. */
+	s = packed(p, 2, (const int64_t[]){ 3, 3 }, (const int64_t[]){ 601, 501 });
+	assert_row(s, 0, 4, 3, ENGINE_DECODE);
+	assert_row(s, 1, 3, 3, ENGINE_DECODE);
+	play__free(p);
+}
+
+/* A prompt that was cut by a full step goes on in the next one. */
+static void test_prompts_in_pieces(void **state)
+{
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	s = play(p, (struct batch){ 1, 4, text, (const int64_t[]){ 0, 1, 2, 3 },
+				    (const int64_t[]){ 0, 1, 2, 3 }, .slots_bytes = 32 });
+	assert_int_equal(p->heard->begin[0].prompt, ENGINE_UNKNOWN);
+	assert_int_equal(p->heard->tokens[0], 0);
+	assert_int_equal(s->step.row[3].output, 0);
+	s = packed(p, 3, (const int64_t[]){ 4, 5, 6 }, (const int64_t[]){ 4, 5, 6 });
+	assert_row(s, 0, 1, 4, ENGINE_PREFILL);
+	assert_int_equal(s->step.row[2].output, 1);
+	assert_int_equal(p->heard->begins, 1);
+	play__free(p);
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
+static void test_ends(void **state)
+{
+	struct play *p = play__new();
+	struct engine_request_end end = { .request = 1, .ending = ENGINE_ENDING_RELEASED };
+
+	play(p, (struct batch){ 2, 2, text, (const int64_t[]){ 0, 1, 0, 1 } });
+	assert_int_equal(transformers_sequences__end(p->sequences, p->now, 0, p->now, 1, &p->sink),
+			 0);
+	assert_int_equal(p->heard->ends, 0); /* their last row was then, not before */
+	assert_int_equal(transformers_sequences__finished(p->sequences, &end, &p->sink), 0);
+	assert_int_equal(transformers_sequences__finished(p->sequences, &end, &p->sink), 0);
+	assert_int_equal(p->heard->ends, 1);
+	assert_int_equal(transformers_sequences__end(p->sequences, UINT64_MAX, PLAY_PID + 1, p->now,
+						     1, &p->sink),
+			 0);
+	assert_int_equal(p->heard->ends, 1); /* of another process */
+	assert_int_equal(transformers_sequences__end(p->sequences, UINT64_MAX, PLAY_PID, p->now,
+						     ENGINE_ENDING_TARGET_GONE, &p->sink),
+			 0);
+	assert_int_equal(p->heard->ends, 2);
+	assert_int_equal(p->heard->end[1].request, 2);
+	assert_int_equal(p->heard->end[1].ending, ENGINE_ENDING_TARGET_GONE);
+	/* Nothing goes on with what is over. */
+	play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 2, 2 } });
+	assert_int_equal(p->heard->begins, 4);
+	play__free(p);
+}
+
+/* Of continuous batching: without a row in many steps, and for long. */
+static void test_absent_sequences_end(void **state)
+{
+	struct play *p = play__new();
+
+	packed(p, 3, (const int64_t[]){ 0, 1, 0 }, (const int64_t[]){ 0, 1, 32 });
+	for (int64_t i = 0; i < 70; i++)
+		packed(p, 1, (const int64_t[]){ 2 + i }, (const int64_t[]){ 2 + i });
+	assert_int_equal(p->heard->ends, 0); /* not for long */
+	p->now += 3000000000ull;
+	packed(p, 1, (const int64_t[]){ 72 }, (const int64_t[]){ 72 });
+	assert_int_equal(p->heard->ends, 1);
+	assert_int_equal(p->heard->end[0].request, 2);
+	play__free(p);
+}
+
+/* The oldest of 4096 makes room, and ends. */
+static void test_the_ring_wraps(void **state)
+{
+	static int64_t position[4096], slot[4096];
+	struct play *p = play__new();
+	struct sequence_facts f;
+	const struct heard_step *s;
+
+	for (int64_t i = 0; i < 4096; i++)
+		slot[i] = 10 * i;
+	play(p, (struct batch){ 1, 4096, NULL, position, slot, .slots_bytes = 1 << 20 });
+	assert_int_equal(p->heard->begins, 4096);
+	assert_int_equal(p->heard->ends, 0);
+	packed(p, 2, (const int64_t[]){ 0, 0 }, (const int64_t[]){ 90000, 90010 });
+	assert_int_equal(p->heard->ends, 2);
+	assert_int_equal(p->heard->end[0].request, 1);
+	assert_int_equal(p->heard->end[1].request, 2);
+	assert_true(transformers_sequences__at(p->sequences, 0, &f));
+	assert_int_equal(f.request, 3);
+	assert_true(transformers_sequences__at(p->sequences, 4095, &f));
+	assert_int_equal(f.request, 4098);
+	s = packed(p, 2, (const int64_t[]){ 1, 1 }, (const int64_t[]){ 21, 90011 });
+	assert_row(s, 0, 3, 1, ENGINE_DECODE);
+	assert_row(s, 1, 4098, 1, ENGINE_DECODE);
+	transformers_sequences__named(p->sequences, 1); /* is no more */
+	transformers_sequences__named(p->sequences, 4098);
+	assert_true(transformers_sequences__at(p->sequences, 4095, &f) && f.named);
+	play__free(p);
+}
+
+/* More in one step than are remembered: those that had to go have their rows, but no names. */
+static void test_a_step_larger_than_the_ring(void **state)
+{
+	static int64_t position[ROWS_MAX], slot[ROWS_MAX];
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	for (int64_t i = 0; i < ROWS_MAX; i++) {
+		slot[i] = 10 * (i / 2) + i % 2;
+		position[i] = i % 2; /* runs of two rows */
+	}
+	s = play(p, (struct batch){ 1, ROWS_MAX, NULL, position, slot, .slots_bytes = 1 << 20 });
+	assert_int_equal(s->step.rows, ROWS_MAX);
+	assert_int_equal(s->route[0].rows, ROWS_MAX);
+	assert_int_equal(p->heard->begins, ROWS_MAX / 2);
+	assert_int_equal(p->heard->ends, ROWS_MAX / 2 - 4096);
+	assert_row(s, 1, ENGINE_UNKNOWN, ENGINE_UNKNOWN, ENGINE_PHASE_UNKNOWN);
+	assert_row(s, ROWS_MAX - 1, ROWS_MAX / 2, 1, ENGINE_PREFILL);
+	play__free(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_continued_by_slot),
+		cmocka_unit_test(test_at_a_block_boundary),
+		cmocka_unit_test(test_prompts_in_pieces),
+		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_absent_sequences_end),
+		cmocka_unit_test(test_the_ring_wraps),
+		cmocka_unit_test(test_a_step_larger_than_the_ring),
+	};
+
+	return cmocka_run_group_tests_name("transformers: packed batches", tests, NULL, NULL);
+}
