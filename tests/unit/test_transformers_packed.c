@@ -115,6 +115,39 @@ static void test_ends(void **state)
 	play__free(p);
 }
 
+static void assert_ends(struct play *p, uint64_t before_ns, size_t ends)
+{
+	assert_int_equal(
+		transformers_sequences__end(p->sequences, before_ns, 0, p->now, 0, &p->sink), 0);
+	assert_int_equal(p->heard->ends, ends);
+}
+
+/* What waits for a slow step is not idle. */
+static void test_slow_steps_end_nothing(void **state)
+{
+	struct play *p = play__new();
+	struct aten_thread t = { PLAY_PID, PLAY_THREAD, true, 0 };
+
+	play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 0, 1 } });
+	p->now += 30000000000ull;
+	transformers_sequences__busy(p->sequences, &t, p->now);
+	assert_ends(p, p->now - 10000000000ull, 0);
+	t.context = 1;
+	p->now += 30000000000ull;
+	transformers_sequences__busy(p->sequences, &t, p->now);
+	assert_ends(p, p->now - 10000000000ull, 0);
+	/* Another model, another thread, another process: nothing of his. */
+	p->now += 30000000000ull;
+	t.context = 2;
+	transformers_sequences__busy(p->sequences, &t, p->now);
+	t = (struct aten_thread){ PLAY_PID, PLAY_THREAD + 1, true, 0 };
+	transformers_sequences__busy(p->sequences, &t, p->now);
+	t = (struct aten_thread){ PLAY_PID + 1, PLAY_THREAD, true, 0 };
+	transformers_sequences__busy(p->sequences, &t, p->now);
+	assert_ends(p, p->now - 10000000000ull, 1);
+	play__free(p);
+}
+
 /* Of continuous batching: without a row in many steps, and for long. */
 static void test_absent_sequences_end(void **state)
 {
@@ -189,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_at_a_block_boundary),
 		cmocka_unit_test(test_prompts_in_pieces),
 		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_slow_steps_end_nothing),
 		cmocka_unit_test(test_absent_sequences_end),
 		cmocka_unit_test(test_the_ring_wraps),
 		cmocka_unit_test(test_a_step_larger_than_the_ring),

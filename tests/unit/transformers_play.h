@@ -101,7 +101,7 @@ static inline const struct heard_step *play(struct play *p, struct batch b)
 }
 
 static inline void assert_row(const struct heard_step *s, uint32_t row, uint32_t request,
-		       uint32_t position, uint8_t phase)
+			      uint32_t position, uint8_t phase)
 {
 	assert_true(row < s->step.rows);
 	assert_int_equal(s->step.row[row].request, request);

@@ -73,6 +73,18 @@ static int sequence__end(struct sequence *s, uint64_t now_ns, uint32_t ending,
 	return sink->request_end(sink->ctx, &end);
 }
 
+void transformers_sequences__busy(struct transformers_sequences *q, const struct aten_thread *t,
+				  uint64_t now_ns)
+{
+	for (uint32_t i = q->live_from; i < q->count; i++) {
+		struct sequence *s = at(q, i);
+
+		if (!s->ended && s->tgid == t->tgid && s->tid == t->tid &&
+		    (!t->context || t->context == s->context))
+			s->busy_ns = now_ns;
+	}
+}
+
 int transformers_sequences__end(struct transformers_sequences *q, uint64_t before_ns, uint32_t tgid,
 				uint64_t now_ns, uint32_t ending, const struct engine_sink *sink)
 {
@@ -82,7 +94,8 @@ int transformers_sequences__end(struct transformers_sequences *q, uint64_t befor
 		struct sequence *s = at(q, i);
 		int err_one;
 
-		if (s->ended || s->last_ns >= before_ns || (tgid && s->tgid != tgid))
+		if (s->ended || s->last_ns >= before_ns || s->busy_ns >= before_ns ||
+		    (tgid && s->tgid != tgid))
 			continue;
 		err_one = sequence__end(s, now_ns, ending, sink);
 		err = err ? err : err_one;

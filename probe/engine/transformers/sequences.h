@@ -34,7 +34,11 @@ void transformers_sequences__free(struct transformers_sequences *q);
 int transformers_sequences__step(struct transformers_sequences *q, struct aten_step *s,
 				 struct aten_context *c, const struct engine_sink *sink);
 
-/* End the requests that had no row since @before_ns, and those of process @tgid (0: of any). */
+/* The thread computes at @now_ns, what may have rows of any of its sequences. */
+void transformers_sequences__busy(struct transformers_sequences *q, const struct aten_thread *t,
+				  uint64_t now_ns);
+/* End the requests that had no row since @before_ns, and whose thread was not busy since, and those
+ * of process @tgid (0: of any). */
 int transformers_sequences__end(struct transformers_sequences *q, uint64_t before_ns, uint32_t tgid,
 				uint64_t now_ns, uint32_t ending, const struct engine_sink *sink);
 

@@ -21,7 +21,8 @@ struct sequence {
 	uint32_t prompt;    /* positions of the prompt that were seen, cached ones included */
 	uint32_t generated; /* rows of generated tokens */
 	uint64_t begin_ns, last_ns;
-	uint64_t step; /* in which it last had rows */
+	uint64_t busy_ns; /* its thread computed then */
+	uint64_t step;    /* in which it last had rows */
 	bool packed, before_attach, inferred;
 	bool stopped; /* its text ended, and the batch goes on with it */
 	bool ended, named;

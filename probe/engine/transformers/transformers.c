@@ -337,6 +337,16 @@ static uint64_t before(uint64_t now_ns, uint64_t span_ns)
 	return now_ns > span_ns ? now_ns - span_ns : 0;
 }
 
+/* A step may take longer than what is silence elsewhere. */
+static void see_busy(struct engine *g, uint64_t now_ns)
+{
+	struct aten_thread t;
+
+	for (size_t i = 0; aten_steps__thread(g->steps, i, &t); i++)
+		if (t.open)
+			transformers_sequences__busy(g->sequences, &t, now_ns);
+}
+
 static int transformers_tick(struct engine *g, uint64_t now_ns, const struct engine_sink *sink)
 {
 	/* Where no model folder says how many layers a step has, its end is when nothing comes. */
@@ -346,6 +356,7 @@ static int transformers_tick(struct engine *g, uint64_t now_ns, const struct eng
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
 	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
+	see_busy(g, now_ns);
 	err_names = transformers_names__match(g->names, now_ns, sink);
 	err_end = transformers_sequences__end(g->sequences, before(now_ns, IDLE_NS), 0, now_ns,
 					      ENGINE_ENDING_UNKNOWN, sink);
