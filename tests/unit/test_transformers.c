@@ -282,9 +282,66 @@ static void test_begun_before_us(void **state)
 	assert_row(s, 0, 1, 77, ENGINE_DECODE);
 	s = play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 78 } });
 	assert_row(s, 0, 1, 78, ENGINE_DECODE);
-	/* A row was lost: what comes now goes on with nothing that is known. */
+	/* What nobody said was lost is no gap. */
 	s = play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 80 } });
 	assert_row(s, 0, 2, 80, ENGINE_DECODE);
+	assert_true(p->heard->begin[1].before_attach);
+	for (int64_t i = 0; i < 8; i++)
+		play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 81 + i } });
+	/* Late in a thread: a prompt of which all but one token was cached, or who knows. */
+	play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 96 } });
+	assert_int_equal(p->heard->begins, 3);
+	assert_false(p->heard->begin[2].before_attach);
+	assert_int_equal(p->heard->begin[2].cached, ENGINE_UNKNOWN);
+	assert_int_equal(p->heard->begin[2].prompt, ENGINE_UNKNOWN);
+	assert_true(p->heard->begin[2].begin_ns == UINT64_MAX);
+	play__free(p);
+}
+
+/* Over a lost step a text goes on, in its row of the batch. */
+static void test_lost_steps(void **state)
+{
+	struct play *p = play__new();
+	struct sequence_facts f;
+	const struct heard_step *s;
+
+	play(p, (struct batch){ 2, 2, text, (const int64_t[]){ 0, 1, 0, 1 } });
+	p->computation += 2;
+	s = play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 4, 4 } });
+	assert_row(s, 0, 1, 4, ENGINE_DECODE);
+	assert_row(s, 1, 2, 4, ENGINE_DECODE);
+	assert_int_equal(p->heard->begins, 2);
+	assert_true(transformers_sequences__at(p->sequences, 0, &f));
+	assert_true(f.generated == 3 && f.inferred);
+	/* Not farther than what was lost. */
+	p->computation++;
+	s = play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 6, 9 } });
+	assert_row(s, 0, 1, 6, ENGINE_DECODE);
+	assert_row(s, 1, 3, 9, ENGINE_DECODE);
+	assert_false(p->heard->begin[2].before_attach);
+	assert_int_equal(p->heard->begin[2].cached, ENGINE_UNKNOWN);
+	play__free(p);
+}
+
+/* Where others of a prompt's rows may have been before the first that was seen, nothing is said of
+ * them. */
+static void test_in_the_middle_of_a_prompt(void **state)
+{
+	struct play *p = play__new();
+	struct engine_request *begin = p->heard->begin;
+
+	play(p, (struct batch){ 1, 3, text, (const int64_t[]){ 20, 21, 22 } });
+	assert_false(begin[0].before_attach);
+	assert_int_equal(begin[0].cached, ENGINE_UNKNOWN);
+	assert_int_equal(begin[0].prompt, ENGINE_UNKNOWN);
+	play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 40, 41 } });
+	assert_int_equal(begin[1].cached, 40);
+	p->computation++;
+	play(p, (struct batch){ 1, 3, text, (const int64_t[]){ 60, 61, 62 } });
+	assert_int_equal(begin[2].cached, ENGINE_UNKNOWN);
+	play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 0, 1 } });
+	assert_int_equal(begin[3].cached, 0);
+	assert_int_equal(p->heard->begins, 4);
 	play__free(p);
 }
 
@@ -317,6 +374,8 @@ int main(void)
 		cmocka_unit_test(test_alone_nothing_is_finished),
 		cmocka_unit_test(test_unknown_positions),
 		cmocka_unit_test(test_begun_before_us),
+		cmocka_unit_test(test_lost_steps),
+		cmocka_unit_test(test_in_the_middle_of_a_prompt),
 		cmocka_unit_test(test_absurd_tokens),
 	};
 

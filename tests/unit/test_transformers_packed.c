@@ -41,6 +41,27 @@ static void test_continued_by_slot(void **state)
 	play__free(p);
 }
 
+/* Over a lost step the cache still tells who is who. */
+static void test_lost_packed_steps(void **state)
+{
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	packed(p, 5, (const int64_t[]){ 0, 1, 0, 1, 2 }, (const int64_t[]){ 0, 1, 32, 33, 34 });
+	p->computation++;
+	/* The first now stands where the second was to go on. */
+	s = packed(p, 2, (const int64_t[]){ 3, 4 }, (const int64_t[]){ 3, 36 });
+	assert_row(s, 0, 1, 3, ENGINE_DECODE);
+	assert_row(s, 1, 2, 4, ENGINE_DECODE);
+	/* In another block, by position. */
+	p->computation += 5;
+	s = packed(p, 2, (const int64_t[]){ 9, 20 }, (const int64_t[]){ 65, 100 });
+	assert_row(s, 0, 1, 9, ENGINE_DECODE);
+	assert_row(s, 1, 3, 20, ENGINE_DECODE); /* farther than what was lost */
+	assert_int_equal(p->heard->begins, 3);
+	play__free(p);
+}
+
 /* At the beginning of a block of the cache the slot says nothing: the position decides, if it can.
  */
 static void test_at_a_block_boundary(void **state)
@@ -219,6 +240,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_continued_by_slot),
+		cmocka_unit_test(test_lost_packed_steps),
 		cmocka_unit_test(test_at_a_block_boundary),
 		cmocka_unit_test(test_prompts_in_pieces),
 		cmocka_unit_test(test_ends),

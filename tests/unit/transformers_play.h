@@ -20,6 +20,7 @@ struct play {
 	struct aten_context context;
 	uint64_t now;
 	uint32_t tid;
+	uint32_t computation; /* of the last step; add to it what was lost */
 };
 
 static inline struct play *play__new(void)
@@ -91,6 +92,8 @@ static inline const struct heard_step *play(struct play *p, struct batch b)
 		weights[K * i + 1] = (float)(i + 1);
 	}
 	s.tid = p->tid;
+	s.key = PLAY_KEY;
+	s.computation = ++p->computation;
 	s.begin_ns = p->now += 1000000;
 	s.end_ns = p->now += 1000000;
 	s.layers = s.layer_capacity = 1;

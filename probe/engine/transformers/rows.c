@@ -61,6 +61,10 @@ uint32_t transformers_rows__say(struct engine_row *to, const struct aten_step *s
 			.output = i + 1 == r->rows && !r->cut,
 			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
 		};
+	/* Rows of lost steps were of the text, if its prompt was over. */
+	if (own->next && r->position > own->next && !own->cut && !own->stopped)
+		own->generated += r->position - own->next;
+	own->cut = r->cut && prefill;
 	own->next = r->position + r->rows;
 	own->slot = r->last_slot;
 	own->last_ns = s->end_ns;

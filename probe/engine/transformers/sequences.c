@@ -13,6 +13,10 @@
  * without a row in so many, and for so long, it is over. */
 #define ABSENT_STEPS 64
 #define ABSENT_NS 2000000000ull
+/* What goes on in a thread without having begun began before us, if so few steps of it were seen.
+ */
+#define EARLY_STEPS 8
+#define PAGE_UNIT 8 /* as in runs.c */
 
 int transformers_sequences__new(struct transformers_sequences **out)
 {
@@ -149,6 +153,43 @@ static struct sequence *find(struct transformers_sequences *q, const struct aten
 	return found;
 }
 
+/* @r may go on with @s although rows of it were lost in between. */
+static bool spans(const struct transformers_sequences *q, const struct sequence *s,
+		  const struct run *r, bool by_slot)
+{
+	uint64_t gap, most = (uint64_t)q->standing.lost * r->rows;
+	bool same_page;
+
+	if (r->unplaced || r->position <= s->next || s->packed != r->packed ||
+	    (!r->packed && s->batch_row != r->batch_row))
+		return false;
+	gap = r->position - s->next;
+	if (!s->cut && gap > most)
+		return false;
+	if (!r->packed || s->slot < 0 || r->slot < 0)
+		return !by_slot;
+	same_page = s->next / PAGE_UNIT == r->position / PAGE_UNIT && s->next % PAGE_UNIT;
+	return s->slot + 1 + (int64_t)gap == r->slot || (!by_slot && !same_page);
+}
+
+/* As find(), where steps were lost: best one that had a row in each of them. */
+static struct sequence *find_across(struct transformers_sequences *q, const struct aten_step *step,
+				    uint32_t context, const struct run *r, bool by_slot)
+{
+	struct sequence *found = NULL;
+
+	for (uint32_t i = q->live_from; q->standing.lost && r->position && i < q->count; i++) {
+		struct sequence *s = at(q, i);
+
+		if (!is_live(s, step, context) || s->step == q->steps || !spans(q, s, r, by_slot))
+			continue;
+		found = s;
+		if (r->position - s->next == q->standing.lost)
+			break;
+	}
+	return found;
+}
+
 static struct sequence *sequence__new(struct transformers_sequences *q)
 {
 	struct sequence *s;
@@ -194,19 +235,23 @@ static const int32_t *prompt_tokens(struct transformers_sequences *q, const stru
 static int begin(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
 		 struct run *r, const struct engine_sink *sink)
 {
-	/* One row in the middle of nothing was begun before we came. */
-	bool before = r->position && r->rows == 1;
+	const struct standing *now = &q->standing;
+	/* One row in the middle of nothing was begun before we came; or it is all of a prompt that
+	 * was not cached. */
+	bool before = r->position && r->rows == 1 && now->seen < EARLY_STEPS && !now->lost;
+	/* Of more rows there may have been others. */
+	bool unseen = r->position && (r->rows == 1 || !now->seen || now->lost);
 	struct engine_request out = {
 		.context = context,
 		.slot = r->batch_row,
 		.task = ENGINE_UNKNOWN,
-		.cached = before ? ENGINE_UNKNOWN : r->position,
-		.prompt = before || r->cut ? ENGINE_UNKNOWN : r->position + r->rows,
+		.cached = unseen ? ENGINE_UNKNOWN : r->position,
+		.prompt = unseen || r->cut ? ENGINE_UNKNOWN : r->position + r->rows,
 		.tokens = prompt_tokens(q, s, r),
 		.client_id = "",
 		.before_attach = before,
 		.inferred = r->inferred,
-		.begin_ns = before ? UINT64_MAX : s->begin_ns,
+		.begin_ns = unseen ? UINT64_MAX : s->begin_ns,
 		.time_ns = s->begin_ns,
 	};
 	int err = make_room(q, s->begin_ns, sink);
@@ -221,6 +266,7 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 	new->batch_row = r->batch_row;
 	new->packed = r->packed;
 	new->before_attach = before;
+	new->unseen = unseen;
 	new->begin_ns = s->begin_ns;
 	new->slot = -1;
 	new->step = q->steps;
@@ -308,6 +354,8 @@ static int assign(struct transformers_sequences *q, const struct aten_step *s, u
 		found = find(q, s, context, r, true, &count);
 		if (found && r->position)
 			claim(q, r, found, false);
+		else if ((found = find_across(q, s, context, r, true)))
+			claim(q, r, found, true);
 	}
 	for (uint32_t i = 0; i < runs && !err; i++) {
 		struct run *r = &q->run[i];
@@ -317,6 +365,8 @@ static int assign(struct transformers_sequences *q, const struct aten_step *s, u
 			continue;
 		if (r->position || (r->unplaced && r->rows == 1))
 			found = find(q, s, context, r, false, &count);
+		if (!found)
+			found = find_across(q, s, context, r, false);
 		if (found && r->unplaced)
 			r->position = found->next;
 		/* In the middle of what was begun before us, nobody knows where. */
@@ -327,7 +377,7 @@ static int assign(struct transformers_sequences *q, const struct aten_step *s, u
 			found = by_number(q, q->run[i - 1].sequence);
 		}
 		if (found)
-			claim(q, r, found, count > 1 || r->unplaced);
+			claim(q, r, found, count > 1 || r->unplaced || q->standing.lost);
 		else
 			err = begin(q, s, context, r, sink);
 	}
@@ -348,9 +398,14 @@ int transformers_sequences__step(struct transformers_sequences *q, struct aten_s
 		err = reserve(&q->row, &q->row_capacity, most, sizeof(*q->row));
 	if (!err)
 		err = reserve(&q->route, &q->route_capacity, s->layers, sizeof(*q->route));
-	if (err || !c || !most)
+	if (err)
 		return err;
+	if (!c || !most) {
+		transformers_progress__unsaid(q->progress, s);
+		return 0;
+	}
 	q->steps++;
+	q->standing = transformers_progress__step(q->progress, s, c->id, q->steps);
 	runs = transformers_runs__cut(q->run, s);
 	err = assign(q, s, c->id, runs, sink);
 	if (!err)
@@ -384,13 +439,13 @@ bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t
 	*out = (struct sequence_facts){
 		.request = s->number,
 		.tgid = s->tgid,
-		.prompt = s->before_attach ? ENGINE_UNKNOWN : s->prompt,
+		.prompt = s->unseen ? ENGINE_UNKNOWN : s->prompt,
 		.generated = s->generated,
 		.begin_ns = s->begin_ns,
 		.last_ns = s->last_ns,
 		.ended = s->ended,
 		.named = s->named,
-		.before_attach = s->before_attach,
+		.before_attach = s->unseen,
 		.inferred = s->inferred,
 	};
 	return true;

@@ -48,8 +48,9 @@ struct sequence_facts {
 	uint32_t prompt;    /* rows of its prompt, cached ones included; ENGINE_UNKNOWN */
 	uint32_t generated; /* rows of generated tokens: the last token of a text has none */
 	uint64_t begin_ns, last_ns;
-	bool ended, named, before_attach;
-	bool inferred; /* some of its rows are */
+	bool ended, named;
+	bool before_attach; /* or at least its beginning was not seen */
+	bool inferred;      /* some of its rows are */
 };
 /* The @at-th request remembered, oldest first; false: there are no more. */
 bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t at,

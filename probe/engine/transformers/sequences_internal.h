@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "probe/engine/sink.h"
+#include "probe/engine/transformers/progress.h"
 #include "probe/engine/transformers/runs.h"
 
 #define SEQUENCES_MAX 4096 /* remembered, ended ones included: names come late */
@@ -24,6 +25,8 @@ struct sequence {
 	uint64_t busy_ns; /* its thread computed then */
 	uint64_t step;    /* in which it last had rows */
 	bool packed, before_attach, inferred;
+	bool unseen;  /* its beginning was not seen */
+	bool cut;     /* its prompt goes on */
 	bool stopped; /* its text ended, and the batch goes on with it */
 	bool ended, named;
 };
@@ -34,7 +37,9 @@ struct transformers_sequences {
 	uint32_t first, count; /* a ring of the last SEQUENCES_MAX */
 	uint32_t live_from;    /* no live one is older */
 	struct sequence item[SEQUENCES_MAX];
+	struct progress progress[PROGRESS_MAX];
 	/* Scratch for one step. */
+	struct standing standing;
 	struct run *run;
 	uint32_t run_capacity;
 	struct engine_row *row;
