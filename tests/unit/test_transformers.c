@@ -313,6 +313,8 @@ static void test_lost_steps(void **state)
 	assert_int_equal(p->heard->begins, 2);
 	assert_true(transformers_sequences__at(p->sequences, 0, &f));
 	assert_true(f.generated == 3 && f.inferred);
+	assert_int_equal(p->heard->binds, 2);
+	assert_int_equal(p->heard->bind.position, 4);
 	/* Not farther than what was lost. */
 	p->computation++;
 	s = play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 6, 9 } });

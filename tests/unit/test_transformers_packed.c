@@ -66,25 +66,68 @@ static void test_lost_packed_steps(void **state)
  */
 static void test_at_a_block_boundary(void **state)
 {
+	static const int64_t position[] = { 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6 };
+	static const int64_t slot[] = { 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22 };
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	packed(p, 15, position, slot);
+	s = packed(p, 2, (const int64_t[]){ 8, 7 }, (const int64_t[]){ 48, 23 });
+	assert_row(s, 0, 1, 8, ENGINE_DECODE);
+	assert_row(s, 1, 2, 7, ENGINE_DECODE);
+	assert_int_equal(p->heard->binds, 0);
+	/* It was left out of a step: meanwhile it may have ended, and another begun behind it. */
+	packed(p, 1, (const int64_t[]){ 9 }, (const int64_t[]){ 49 });
+	s = packed(p, 2, (const int64_t[]){ 10, 8 }, (const int64_t[]){ 50, 64 });
+	assert_row(s, 1, 2, 8, ENGINE_DECODE);
+	assert_int_equal(p->heard->binds, 1);
+	assert_int_equal(p->heard->bind.sequence, 2);
+	assert_int_equal(p->heard->bind.request, 2);
+	assert_int_equal(p->heard->bind.position, 8);
+	assert_int_equal(p->heard->bind.origin, ENGINE_ORIGIN_ORDER);
+	assert_true(p->heard->bind.inferred);
+	/* Several rows are no text that goes on: they are behind a prefix from the cache. */
+	s = packed(p, 3, (const int64_t[]){ 11, 9, 10 }, (const int64_t[]){ 51, 65, 66 });
+	s = packed(p, 3, (const int64_t[]){ 12, 16, 17 }, (const int64_t[]){ 52, 80, 81 });
+	assert_row(s, 1, 3, 16, ENGINE_PREFILL);
+	assert_int_equal(p->heard->begin[2].cached, 16);
+	play__free(p);
+}
+
+/* Two at one position, both at a boundary: which is which is a guess, and said to be. */
+static void test_several_at_a_block_boundary(void **state)
+{
 	struct play *p = play__new();
 	struct sequence_facts f;
 	const struct heard_step *s;
 
-	packed(p, 5, (const int64_t[]){ 0, 1, 0, 1, 2 }, (const int64_t[]){ 30, 31, 61, 62, 63 });
-	s = packed(p, 2, (const int64_t[]){ 3, 2 }, (const int64_t[]){ 96, 128 });
-	assert_row(s, 0, 2, 3, ENGINE_DECODE);
-	assert_row(s, 1, 1, 2, ENGINE_DECODE);
-	assert_true(transformers_sequences__at(p->sequences, 0, &f) && !f.inferred);
-	/* Two at one position, both at a boundary: which is which is a guess, and said to be. */
 	packed(p, 4, (const int64_t[]){ 0, 1, 0, 1 }, (const int64_t[]){ 200, 201, 300, 301 });
 	s = packed(p, 2, (const int64_t[]){ 2, 2 }, (const int64_t[]){ 500, 600 });
-	assert_row(s, 0, 3, 2, ENGINE_DECODE);
-	assert_row(s, 1, 4, 2, ENGINE_DECODE);
-	assert_true(transformers_sequences__at(p->sequences, 2, &f) && f.inferred);
-	/* And from there on by slot again. */
+	assert_row(s, 0, 1, 2, ENGINE_DECODE);
+	assert_row(s, 1, 2, 2, ENGINE_DECODE);
+	assert_true(transformers_sequences__at(p->sequences, 0, &f) && f.inferred);
+	assert_int_equal(p->heard->binds, 2);
+	/* And from there on by slot again: no other word on it. */
 	s = packed(p, 2, (const int64_t[]){ 3, 3 }, (const int64_t[]){ 601, 501 });
-	assert_row(s, 0, 4, 3, ENGINE_DECODE);
-	assert_row(s, 1, 3, 3, ENGINE_DECODE);
+	assert_row(s, 0, 2, 3, ENGINE_DECODE);
+	assert_row(s, 1, 1, 3, ENGINE_DECODE);
+	assert_int_equal(p->heard->binds, 2);
+	play__free(p);
+}
+
+/* What another one wrote over does not go on. */
+static void test_overwritten_sequences(void **state)
+{
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	packed(p, 2, (const int64_t[]){ 0, 1 }, (const int64_t[]){ 0, 1 });
+	packed(p, 2, (const int64_t[]){ 0, 1 }, (const int64_t[]){ 0, 1 });
+	assert_int_equal(p->heard->begins, 2);
+	s = packed(p, 1, (const int64_t[]){ 2 }, (const int64_t[]){ 2 });
+	assert_row(s, 0, 2, 2, ENGINE_DECODE);
+	assert_int_equal(p->heard->binds, 0);
+	assert_int_equal(p->heard->ends, 0); /* that is for its server to say, or time */
 	play__free(p);
 }
 
@@ -242,6 +285,8 @@ int main(void)
 		cmocka_unit_test(test_continued_by_slot),
 		cmocka_unit_test(test_lost_packed_steps),
 		cmocka_unit_test(test_at_a_block_boundary),
+		cmocka_unit_test(test_several_at_a_block_boundary),
+		cmocka_unit_test(test_overwritten_sequences),
 		cmocka_unit_test(test_prompts_in_pieces),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_slow_steps_end_nothing),

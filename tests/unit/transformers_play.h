@@ -112,6 +112,6 @@ static inline void assert_row(const struct heard_step *s, uint32_t row, uint32_t
 	assert_int_equal(s->step.row[row].phase, phase);
 }
 
-static const int64_t text[16] = { 10, 11, 12, 13, 14, 15, 16, 17 };
+static const int64_t text[64] = { 10, 11, 12, 13, 14, 15, 16, 17 };
 
 #endif

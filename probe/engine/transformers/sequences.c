@@ -130,7 +130,15 @@ static bool is_live(const struct sequence *s, const struct aten_step *step, uint
 	return !s->ended && s->tgid == step->tgid && s->tid == step->tid && s->context == context;
 }
 
-/* The only live sequence that @r can continue. In *@count how many there are. */
+static bool goes_on(const struct transformers_sequences *q, const struct sequence *s,
+		    const struct aten_step *step, uint32_t context)
+{
+	return is_live(s, step, context) && !s->gone && s->step != q->steps;
+}
+
+/* The newest sequence that @r can continue. In *@count how many there are. At the beginning of a
+ * page only a prompt that was cut goes on with several rows: else they are behind the shared prefix
+ * of a new one. */
 static struct sequence *find(struct transformers_sequences *q, const struct aten_step *step,
 			     uint32_t context, const struct run *r, bool by_slot, uint32_t *count)
 {
@@ -142,12 +150,12 @@ static struct sequence *find(struct transformers_sequences *q, const struct aten
 	for (uint32_t i = q->live_from; i < q->count; i++) {
 		struct sequence *s = at(q, i);
 
-		if (!is_live(s, step, context) || s->step == q->steps ||
-		    (!r->unplaced && s->next != r->position) || s->packed != r->packed ||
-		    (!r->packed && s->batch_row != r->batch_row) ||
-		    (by_slot && (s->slot < 0 || s->slot + 1 != r->slot)))
+		if (!goes_on(q, s, step, context) || (!r->unplaced && s->next != r->position) ||
+		    s->packed != r->packed || (!r->packed && s->batch_row != r->batch_row) ||
+		    (by_slot && (s->slot < 0 || s->slot + 1 != r->slot)) ||
+		    (!by_slot && r->packed && r->rows > 1 && !s->cut))
 			continue;
-		if (!(*count)++)
+		if (!(*count)++ || by_slot)
 			found = s;
 	}
 	return found;
@@ -181,7 +189,7 @@ static struct sequence *find_across(struct transformers_sequences *q, const stru
 	for (uint32_t i = q->live_from; q->standing.lost && r->position && i < q->count; i++) {
 		struct sequence *s = at(q, i);
 
-		if (!is_live(s, step, context) || s->step == q->steps || !spans(q, s, r, by_slot))
+		if (!goes_on(q, s, step, context) || !spans(q, s, r, by_slot))
 			continue;
 		found = s;
 		if (r->position - s->next == q->standing.lost)
@@ -282,13 +290,39 @@ static struct sequence *by_number(struct transformers_sequences *q, uint32_t num
 	return number && back < q->count ? at(q, q->count - 1 - back) : NULL;
 }
 
-static void claim(struct transformers_sequences *q, struct run *r, struct sequence *s,
-		  bool inferred)
+/* @r goes on with @s; from the first row on of which that is not certain, it is said so. */
+static int claim(struct transformers_sequences *q, const struct aten_step *step, struct run *r,
+		 struct sequence *s, bool inferred, const struct engine_sink *sink)
 {
+	struct engine_bind bind = {
+		.context = s->context,
+		.sequence = s->number,
+		.request = s->number,
+		.position = r->position,
+		.origin = ENGINE_ORIGIN_ORDER,
+		.inferred = true,
+		.time_ns = step->begin_ns,
+	};
+
 	s->step = q->steps;
 	r->sequence = s->number;
-	r->inferred = inferred;
-	s->inferred |= inferred;
+	if (!inferred || s->inferred)
+		return 0;
+	s->inferred = true;
+	return sink->bind(sink->ctx, &bind);
+}
+
+/* Nothing tells that @r, alone at this position, goes on with @s but that: true where it may as
+ * well be another one behind a prefix that they share. */
+static bool is_guess(const struct transformers_sequences *q, const struct run *r,
+		     const struct sequence *s)
+{
+	if (q->standing.lost || r->unplaced)
+		return true;
+	if (!r->packed)
+		return false;
+	/* A text of which the last token was in the step before goes on with one. */
+	return r->position % PAGE_UNIT || r->rows > 1 || s->cut || s->step != q->standing.previous;
 }
 
 /* A plain batch whose rows begin at 0 is a new call of generate(): what was computed on this thread
@@ -338,50 +372,82 @@ static bool follows(const struct transformers_sequences *q, uint32_t i)
 	       before->position + 1 == r->position;
 }
 
+/* Those that the cache tells. */
+static int assign_by_slot(struct transformers_sequences *q, const struct aten_step *s,
+			  uint32_t context, uint32_t runs, const struct engine_sink *sink)
+{
+	uint32_t count;
+	int err = 0;
+
+	for (uint32_t i = 0; i < runs && !err; i++) {
+		struct run *r = &q->run[i];
+		struct sequence *found;
+		bool inferred;
+
+		if (r->padding || !r->packed || r->slot < 0 || !r->position)
+			continue;
+		found = find(q, s, context, r, true, &count);
+		inferred = !found || count > 1;
+		if (!found)
+			found = find_across(q, s, context, r, true);
+		if (found)
+			err = claim(q, s, r, found, inferred, sink);
+	}
+	return err;
+}
+
+/* Run @i is the cache's word for none: by position, or a new one. */
+static int assign_by_position(struct transformers_sequences *q, const struct aten_step *s,
+			      uint32_t context, uint32_t i, const struct engine_sink *sink)
+{
+	struct run *r = &q->run[i];
+	struct sequence *found = NULL;
+	uint32_t count = 0;
+
+	if (r->position || (r->unplaced && r->rows == 1))
+		found = find(q, s, context, r, false, &count);
+	if (!found)
+		found = find_across(q, s, context, r, false);
+	if (found && r->unplaced)
+		r->position = found->next;
+	/* In the middle of what was begun before us, nobody knows where. */
+	if (!found && r->unplaced && r->rows == 1)
+		return 0;
+	if (!found && follows(q, i)) {
+		found = by_number(q, q->run[i - 1].sequence);
+		count = 2; /* or a new one */
+	}
+	if (!found)
+		return begin(q, s, context, r, sink);
+	return claim(q, s, r, found, count > 1 || is_guess(q, r, found), sink);
+}
+
 /* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
 static int assign(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
 		  uint32_t runs, const struct engine_sink *sink)
 {
-	uint32_t count;
 	int err = end_earlier(q, s, context, runs, sink);
 
-	for (uint32_t i = 0; i < runs; i++) {
-		struct run *r = &q->run[i];
-		struct sequence *found;
-
-		if (r->padding || !r->packed || r->slot < 0)
-			continue;
-		found = find(q, s, context, r, true, &count);
-		if (found && r->position)
-			claim(q, r, found, false);
-		else if ((found = find_across(q, s, context, r, true)))
-			claim(q, r, found, true);
-	}
-	for (uint32_t i = 0; i < runs && !err; i++) {
-		struct run *r = &q->run[i];
-		struct sequence *found = NULL;
-
-		if (r->padding || r->sequence)
-			continue;
-		if (r->position || (r->unplaced && r->rows == 1))
-			found = find(q, s, context, r, false, &count);
-		if (!found)
-			found = find_across(q, s, context, r, false);
-		if (found && r->unplaced)
-			r->position = found->next;
-		/* In the middle of what was begun before us, nobody knows where. */
-		if (!found && r->unplaced && r->rows == 1)
-			continue;
-		if (!found && follows(q, i)) {
-			count = 1;
-			found = by_number(q, q->run[i - 1].sequence);
-		}
-		if (found)
-			claim(q, r, found, count > 1 || r->unplaced || q->standing.lost);
-		else
-			err = begin(q, s, context, r, sink);
-	}
+	if (!err)
+		err = assign_by_slot(q, s, context, runs, sink);
+	for (uint32_t i = 0; i < runs && !err; i++)
+		if (!q->run[i].padding && !q->run[i].sequence)
+			err = assign_by_position(q, s, context, i, sink);
 	return err;
+}
+
+/* Where a sequence without rows in this step had its last one, there is another's now. */
+static void forget_overwritten(struct transformers_sequences *q, const struct aten_step *s,
+			       uint32_t context)
+{
+	for (uint32_t i = q->live_from; i < q->count; i++) {
+		struct sequence *old = at(q, i);
+
+		if (!old->packed || old->slot < 0 || !goes_on(q, old, s, context))
+			continue;
+		for (uint32_t row = 0; row < s->slot.count && !old->gone; row++)
+			old->gone = s->slot.value[row] == old->slot;
+	}
 }
 
 /* --- steps -------------------------------------------------------------------------------------
@@ -408,6 +474,8 @@ int transformers_sequences__step(struct transformers_sequences *q, struct aten_s
 	q->standing = transformers_progress__step(q->progress, s, c->id, q->steps);
 	runs = transformers_runs__cut(q->run, s);
 	err = assign(q, s, c->id, runs, sink);
+	if (!err)
+		forget_overwritten(q, s, c->id);
 	if (!err)
 		err = end_absent(q, s, c->id, sink);
 	if (err)

@@ -27,6 +27,7 @@ struct sequence {
 	bool packed, before_attach, inferred;
 	bool unseen;  /* its beginning was not seen */
 	bool cut;     /* its prompt goes on */
+	bool gone;    /* another one has its place in the cache: nothing goes on with it */
 	bool stopped; /* its text ended, and the batch goes on with it */
 	bool ended, named;
 };
