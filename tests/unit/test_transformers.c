@@ -279,12 +279,12 @@ static void test_begun_before_us(void **state)
 	assert_int_equal(p->heard->begin[0].prompt, ENGINE_UNKNOWN);
 	assert_int_equal(p->heard->begin[0].cached, ENGINE_UNKNOWN);
 	assert_true(p->heard->begin[0].begin_ns == UINT64_MAX);
-	assert_row(s, 0, 1, 77, ENGINE_DECODE);
+	assert_row(s, 0, 1, 77, ENGINE_PHASE_UNKNOWN);
 	s = play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 78 } });
 	assert_row(s, 0, 1, 78, ENGINE_DECODE);
 	/* What nobody said was lost is no gap. */
 	s = play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 80 } });
-	assert_row(s, 0, 2, 80, ENGINE_DECODE);
+	assert_row(s, 0, 2, 80, ENGINE_PHASE_UNKNOWN);
 	assert_true(p->heard->begin[1].before_attach);
 	for (int64_t i = 0; i < 8; i++)
 		play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 81 + i } });
@@ -319,7 +319,7 @@ static void test_lost_steps(void **state)
 	p->computation++;
 	s = play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 6, 9 } });
 	assert_row(s, 0, 1, 6, ENGINE_DECODE);
-	assert_row(s, 1, 3, 9, ENGINE_DECODE);
+	assert_row(s, 1, 3, 9, ENGINE_PHASE_UNKNOWN);
 	assert_false(p->heard->begin[2].before_attach);
 	assert_int_equal(p->heard->begin[2].cached, ENGINE_UNKNOWN);
 	play__free(p);

@@ -57,7 +57,7 @@ static void test_lost_packed_steps(void **state)
 	p->computation += 5;
 	s = packed(p, 2, (const int64_t[]){ 9, 20 }, (const int64_t[]){ 65, 100 });
 	assert_row(s, 0, 1, 9, ENGINE_DECODE);
-	assert_row(s, 1, 3, 20, ENGINE_DECODE); /* farther than what was lost */
+	assert_row(s, 1, 3, 20, ENGINE_PHASE_UNKNOWN); /* farther than what was lost */
 	assert_int_equal(p->heard->begins, 3);
 	play__free(p);
 }
@@ -146,6 +146,39 @@ static void test_prompts_in_pieces(void **state)
 	assert_row(s, 0, 1, 4, ENGINE_PREFILL);
 	assert_int_equal(s->step.row[2].output, 1);
 	assert_int_equal(p->heard->begins, 1);
+	play__free(p);
+}
+
+/* Also in pieces of one row; and a text in a full step is no such piece. */
+static void test_pieces_of_one_row(void **state)
+{
+	static const int64_t slot[] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+	struct play *p = play__new();
+	const struct heard_step *s;
+	struct batch full = { 1, 2, text, (const int64_t[]){ 0, 1 }, slot, .slots_bytes = 16 };
+
+	play(p, full);
+	full = (struct batch){ 1, 1, text, (const int64_t[]){ 2 }, slot + 2, .slots_bytes = 8 };
+	s = play(p, full);
+	assert_row(s, 0, 1, 2, ENGINE_PREFILL);
+	assert_int_equal(s->step.row[0].output, 0);
+	s = packed(p, 1, (const int64_t[]){ 3 }, slot + 3);
+	assert_row(s, 0, 1, 3, ENGINE_PREFILL);
+	assert_int_equal(s->step.row[0].output, 1);
+	full.position = (const int64_t[]){ 4 };
+	full.slot = slot + 4;
+	s = play(p, full);
+	assert_row(s, 0, 1, 4, ENGINE_DECODE);
+	assert_int_equal(s->step.row[0].output, 1);
+	s = packed(p, 1, (const int64_t[]){ 5 }, slot + 5);
+	assert_row(s, 0, 1, 5, ENGINE_DECODE);
+	assert_int_equal(p->heard->begins, 1);
+	/* Behind a cut prompt and a lost step it may be either. */
+	play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 0, 1 }, (const int64_t[]){ 16, 17 },
+				.slots_bytes = 16 });
+	p->computation++;
+	s = packed(p, 1, (const int64_t[]){ 4 }, (const int64_t[]){ 20 });
+	assert_row(s, 0, 2, 4, ENGINE_PHASE_UNKNOWN);
 	play__free(p);
 }
 
@@ -288,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_several_at_a_block_boundary),
 		cmocka_unit_test(test_overwritten_sequences),
 		cmocka_unit_test(test_prompts_in_pieces),
+		cmocka_unit_test(test_pieces_of_one_row),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_slow_steps_end_nothing),
 		cmocka_unit_test(test_absent_sequences_end),

@@ -37,16 +37,50 @@ static uint32_t run__strangers(const struct aten_step *s, const struct run *r,
 	return r->rows;
 }
 
+/* One row is a piece of a prompt that was cut, or of a text; where what came before it was not seen
+ * nobody knows. */
+static uint8_t phase_of(const struct run *r, const struct sequence *own)
+{
+	if (r->rows > 1 || !r->position)
+		return ENGINE_PREFILL;
+	if (!own->next || (own->cut && r->position > own->next))
+		return ENGINE_PHASE_UNKNOWN;
+	return own->cut ? ENGINE_PREFILL : ENGINE_DECODE;
+}
+
+/* @own goes on with @r. */
+static void advance(struct sequence *own, const struct aten_step *s, const struct run *r,
+		    uint8_t phase)
+{
+	/* Rows of lost steps were of the text, if its prompt was over. */
+	if (own->next && r->position > own->next && !own->cut && !own->stopped)
+		own->generated += r->position - own->next;
+	/* How long its prompt was is known only where its end was seen. */
+	if (own->next && phase == ENGINE_PHASE_UNKNOWN)
+		own->unseen = true;
+	own->cut = r->cut && phase != ENGINE_DECODE;
+	own->next = r->position + r->rows;
+	own->slot = r->last_slot;
+	own->last_ns = s->end_ns;
+	if (phase == ENGINE_PREFILL)
+		own->prompt = own->next;
+	else if (phase == ENGINE_DECODE && !own->stopped)
+		own->generated++;
+}
+
 uint32_t transformers_rows__say(struct engine_row *to, const struct aten_step *s,
 				const struct aten_context *c, const struct run *r,
 				struct sequence *own)
 {
-	bool prefill = r->rows > 1 || !r->position;
+	uint8_t phase;
+	bool cut;
 
 	if (!own)
 		return run__strangers(s, r, to);
+	phase = phase_of(r, own);
+	cut = r->cut && phase != ENGINE_DECODE;
 	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
-	if (!prefill && s->batch > 1 && s->token.count > r->first &&
+	if (phase != ENGINE_PREFILL && s->batch > 1 && s->token.count > r->first &&
 	    is_stop(c, s->token.value[r->first]))
 		own->stopped = true;
 	for (uint32_t i = 0; i < r->rows; i++)
@@ -55,23 +89,11 @@ uint32_t transformers_rows__say(struct engine_row *to, const struct aten_step *s
 			.request = own->stopped ? ENGINE_UNKNOWN : r->sequence,
 			.position = r->position + i,
 			.token = token_of(s, r->first + i),
-			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
-				 : prefill    ? ENGINE_PREFILL
-					      : ENGINE_DECODE,
-			.output = i + 1 == r->rows && !r->cut,
+			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN : phase,
+			.output = i + 1 == r->rows && !cut,
 			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
 		};
-	/* Rows of lost steps were of the text, if its prompt was over. */
-	if (own->next && r->position > own->next && !own->cut && !own->stopped)
-		own->generated += r->position - own->next;
-	own->cut = r->cut && prefill;
-	own->next = r->position + r->rows;
-	own->slot = r->last_slot;
-	own->last_ns = s->end_ns;
-	if (prefill)
-		own->prompt = own->next;
-	else if (!own->stopped)
-		own->generated++;
+	advance(own, s, r, phase);
 	return r->rows;
 }
 
