@@ -149,6 +149,41 @@ static void test_prompts_in_pieces(void **state)
 	play__free(p);
 }
 
+/* A prompt in pages that lie apart is one, if nothing else explains where it goes on. */
+static void test_pages_apart(void **state)
+{
+	static const int64_t position[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
+	static const int64_t slot[] = { 0, 1, 2, 3, 4, 5, 6, 7, 64, 65, 66 };
+	static const int64_t apart[] = { 16, 17, 18, 19, 20, 21, 22, 23, 80, 81, 82 };
+	static const int64_t theirs[] = { 24, 25, 26, 27, 28, 29, 30, 31, 96 };
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	s = packed(p, 11, position, slot);
+	assert_int_equal(p->heard->begins, 1);
+	assert_int_equal(p->heard->begin[0].prompt, 11);
+	assert_int_equal(p->heard->tokens[0], 11);
+	assert_row(s, 10, 1, 10, ENGINE_PREFILL);
+	assert_int_equal(p->heard->binds, 1);
+	assert_int_equal(p->heard->bind.position, 8);
+	/* The first page of one that goes on in a page of another: the cache tells. */
+	s = packed(p, 9, (const int64_t[]){ 0, 1, 2, 3, 4, 5, 6, 7, 11 },
+		   (const int64_t[]){ 16, 17, 18, 19, 20, 21, 22, 23, 67 });
+	assert_row(s, 8, 1, 11, ENGINE_DECODE);
+	assert_int_equal(p->heard->begins, 2);
+	/* One that waits at the beginning of a page is a better explanation of one row. */
+	s = packed(p, 9, position, theirs);
+	assert_row(s, 7, 3, 7, ENGINE_PREFILL);
+	assert_row(s, 8, 2, 8, ENGINE_DECODE);
+	assert_int_equal(p->heard->bind.sequence, 2);
+	assert_int_equal(p->heard->binds, 2);
+	/* But not of several. */
+	s = packed(p, 11, position, apart);
+	assert_row(s, 10, 4, 10, ENGINE_PREFILL);
+	assert_int_equal(p->heard->begins, 4);
+	play__free(p);
+}
+
 /* Also in pieces of one row; and a text in a full step is no such piece. */
 static void test_pieces_of_one_row(void **state)
 {
@@ -321,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_several_at_a_block_boundary),
 		cmocka_unit_test(test_overwritten_sequences),
 		cmocka_unit_test(test_prompts_in_pieces),
+		cmocka_unit_test(test_pages_apart),
 		cmocka_unit_test(test_pieces_of_one_row),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_slow_steps_end_nothing),

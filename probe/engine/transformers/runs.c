@@ -5,7 +5,6 @@
 
 #include "probe/abi/site.h"
 
-#define PAGE_UNIT 8 /* tokens of a cache page: a multiple of this */
 /* Beyond it no position of a row behind it would be one: not known, then. */
 #define POSITION_MAX ((int64_t)INT32_MAX - MP_ELEMENTS_MAX)
 #define SLOT_MAX (INT64_MAX / 2)
@@ -36,15 +35,19 @@ static int64_t slot_of(const struct aten_step *s, uint32_t i, uint32_t rows)
 }
 
 /* Row @i of a packed batch may go on with @r: two sequences can stand at neighbouring positions,
- * but not in neighbouring slots. Only where a page of the cache begins slots may jump, and then a
- * run of one row is no evidence. */
+ * but not in neighbouring slots. */
 static bool goes_on(const struct run *r, const struct aten_step *s, uint32_t i, int64_t position)
 {
 	if (position >= 0 && position != (int64_t)r->position + r->rows)
 		return false;
-	if (!r->packed || slot_of(s, i, s->slot.count) == r->last_slot + 1)
-		return true;
-	return position % PAGE_UNIT == 0 && r->rows > 1;
+	return !r->packed || slot_of(s, i, s->slot.count) == r->last_slot + 1;
+}
+
+/* Where a page of the cache begins slots may jump. A run of one row is no evidence of that. */
+static bool is_behind(const struct run *r, int64_t position)
+{
+	return r->packed && r->rows > 1 && position == (int64_t)r->position + r->rows &&
+	       position % PAGE_UNIT == 0;
 }
 
 /* In a plain batch row single rows before a run that begins at 0, all at one position, are padding.
@@ -93,6 +96,7 @@ uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 			.last_slot = slot_of(s, i, rows),
 			.packed = packed,
 			.unplaced = position < 0,
+			.behind = !fresh && is_behind(r, position),
 		};
 	}
 	if (!packed)

@@ -16,7 +16,6 @@
 /* What goes on in a thread without having begun began before us, if so few steps of it were seen.
  */
 #define EARLY_STEPS 8
-#define PAGE_UNIT 8 /* as in runs.c */
 
 int transformers_sequences__new(struct transformers_sequences **out)
 {
@@ -153,7 +152,8 @@ static struct sequence *find(struct transformers_sequences *q, const struct aten
 		if (!goes_on(q, s, step, context) || (!r->unplaced && s->next != r->position) ||
 		    s->packed != r->packed || (!r->packed && s->batch_row != r->batch_row) ||
 		    (by_slot && (s->slot < 0 || s->slot + 1 != r->slot)) ||
-		    (!by_slot && r->packed && r->rows > 1 && !s->cut))
+		    (r->packed && r->rows > 1 && !s->cut &&
+		     (!by_slot || r->position % PAGE_UNIT == 0)))
 			continue;
 		if (!(*count)++ || by_slot)
 			found = s;
@@ -258,7 +258,6 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 		.tokens = prompt_tokens(q, s, r),
 		.client_id = "",
 		.before_attach = before,
-		.inferred = r->inferred,
 		.begin_ns = unseen ? UINT64_MAX : s->begin_ns,
 		.time_ns = s->begin_ns,
 	};
@@ -290,26 +289,32 @@ static struct sequence *by_number(struct transformers_sequences *q, uint32_t num
 	return number && back < q->count ? at(q, q->count - 1 - back) : NULL;
 }
 
-/* @r goes on with @s; from the first row on of which that is not certain, it is said so. */
-static int claim(struct transformers_sequences *q, const struct aten_step *step, struct run *r,
-		 struct sequence *s, bool inferred, const struct engine_sink *sink)
+/* From @position on it is a guess that rows are those of @s: say so, once. */
+static int sequence__guess(struct sequence *s, uint32_t position, uint64_t now_ns,
+			   const struct engine_sink *sink)
 {
 	struct engine_bind bind = {
 		.context = s->context,
 		.sequence = s->number,
 		.request = s->number,
-		.position = r->position,
+		.position = position,
 		.origin = ENGINE_ORIGIN_ORDER,
 		.inferred = true,
-		.time_ns = step->begin_ns,
+		.time_ns = now_ns,
 	};
 
-	s->step = q->steps;
-	r->sequence = s->number;
-	if (!inferred || s->inferred)
+	if (s->inferred)
 		return 0;
 	s->inferred = true;
 	return sink->bind(sink->ctx, &bind);
+}
+
+static int claim(struct transformers_sequences *q, const struct aten_step *step, struct run *r,
+		 struct sequence *s, bool inferred, const struct engine_sink *sink)
+{
+	s->step = q->steps;
+	r->sequence = s->number;
+	return inferred ? sequence__guess(s, r->position, step->begin_ns, sink) : 0;
 }
 
 /* Nothing tells that @r, alone at this position, goes on with @s but that: true where it may as
@@ -317,7 +322,7 @@ static int claim(struct transformers_sequences *q, const struct aten_step *step,
 static bool is_guess(const struct transformers_sequences *q, const struct run *r,
 		     const struct sequence *s)
 {
-	if (q->standing.lost || r->unplaced)
+	if (q->standing.lost || r->unplaced || r->behind)
 		return true;
 	if (!r->packed)
 		return false;
@@ -387,13 +392,50 @@ static int assign_by_slot(struct transformers_sequences *q, const struct aten_st
 		if (r->padding || !r->packed || r->slot < 0 || !r->position)
 			continue;
 		found = find(q, s, context, r, true, &count);
-		inferred = !found || count > 1;
+		inferred = !found || count > 1 || r->behind;
 		if (!found)
 			found = find_across(q, s, context, r, true);
 		if (found)
 			err = claim(q, s, r, found, inferred, sink);
 	}
 	return err;
+}
+
+/* A live sequence that has no other run explains run @i. */
+static bool is_explained(struct transformers_sequences *q, const struct aten_step *s,
+			 uint32_t context, uint32_t i, uint32_t runs)
+{
+	uint32_t count, others = 0;
+
+	if (!find(q, s, context, &q->run[i], false, &count))
+		return false;
+	for (uint32_t j = 0; j < runs; j++)
+		others += !q->run[j].sequence && !q->run[j].behind &&
+			  q->run[j].position == q->run[i].position;
+	return count > others;
+}
+
+/* A text that goes on in another page: a guess. Another one may begin there, behind a prefix that
+ * is as long as what stands before it. Returns how many runs there are now. */
+static uint32_t join(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
+		     uint32_t runs)
+{
+	uint32_t to = 0;
+
+	for (uint32_t i = 0; i < runs; i++) {
+		struct run *r = &q->run[i], *before = to ? &q->run[to - 1] : NULL;
+
+		if (!before || !r->behind || r->sequence || is_explained(q, s, context, i, runs)) {
+			q->run[to++] = *r;
+			continue;
+		}
+		before->rows += r->rows;
+		before->last_slot = r->last_slot;
+		before->cut = r->cut;
+		if (!before->guessed)
+			before->guessed = r->position;
+	}
+	return to;
 }
 
 /* Run @i is the cache's word for none: by position, or a new one. */
@@ -424,15 +466,23 @@ static int assign_by_position(struct transformers_sequences *q, const struct ate
 
 /* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
 static int assign(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
-		  uint32_t runs, const struct engine_sink *sink)
+		  uint32_t *runs, const struct engine_sink *sink)
 {
-	int err = end_earlier(q, s, context, runs, sink);
+	int err = end_earlier(q, s, context, *runs, sink);
 
 	if (!err)
-		err = assign_by_slot(q, s, context, runs, sink);
-	for (uint32_t i = 0; i < runs && !err; i++)
-		if (!q->run[i].padding && !q->run[i].sequence)
+		err = assign_by_slot(q, s, context, *runs, sink);
+	*runs = join(q, s, context, *runs);
+	for (uint32_t i = 0; i < *runs && !err; i++) {
+		struct run *r = &q->run[i];
+		struct sequence *own;
+
+		if (!r->padding && !r->sequence)
 			err = assign_by_position(q, s, context, i, sink);
+		own = by_number(q, r->sequence);
+		if (own && r->guessed && !err)
+			err = sequence__guess(own, r->guessed, s->begin_ns, sink);
+	}
 	return err;
 }
 
@@ -473,7 +523,7 @@ int transformers_sequences__step(struct transformers_sequences *q, struct aten_s
 	q->steps++;
 	q->standing = transformers_progress__step(q->progress, s, c->id, q->steps);
 	runs = transformers_runs__cut(q->run, s);
-	err = assign(q, s, c->id, runs, sink);
+	err = assign(q, s, c->id, &runs, sink);
 	if (!err)
 		forget_overwritten(q, s, c->id);
 	if (!err)
