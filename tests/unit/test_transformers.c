@@ -144,6 +144,8 @@ static void test_a_text(void **state)
 	/* The next call of generate() on this thread: the old one is over. */
 	s = play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 0, 1 } });
 	assert_row(s, 0, 2, 0, ENGINE_PREFILL);
+	assert_true(!p->heard->begin[0].epoch && p->heard->begin[1].epoch == 1);
+	assert_int_equal(p->heard->begin[1].slot, 0);
 	assert_int_equal(p->heard->ends, 1);
 	assert_int_equal(p->heard->end[0].request, 1);
 	assert_int_equal(p->heard->end[0].ending, ENGINE_ENDING_RELEASED);

@@ -30,6 +30,8 @@ static void test_continued_by_slot(void **state)
 	s = packed(p, 2, (const int64_t[]){ 2, 2 }, (const int64_t[]){ 34, 2 });
 	assert_row(s, 0, 2, 2, ENGINE_DECODE);
 	assert_row(s, 1, 1, 2, ENGINE_DECODE);
+	assert_int_equal(p->heard->begin[1].slot, ENGINE_UNKNOWN);
+	assert_int_equal(p->heard->begin[1].epoch, ENGINE_UNKNOWN);
 	/* One that joins does not disturb the others, and ends none. */
 	s = packed(p, 4, (const int64_t[]){ 3, 0, 1, 3 }, (const int64_t[]){ 3, 64, 65, 35 });
 	assert_row(s, 0, 1, 3, ENGINE_DECODE);

@@ -240,6 +240,20 @@ static const int32_t *prompt_tokens(struct transformers_sequences *q, const stru
 	return q->token;
 }
 
+/* How often the batch row of @r was used before; ENGINE_UNKNOWN: of packed ones nobody counts. */
+static uint32_t epoch_of(struct transformers_sequences *q, const struct aten_step *s,
+			 uint32_t context, const struct run *r)
+{
+	for (uint32_t i = q->count; i-- && !r->packed;) {
+		const struct sequence *old = at(q, i);
+
+		if (old->tgid == s->tgid && old->context == context && !old->packed &&
+		    old->batch_row == r->batch_row)
+			return old->epoch == ENGINE_UNKNOWN ? ENGINE_UNKNOWN : old->epoch + 1;
+	}
+	return r->packed || q->said > q->count ? ENGINE_UNKNOWN : 0;
+}
+
 static int begin(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
 		 struct run *r, const struct engine_sink *sink)
 {
@@ -251,7 +265,8 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 	bool unseen = r->position && (r->rows == 1 || !now->seen || now->lost);
 	struct engine_request out = {
 		.context = context,
-		.slot = r->batch_row,
+		.slot = r->packed ? ENGINE_UNKNOWN : r->batch_row,
+		.epoch = epoch_of(q, s, context, r),
 		.task = ENGINE_UNKNOWN,
 		.cached = unseen ? ENGINE_UNKNOWN : r->position,
 		.prompt = unseen || r->cut ? ENGINE_UNKNOWN : r->position + r->rows,
@@ -272,6 +287,7 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 	new->context = context;
 	new->batch_row = r->batch_row;
 	new->packed = r->packed;
+	new->epoch = out.epoch;
 	new->before_attach = before;
 	new->unseen = unseen;
 	new->begin_ns = s->begin_ns;

@@ -17,6 +17,7 @@ struct sequence {
 	uint32_t number; /* of the sequence and of its request: from 1 */
 	uint32_t tgid, tid, context;
 	uint32_t batch_row; /* plain batches */
+	uint32_t epoch;     /* of that; ENGINE_UNKNOWN */
 	uint32_t next;      /* position */
 	int64_t slot;       /* cache slot of its last row; -1: not captured */
 	uint32_t prompt;    /* positions of the prompt that were seen, cached ones included */
