@@ -261,7 +261,7 @@ static void test_unknown_positions(void **state)
 	/* A prompt begins at its first row, and what follows goes on: by order only. */
 	s = play(p, (struct batch){ 1, 3, text, NULL });
 	assert_row(s, 2, 1, 2, ENGINE_PREFILL);
-	assert_false(p->heard->begin[0].inferred);
+	assert_true(p->heard->begin[0].inferred);
 	s = play(p, (struct batch){ 1, 1, text, NULL });
 	assert_row(s, 0, 1, 3, ENGINE_DECODE);
 	s = play(p, (struct batch){ 1, 3, text, NULL });

@@ -273,6 +273,7 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 		.tokens = prompt_tokens(q, s, r),
 		.client_id = "",
 		.before_attach = before,
+		.inferred = r->unplaced, /* positions are counted, from where it seems to begin */
 		.begin_ns = unseen ? UINT64_MAX : s->begin_ns,
 		.time_ns = s->begin_ns,
 	};
@@ -290,6 +291,7 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 	new->epoch = out.epoch;
 	new->before_attach = before;
 	new->unseen = unseen;
+	new->inferred = r->unplaced;
 	new->begin_ns = s->begin_ns;
 	new->slot = -1;
 	new->step = q->steps;

@@ -91,14 +91,23 @@ static bool gathers(const struct model_folders *m)
 	return m->count > 0;
 }
 
-/* What angle 0 of a row is of its position; 0: no one knows. */
+/* What angle 0 of a row is of its position in a model; 0: no one knows. */
+static float scale_of(const struct model_config *c)
+{
+	if (strcmp(c->rope_type, "linear"))
+		return 1;
+	return c->rope_factor > 0 ? (float)(1 / c->rope_factor) : 0;
+}
+
+/* That of all models; 0: they differ. */
 static float position_scale(const struct model_folders *m)
 {
-	const struct model_config *c = &m->item[0].config;
+	float scale = m->count ? scale_of(&m->item[0].config) : 1;
 
-	if (m->count == 1 && !strcmp(c->rope_type, "linear"))
-		return c->rope_factor > 0 ? (float)(1 / c->rope_factor) : 0;
-	return 1;
+	for (size_t i = 1; i < m->count; i++)
+		if (scale_of(&m->item[i].config) != scale)
+			return 0;
+	return scale;
 }
 
 static int create_parts(struct engine *g, pid_t pid)
