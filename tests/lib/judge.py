@@ -341,7 +341,8 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
         check_rows(answer, request, rules, verdict)
         check_coverage(request, picture.layers, rules, verdict)
         court.routing(request, tokens_of(answer, request, rules), verdict)
-    verdict.check("decisions in the recording", picture.decisions, verdict.decisions + before)
+    verdict.check("decisions in the recording", picture.decisions,
+                  verdict.decisions + before + picture.padding)
     verdict.check("rows of no request", picture.unknown_rows, 0)
     verdict.check("lost", picture.recording.lost, 0)
     return verdict

@@ -334,7 +334,9 @@ class Picture:
         self.sequences: dict[int, Record] = {}
         self.unknown_rows = 0
         self.decisions = 0
+        self.padding = 0  # decisions of padding: of these
         self._places: dict[tuple[int, int], list[tuple[Request, int] | None]] = {}
+        self._padded: dict[tuple[int, int], set[int]] = {}  # rows of a step
         # sequence -> where in the stream, from which position, whose
         self._binds: dict[int, list[tuple[int, int, int]]] = {}
         for number, record in enumerate(recording.records):
@@ -391,7 +393,12 @@ class Picture:
     def _step(self, record: Record) -> None:
         places: list[tuple[Request, int] | None] = []
         token = record.columns["token"]
+        padded = {row for row in range(record.fields["rows"])
+                  if record.columns["row_flags"][row] & PADDING}
         for row in range(record.fields["rows"]):
+            if row in padded:
+                places.append(None)
+                continue
             if int(record.columns["sequence"][row]) not in self.sequences:
                 raise Damaged("a row of an unknown sequence")
             number = self._owner(record, row)
@@ -407,12 +414,15 @@ class Picture:
             request.step.append(record.fields["step"])
             request.token.append(int(token[row]) if len(token) else -1)
         self._places[record.fields["context"], record.fields["step"]] = places
+        self._padded[record.fields["context"], record.fields["step"]] = padded
 
     def _route(self, record: Record) -> None:
         places = self._places[record.fields["context"], record.fields["step"]]
+        padded = self._padded[record.fields["context"], record.fields["step"]]
         weights = record.columns["weights"]
         for entry, row in enumerate(record.columns["row"]):
             self.decisions += 1
+            self.padding += int(row) in padded
             place = places[int(row)]
             if place is None:
                 continue

@@ -138,6 +138,8 @@ struct heard {
 	uint32_t tokens[HEARD_MAX];             /* how many of them there were */
 	struct engine_request_end end[HEARD_MAX];
 	struct heard_step step[64];
+	size_t binds;
+	struct engine_bind bind; /* the last one */
 	uint64_t invalid[16], lost[16], lost_rows[16];
 };
 
@@ -215,11 +217,21 @@ static inline int heard__lost(void *ctx, uint32_t cause, uint64_t count, uint64_
 	return 0;
 }
 
+static inline int heard__bind(void *ctx, const struct engine_bind *b)
+{
+	struct heard *h = ctx;
+
+	assert_true(b->request <= h->begins);
+	h->binds++;
+	h->bind = *b;
+	return 0;
+}
+
 static inline struct engine_sink heard__sink(struct heard *h)
 {
 	return (struct engine_sink){ heard__context, heard__begin,   heard__end,
 				     heard__step,    heard__invalid, heard__lost,
-				     NULL,           NULL,           h };
+				     NULL,           heard__bind,    h };
 }
 
 static inline void heard__forget_steps(struct heard *h)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Whose rows a step's are: runs, the sequences that they go on with, and how those end. */
+/* Whose rows a step's are: runs, and the sequences of plain batches. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,111 +9,7 @@
 
 #include <cmocka.h>
 
-#include "probe/engine/transformers/runs.h"
-#include "probe/engine/transformers/sequences.h"
-#include "tests/unit/aten_play.h"
-
-#define ROWS_MAX 10000
-#define K 2u
-#define EOS 999
-
-/* A step by hand. Columns that are NULL were not captured. */
-struct play {
-	struct transformers_sequences *sequences;
-	struct heard *heard;
-	struct engine_sink sink;
-	struct model_folder folder;
-	struct aten_context context;
-	uint64_t now;
-	uint32_t tid;
-};
-
-static struct play *play__new(void)
-{
-	struct play *p = calloc(1, sizeof(*p));
-
-	assert_int_equal(transformers_sequences__new(&p->sequences), 0);
-	p->heard = calloc(1, sizeof(*p->heard));
-	p->sink = heard__sink(p->heard);
-	p->folder = folder_of("olmoe", 8, K, 1, 0);
-	p->folder.config.eos_count = 1;
-	p->folder.config.eos[0] = EOS;
-	p->context = (struct aten_context){
-		.id = 1, .folder = &p->folder, .layers = 1, .layer_id = { 5 }
-	};
-	p->tid = PLAY_THREAD;
-	return p;
-}
-
-static void play__free(struct play *p)
-{
-	transformers_sequences__free(p->sequences);
-	heard__free(p->heard);
-	free(p);
-}
-
-struct batch {
-	uint32_t batch, length;
-	const int64_t *token, *position, *slot;
-	uint32_t positions; /* 0: as many as rows */
-	uint64_t slots_bytes;
-};
-
-static struct aten_step step_of(const struct batch *b)
-{
-	uint32_t rows = b->batch * b->length;
-	struct aten_step s = { .tgid = PLAY_PID,
-			       .batch = b->batch,
-			       .length = b->length,
-			       .slots_bytes = b->slots_bytes,
-			       .rows = rows };
-
-	if (b->token)
-		s.token = (struct aten_column){ rows, rows, (int64_t *)b->token };
-	if (b->slot)
-		s.slot = (struct aten_column){ rows, rows, (int64_t *)b->slot };
-	if (b->position)
-		s.position = (struct aten_column){ b->positions ? b->positions : rows, rows,
-						   (int64_t *)b->position };
-	return s;
-}
-
-/* Say it with one layer, in which row i chose experts i and i + 1 with weights i + 2 and i + 1. */
-static const struct heard_step *play(struct play *p, struct batch b)
-{
-	static uint16_t ids[ROWS_MAX * K];
-	static float weights[ROWS_MAX * K];
-	static uint8_t flags[ROWS_MAX];
-	struct aten_step s = step_of(&b);
-	struct aten_layer layer = {
-		.rows = s.rows, .k = K, .weights = weights, .ids = ids, .flags = flags
-	};
-
-	assert_true(s.rows <= ROWS_MAX);
-	for (uint32_t i = 0; i < s.rows; i++) {
-		ids[K * i] = (uint16_t)i;
-		ids[K * i + 1] = (uint16_t)(i + 1);
-		weights[K * i] = (float)(i + 2);
-		weights[K * i + 1] = (float)(i + 1);
-	}
-	s.tid = p->tid;
-	s.begin_ns = p->now += 1000000;
-	s.end_ns = p->now += 1000000;
-	s.layers = s.layer_capacity = 1;
-	s.layer = &layer;
-	heard__forget_steps(p->heard);
-	assert_int_equal(transformers_sequences__step(p->sequences, &s, &p->context, &p->sink), 0);
-	return p->heard->steps ? &p->heard->step[0] : NULL;
-}
-
-static void assert_row(const struct heard_step *s, uint32_t row, uint32_t request,
-		       uint32_t position, uint8_t phase)
-{
-	assert_true(row < s->step.rows);
-	assert_int_equal(s->step.row[row].request, request);
-	assert_int_equal(s->step.row[row].position, position);
-	assert_int_equal(s->step.row[row].phase, phase);
-}
+#include "tests/unit/transformers_play.h"
 
 /* --- runs ------------------------------------------------------------------------------------- */
 
@@ -151,7 +47,8 @@ static void test_plain_runs(void **state)
 {
 	static const int64_t token[12] = { 0 }, straight[] = { 0, 1, 2, 3 };
 	static const int64_t padded[] = { 1, 1, 0, 1, 0, 1, 2, 3 }, zeros[] = { 0, 0, 0, 1 };
-	static const int64_t decode[] = { 7, 9, 7 };
+	static const int64_t decode[] = { 7, 9, 7 }, texts[] = { 0, 1, 0, 1 };
+	static const int64_t jumps[] = { 4, 1, 0, 1 }, late[] = { 0, 1, 5, 6 };
 
 	RUNS(((struct batch){ 1, 4, token, straight }), { 0, 4, 0, 0 });
 	/* Left padding, all of one position. */
@@ -159,6 +56,11 @@ static void test_plain_runs(void **state)
 	     { 2, 2, 0, 0 }, { 4, 4, 1, 0 });
 	RUNS(((struct batch){ 1, 4, token, zeros }), { 0, 1, 0, 0, true }, { 1, 1, 0, 0, true },
 	     { 2, 2, 0, 0 });
+	/* What jumps otherwise is somebody's. */
+	RUNS(((struct batch){ 1, 4, token, texts }), { 0, 2, 0, 0 }, { 2, 2, 0, 0 });
+	RUNS(((struct batch){ 1, 4, token, jumps }), { 0, 1, 0, 4 }, { 1, 1, 0, 1, true },
+	     { 2, 2, 0, 0 });
+	RUNS(((struct batch){ 1, 4, token, late }), { 0, 2, 0, 0 }, { 2, 2, 0, 5 });
 	/* One row of positions for all batch rows. */
 	RUNS(((struct batch){ 3, 4, token, straight, .positions = 4 }), { 0, 4, 0, 0 },
 	     { 4, 4, 1, 0 }, { 8, 4, 2, 0 });
@@ -215,8 +117,6 @@ static void test_absurd_runs(void **state)
 
 /* --- sequences of plain batches --------------------------------------------------------------- */
 
-static const int64_t text[16] = { 10, 11, 12, 13, 14, 15, 16, 17 };
-
 static void test_a_text(void **state)
 {
 	struct play *p = play__new();
@@ -244,6 +144,8 @@ static void test_a_text(void **state)
 	/* The next call of generate() on this thread: the old one is over. */
 	s = play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 0, 1 } });
 	assert_row(s, 0, 2, 0, ENGINE_PREFILL);
+	assert_true(!p->heard->begin[0].epoch && p->heard->begin[1].epoch == 1);
+	assert_int_equal(p->heard->begin[1].slot, 0);
 	assert_int_equal(p->heard->ends, 1);
 	assert_int_equal(p->heard->end[0].request, 1);
 	assert_int_equal(p->heard->end[0].ending, ENGINE_ENDING_RELEASED);
@@ -276,21 +178,26 @@ static void test_short_and_cached_prompts(void **state)
 	play__free(p);
 }
 
-static void test_left_padding_is_dropped(void **state)
+static void test_left_padding_is_said(void **state)
 {
 	static const int64_t position[] = { 1, 1, 0, 1, 0, 1, 2, 3 };
 	struct play *p = play__new();
 	const struct heard_step *s = play(p, (struct batch){ 2, 4, text, position });
-	static const uint32_t from[] = { 2, 3, 4, 5, 6, 7 };
 
 	assert_int_equal(p->heard->begins, 2);
-	assert_int_equal(s->step.rows, 6);
-	assert_int_equal(s->route[0].rows, 6);
-	for (uint32_t i = 0; i < 6; i++) {
-		assert_row(s, i, i < 2 ? 1 : 2, i < 2 ? i : i - 2, ENGINE_PREFILL);
-		assert_int_equal(s->step.row[i].token, 10 + from[i]);
-		assert_int_equal(s->route[0].ids[K * i], from[i]);
-		assert_true(s->route[0].weights[K * i] == (float)(from[i] + 2));
+	assert_int_equal(s->step.rows, 8);
+	assert_int_equal(s->route[0].rows, 8);
+	for (uint32_t i = 0; i < 8; i++) {
+		assert_int_equal(s->step.row[i].token, text[i]);
+		assert_int_equal(s->step.row[i].flags, i < 2 ? ENGINE_ROW_PADDING : 0);
+		assert_int_equal(s->step.row[i].output, i == 3 || i == 7);
+		assert_int_equal(s->route[0].ids[K * i], i);
+		if (i < 2) {
+			assert_row(s, i, ENGINE_UNKNOWN, ENGINE_UNKNOWN, ENGINE_PHASE_UNKNOWN);
+			assert_int_equal(s->step.row[i].sequence, ENGINE_UNKNOWN);
+		} else {
+			assert_row(s, i, i < 4 ? 1 : 2, i < 4 ? i - 2 : i - 4, ENGINE_PREFILL);
+		}
 	}
 	assert_int_equal(p->heard->begin[0].slot, 0);
 	assert_int_equal(p->heard->begin[1].slot, 1);
@@ -354,7 +261,7 @@ static void test_unknown_positions(void **state)
 	/* A prompt begins at its first row, and what follows goes on: by order only. */
 	s = play(p, (struct batch){ 1, 3, text, NULL });
 	assert_row(s, 2, 1, 2, ENGINE_PREFILL);
-	assert_false(p->heard->begin[0].inferred);
+	assert_true(p->heard->begin[0].inferred);
 	s = play(p, (struct batch){ 1, 1, text, NULL });
 	assert_row(s, 0, 1, 3, ENGINE_DECODE);
 	s = play(p, (struct batch){ 1, 3, text, NULL });
@@ -374,12 +281,71 @@ static void test_begun_before_us(void **state)
 	assert_int_equal(p->heard->begin[0].prompt, ENGINE_UNKNOWN);
 	assert_int_equal(p->heard->begin[0].cached, ENGINE_UNKNOWN);
 	assert_true(p->heard->begin[0].begin_ns == UINT64_MAX);
-	assert_row(s, 0, 1, 77, ENGINE_DECODE);
+	assert_row(s, 0, 1, 77, ENGINE_PHASE_UNKNOWN);
 	s = play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 78 } });
 	assert_row(s, 0, 1, 78, ENGINE_DECODE);
-	/* A row was lost: what comes now goes on with nothing that is known. */
+	/* What nobody said was lost is no gap. */
 	s = play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 80 } });
-	assert_row(s, 0, 2, 80, ENGINE_DECODE);
+	assert_row(s, 0, 2, 80, ENGINE_PHASE_UNKNOWN);
+	assert_true(p->heard->begin[1].before_attach);
+	for (int64_t i = 0; i < 8; i++)
+		play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 81 + i } });
+	/* Late in a thread: a prompt of which all but one token was cached, or who knows. */
+	play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 96 } });
+	assert_int_equal(p->heard->begins, 3);
+	assert_false(p->heard->begin[2].before_attach);
+	assert_int_equal(p->heard->begin[2].cached, ENGINE_UNKNOWN);
+	assert_int_equal(p->heard->begin[2].prompt, ENGINE_UNKNOWN);
+	assert_true(p->heard->begin[2].begin_ns == UINT64_MAX);
+	play__free(p);
+}
+
+/* Over a lost step a text goes on, in its row of the batch. */
+static void test_lost_steps(void **state)
+{
+	struct play *p = play__new();
+	struct sequence_facts f;
+	const struct heard_step *s;
+
+	play(p, (struct batch){ 2, 2, text, (const int64_t[]){ 0, 1, 0, 1 } });
+	p->computation += 2;
+	s = play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 4, 4 } });
+	assert_row(s, 0, 1, 4, ENGINE_DECODE);
+	assert_row(s, 1, 2, 4, ENGINE_DECODE);
+	assert_int_equal(p->heard->begins, 2);
+	assert_true(transformers_sequences__at(p->sequences, 0, &f));
+	assert_true(f.generated == 3 && f.inferred);
+	assert_int_equal(p->heard->binds, 2);
+	assert_int_equal(p->heard->bind.position, 4);
+	/* Not farther than what was lost. */
+	p->computation++;
+	s = play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 6, 9 } });
+	assert_row(s, 0, 1, 6, ENGINE_DECODE);
+	assert_row(s, 1, 3, 9, ENGINE_PHASE_UNKNOWN);
+	assert_false(p->heard->begin[2].before_attach);
+	assert_int_equal(p->heard->begin[2].cached, ENGINE_UNKNOWN);
+	play__free(p);
+}
+
+/* Where others of a prompt's rows may have been before the first that was seen, nothing is said of
+ * them. */
+static void test_in_the_middle_of_a_prompt(void **state)
+{
+	struct play *p = play__new();
+	struct engine_request *begin = p->heard->begin;
+
+	play(p, (struct batch){ 1, 3, text, (const int64_t[]){ 20, 21, 22 } });
+	assert_false(begin[0].before_attach);
+	assert_int_equal(begin[0].cached, ENGINE_UNKNOWN);
+	assert_int_equal(begin[0].prompt, ENGINE_UNKNOWN);
+	play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 40, 41 } });
+	assert_int_equal(begin[1].cached, 40);
+	p->computation++;
+	play(p, (struct batch){ 1, 3, text, (const int64_t[]){ 60, 61, 62 } });
+	assert_int_equal(begin[2].cached, ENGINE_UNKNOWN);
+	play(p, (struct batch){ 1, 2, text, (const int64_t[]){ 0, 1 } });
+	assert_int_equal(begin[3].cached, 0);
+	assert_int_equal(p->heard->begins, 4);
 	play__free(p);
 }
 
@@ -399,177 +365,6 @@ static void test_absurd_tokens(void **state)
 	play__free(p);
 }
 
-/* --- packed batches --------------------------------------------------------------------------- */
-
-static const struct heard_step *packed(struct play *p, uint32_t rows, const int64_t *position,
-				       const int64_t *slot)
-{
-	return play(p, (struct batch){ 1, rows, text, position, slot, .slots_bytes = 4096 });
-}
-
-static void test_continued_by_slot(void **state)
-{
-	struct play *p = play__new();
-	const struct heard_step *s;
-
-	/* Two prompts of the same length: only the cache tells them apart. */
-	packed(p, 4, (const int64_t[]){ 0, 1, 0, 1 }, (const int64_t[]){ 0, 1, 32, 33 });
-	assert_int_equal(p->heard->begins, 2);
-	s = packed(p, 2, (const int64_t[]){ 2, 2 }, (const int64_t[]){ 34, 2 });
-	assert_row(s, 0, 2, 2, ENGINE_DECODE);
-	assert_row(s, 1, 1, 2, ENGINE_DECODE);
-	/* One that joins does not disturb the others, and ends none. */
-	s = packed(p, 4, (const int64_t[]){ 3, 0, 1, 3 }, (const int64_t[]){ 3, 64, 65, 35 });
-	assert_row(s, 0, 1, 3, ENGINE_DECODE);
-	assert_row(s, 1, 3, 0, ENGINE_PREFILL);
-	assert_row(s, 3, 2, 3, ENGINE_DECODE);
-	assert_int_equal(p->heard->ends, 0);
-	for (size_t i = 0; i < 3; i++)
-		assert_false(p->heard->begin[i].inferred);
-	play__free(p);
-}
-
-/* At the beginning of a block of the cache the slot says nothing: the position decides, if it can.
- */
-static void test_at_a_block_boundary(void **state)
-{
-	struct play *p = play__new();
-	struct sequence_facts f;
-	const struct heard_step *s;
-
-	packed(p, 5, (const int64_t[]){ 0, 1, 0, 1, 2 }, (const int64_t[]){ 30, 31, 61, 62, 63 });
-	s = packed(p, 2, (const int64_t[]){ 3, 2 }, (const int64_t[]){ 96, 128 });
-	assert_row(s, 0, 2, 3, ENGINE_DECODE);
-	assert_row(s, 1, 1, 2, ENGINE_DECODE);
-	assert_true(transformers_sequences__at(p->sequences, 0, &f) && !f.inferred);
-	/* Two at one position, both at a boundary: which is which is a guess, and said to be. */
-	packed(p, 4, (const int64_t[]){ 0, 1, 0, 1 }, (const int64_t[]){ 200, 201, 300, 301 });
-	s = packed(p, 2, (const int64_t[]){ 2, 2 }, (const int64_t[]){ 500, 600 });
-	assert_row(s, 0, 3, 2, ENGINE_DECODE);
-	assert_row(s, 1, 4, 2, ENGINE_DECODE);
-	assert_true(transformers_sequences__at(p->sequences, 2, &f) && f.inferred);
-	/* And from there on by slot again. */
-	s = packed(p, 2, (const int64_t[]){ 3, 3 }, (const int64_t[]){ 601, 501 });
-	assert_row(s, 0, 4, 3, ENGINE_DECODE);
-	assert_row(s, 1, 3, 3, ENGINE_DECODE);
-	play__free(p);
-}
-
-/* A prompt that was cut by a full step goes on in the next one. */
-static void test_prompts_in_pieces(void **state)
-{
-	struct play *p = play__new();
-	const struct heard_step *s;
-
-	s = play(p, (struct batch){ 1, 4, text, (const int64_t[]){ 0, 1, 2, 3 },
-				    (const int64_t[]){ 0, 1, 2, 3 }, .slots_bytes = 32 });
-	assert_int_equal(p->heard->begin[0].prompt, ENGINE_UNKNOWN);
-	assert_int_equal(p->heard->tokens[0], 0);
-	assert_int_equal(s->step.row[3].output, 0);
-	s = packed(p, 3, (const int64_t[]){ 4, 5, 6 }, (const int64_t[]){ 4, 5, 6 });
-	assert_row(s, 0, 1, 4, ENGINE_PREFILL);
-	assert_int_equal(s->step.row[2].output, 1);
-	assert_int_equal(p->heard->begins, 1);
-	play__free(p);
-}
-
-/* --- ends ------------------------------------------------------------------------------------- */
-
-static void test_ends(void **state)
-{
-	struct play *p = play__new();
-	struct engine_request_end end = { .request = 1, .ending = ENGINE_ENDING_RELEASED };
-
-	play(p, (struct batch){ 2, 2, text, (const int64_t[]){ 0, 1, 0, 1 } });
-	assert_int_equal(transformers_sequences__end(p->sequences, p->now, 0, p->now, 1, &p->sink),
-			 0);
-	assert_int_equal(p->heard->ends, 0); /* their last row was then, not before */
-	assert_int_equal(transformers_sequences__finished(p->sequences, &end, &p->sink), 0);
-	assert_int_equal(transformers_sequences__finished(p->sequences, &end, &p->sink), 0);
-	assert_int_equal(p->heard->ends, 1);
-	assert_int_equal(transformers_sequences__end(p->sequences, UINT64_MAX, PLAY_PID + 1, p->now,
-						     1, &p->sink),
-			 0);
-	assert_int_equal(p->heard->ends, 1); /* of another process */
-	assert_int_equal(transformers_sequences__end(p->sequences, UINT64_MAX, PLAY_PID, p->now,
-						     ENGINE_ENDING_TARGET_GONE, &p->sink),
-			 0);
-	assert_int_equal(p->heard->ends, 2);
-	assert_int_equal(p->heard->end[1].request, 2);
-	assert_int_equal(p->heard->end[1].ending, ENGINE_ENDING_TARGET_GONE);
-	/* Nothing goes on with what is over. */
-	play(p, (struct batch){ 2, 1, text, (const int64_t[]){ 2, 2 } });
-	assert_int_equal(p->heard->begins, 4);
-	play__free(p);
-}
-
-/* Of continuous batching: without a row in many steps, and for long. */
-static void test_absent_sequences_end(void **state)
-{
-	struct play *p = play__new();
-
-	packed(p, 3, (const int64_t[]){ 0, 1, 0 }, (const int64_t[]){ 0, 1, 32 });
-	for (int64_t i = 0; i < 70; i++)
-		packed(p, 1, (const int64_t[]){ 2 + i }, (const int64_t[]){ 2 + i });
-	assert_int_equal(p->heard->ends, 0); /* not for long */
-	p->now += 3000000000ull;
-	packed(p, 1, (const int64_t[]){ 72 }, (const int64_t[]){ 72 });
-	assert_int_equal(p->heard->ends, 1);
-	assert_int_equal(p->heard->end[0].request, 2);
-	play__free(p);
-}
-
-/* The oldest of 4096 makes room, and ends. */
-static void test_the_ring_wraps(void **state)
-{
-	static int64_t position[4096], slot[4096];
-	struct play *p = play__new();
-	struct sequence_facts f;
-	const struct heard_step *s;
-
-	for (int64_t i = 0; i < 4096; i++)
-		slot[i] = 10 * i;
-	play(p, (struct batch){ 1, 4096, NULL, position, slot, .slots_bytes = 1 << 20 });
-	assert_int_equal(p->heard->begins, 4096);
-	assert_int_equal(p->heard->ends, 0);
-	packed(p, 2, (const int64_t[]){ 0, 0 }, (const int64_t[]){ 90000, 90010 });
-	assert_int_equal(p->heard->ends, 2);
-	assert_int_equal(p->heard->end[0].request, 1);
-	assert_int_equal(p->heard->end[1].request, 2);
-	assert_true(transformers_sequences__at(p->sequences, 0, &f));
-	assert_int_equal(f.request, 3);
-	assert_true(transformers_sequences__at(p->sequences, 4095, &f));
-	assert_int_equal(f.request, 4098);
-	s = packed(p, 2, (const int64_t[]){ 1, 1 }, (const int64_t[]){ 21, 90011 });
-	assert_row(s, 0, 3, 1, ENGINE_DECODE);
-	assert_row(s, 1, 4098, 1, ENGINE_DECODE);
-	transformers_sequences__named(p->sequences, 1); /* is no more */
-	transformers_sequences__named(p->sequences, 4098);
-	assert_true(transformers_sequences__at(p->sequences, 4095, &f) && f.named);
-	play__free(p);
-}
-
-/* More in one step than are remembered: those that had to go have their rows, but no names. */
-static void test_a_step_larger_than_the_ring(void **state)
-{
-	static int64_t position[ROWS_MAX], slot[ROWS_MAX];
-	struct play *p = play__new();
-	const struct heard_step *s;
-
-	for (int64_t i = 0; i < ROWS_MAX; i++) {
-		slot[i] = 10 * (i / 2) + i % 2;
-		position[i] = i % 2; /* runs of two rows */
-	}
-	s = play(p, (struct batch){ 1, ROWS_MAX, NULL, position, slot, .slots_bytes = 1 << 20 });
-	assert_int_equal(s->step.rows, ROWS_MAX);
-	assert_int_equal(s->route[0].rows, ROWS_MAX);
-	assert_int_equal(p->heard->begins, ROWS_MAX / 2);
-	assert_int_equal(p->heard->ends, ROWS_MAX / 2 - 4096);
-	assert_row(s, 1, ENGINE_UNKNOWN, ENGINE_UNKNOWN, ENGINE_PHASE_UNKNOWN);
-	assert_row(s, ROWS_MAX - 1, ROWS_MAX / 2, 1, ENGINE_PREFILL);
-	play__free(p);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -578,20 +373,15 @@ int main(void)
 		cmocka_unit_test(test_absurd_runs),
 		cmocka_unit_test(test_a_text),
 		cmocka_unit_test(test_short_and_cached_prompts),
-		cmocka_unit_test(test_left_padding_is_dropped),
+		cmocka_unit_test(test_left_padding_is_said),
 		cmocka_unit_test(test_finished_rows),
 		cmocka_unit_test(test_alone_nothing_is_finished),
 		cmocka_unit_test(test_unknown_positions),
 		cmocka_unit_test(test_begun_before_us),
+		cmocka_unit_test(test_lost_steps),
+		cmocka_unit_test(test_in_the_middle_of_a_prompt),
 		cmocka_unit_test(test_absurd_tokens),
-		cmocka_unit_test(test_continued_by_slot),
-		cmocka_unit_test(test_at_a_block_boundary),
-		cmocka_unit_test(test_prompts_in_pieces),
-		cmocka_unit_test(test_ends),
-		cmocka_unit_test(test_absent_sequences_end),
-		cmocka_unit_test(test_the_ring_wraps),
-		cmocka_unit_test(test_a_step_larger_than_the_ring),
 	};
 
-	return cmocka_run_group_tests_name("transformers: sequences", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("transformers: plain batches", tests, NULL, NULL);
 }

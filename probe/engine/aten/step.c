@@ -549,6 +549,20 @@ int aten_steps__expire(struct aten_steps *s, uint64_t before_ns, const struct en
 	return err;
 }
 
+bool aten_steps__thread(const struct aten_steps *s, size_t at, struct aten_thread *out)
+{
+	const struct aten_context *c = NULL;
+	const struct thread *t;
+
+	if (at >= s->threads)
+		return false;
+	t = &s->thread[at];
+	if (t->open && t->step.key)
+		c = aten_contexts__find(s->o.contexts, t->tgid, t->step.key);
+	*out = (struct aten_thread){ t->tgid, t->tid, t->open, c ? c->id : 0 };
+	return true;
+}
+
 int aten_steps__leave(struct aten_steps *s, uint32_t tgid, const struct engine_sink *sink)
 {
 	int err = 0;

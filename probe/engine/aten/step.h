@@ -52,6 +52,12 @@ struct aten_step {
 	struct aten_layer *layer; /* by ordinal, ascending */
 };
 
+struct aten_thread {
+	uint32_t tgid, tid;
+	bool open;        /* it has a step that is not closed */
+	uint32_t context; /* of that step; 0: not known yet */
+};
+
 struct aten_steps;
 
 struct aten_steps_options {
@@ -77,6 +83,8 @@ int aten_steps__tensor(struct aten_steps *s, const struct capture *c,
 		       const struct engine_sink *sink);
 /* Close the steps whose last event was before @before_ns (UINT64_MAX: all). */
 int aten_steps__expire(struct aten_steps *s, uint64_t before_ns, const struct engine_sink *sink);
+/* What the @at-th thread is about. false: there are no more. */
+bool aten_steps__thread(const struct aten_steps *s, size_t at, struct aten_thread *out);
 /* The threads of process @tgid are gone: close their steps. */
 int aten_steps__leave(struct aten_steps *s, uint32_t tgid, const struct engine_sink *sink);
 

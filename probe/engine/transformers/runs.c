@@ -5,7 +5,6 @@
 
 #include "probe/abi/site.h"
 
-#define PAGE_UNIT 8 /* tokens of a cache page: a multiple of this */
 /* Beyond it no position of a row behind it would be one: not known, then. */
 #define POSITION_MAX ((int64_t)INT32_MAX - MP_ELEMENTS_MAX)
 #define SLOT_MAX (INT64_MAX / 2)
@@ -36,23 +35,35 @@ static int64_t slot_of(const struct aten_step *s, uint32_t i, uint32_t rows)
 }
 
 /* Row @i of a packed batch may go on with @r: two sequences can stand at neighbouring positions,
- * but not in neighbouring slots. Only where a page of the cache begins slots may jump, and then a
- * run of one row is no evidence. */
+ * but not in neighbouring slots. */
 static bool goes_on(const struct run *r, const struct aten_step *s, uint32_t i, int64_t position)
 {
 	if (position >= 0 && position != (int64_t)r->position + r->rows)
 		return false;
-	if (!r->packed || slot_of(s, i, s->slot.count) == r->last_slot + 1)
-		return true;
-	return position % PAGE_UNIT == 0 && r->rows > 1;
+	return !r->packed || slot_of(s, i, s->slot.count) == r->last_slot + 1;
 }
 
-/* Of a plain batch row what stands before the last run that begins at 0 is padding: it has one
- * position over and over. */
-static void drop_padding(struct run *run, uint32_t from, uint32_t to)
+/* Where a page of the cache begins slots may jump. A run of one row is no evidence of that. */
+static bool is_behind(const struct run *r, int64_t position)
 {
-	for (uint32_t i = from; i + 1 < to; i++)
-		run[i].padding = true;
+	return r->packed && r->rows > 1 && position == (int64_t)r->position + r->rows &&
+	       position % PAGE_UNIT == 0;
+}
+
+/* In a plain batch row single rows before a run that begins at 0, all at one position, are padding.
+ * Whatever else jumps there is somebody's. */
+static void mark_padding(struct run *run, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from + 1; i < to; i++) {
+		if (run[i].position || run[i].unplaced || run[i - 1].padding)
+			continue;
+		for (uint32_t p = i; p-- > from;) {
+			if (run[p].rows > 1 || run[p].unplaced || run[p].padding ||
+			    run[p].position != run[i - 1].position)
+				break;
+			run[p].padding = true;
+		}
+	}
 }
 
 uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
@@ -68,7 +79,7 @@ uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 		bool fresh = !(i % length);
 
 		if (fresh && i && !packed)
-			drop_padding(out, row_begin, runs);
+			mark_padding(out, row_begin, runs);
 		if (fresh)
 			row_begin = runs;
 		if (!fresh && goes_on(r, s, i, position)) {
@@ -85,10 +96,11 @@ uint32_t transformers_runs__cut(struct run *out, const struct aten_step *s)
 			.last_slot = slot_of(s, i, rows),
 			.packed = packed,
 			.unplaced = position < 0,
+			.behind = !fresh && is_behind(r, position),
 		};
 	}
 	if (!packed)
-		drop_padding(out, row_begin, runs);
+		mark_padding(out, row_begin, runs);
 	else if (runs)
 		/* Rows are packed until a step is full: only then its last run may be cut. The
 		 * slots lie in an array for a full step. */

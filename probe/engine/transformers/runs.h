@@ -8,6 +8,8 @@
 
 #include "probe/engine/aten/step.h"
 
+#define PAGE_UNIT 8 /* tokens of a cache page: a multiple of this */
+
 struct run {
 	uint32_t first, rows; /* in the step */
 	uint32_t batch_row;
@@ -18,7 +20,8 @@ struct run {
 	bool padding;      /* no token of anybody */
 	bool unplaced;     /* @position is not known: 0 */
 	bool cut;          /* the rest of its prompt may be in a later step */
-	bool inferred;     /* whose it is: for whoever assigns it */
+	bool behind;       /* goes on with the run before it, or is another's: a page begins */
+	uint32_t guessed;  /* position from which on it is a guess whose it is; 0: none */
 	uint32_t sequence; /* for whoever assigns it; 0: not yet */
 };
 

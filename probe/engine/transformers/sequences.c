@@ -5,47 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "probe/engine/transformers/rows.h"
 #include "probe/engine/transformers/runs.h"
-
-#define SEQUENCES_MAX 4096 /* remembered, ended ones included: names come late */
+#include "probe/engine/transformers/sequences_internal.h"
 
 /* Continuous batching leaves a sequence out of some steps where tokens or cache reads are scarce;
  * without a row in so many, and for so long, it is over. */
 #define ABSENT_STEPS 64
 #define ABSENT_NS 2000000000ull
-
-/* One sequence, and its request. */
-struct sequence {
-	uint32_t number; /* of the sequence and of its request: from 1 */
-	uint32_t tgid, tid, context;
-	uint32_t batch_row; /* plain batches */
-	uint32_t next;      /* position */
-	int64_t slot;       /* cache slot of its last row; -1: not captured */
-	uint32_t prompt;    /* positions of the prompt that were seen, cached ones included */
-	uint32_t generated; /* rows of generated tokens */
-	uint64_t begin_ns, last_ns;
-	uint64_t step; /* in which it last had rows */
-	bool packed, before_attach, inferred;
-	bool stopped; /* its text ended, and the batch goes on with it */
-	bool ended, named;
-};
-
-struct transformers_sequences {
-	uint32_t said; /* numbers given */
-	uint64_t steps;
-	uint32_t first, count; /* a ring of the last SEQUENCES_MAX */
-	uint32_t live_from;    /* no live one is older */
-	struct sequence item[SEQUENCES_MAX];
-	/* Scratch for one step. */
-	struct run *run;
-	uint32_t run_capacity;
-	struct engine_row *row;
-	uint32_t row_capacity;
-	struct engine_route *route;
-	uint32_t route_capacity;
-	int32_t *token;
-	uint32_t token_capacity;
-};
+/* What goes on in a thread without having begun began before us, if so few steps of it were seen.
+ */
+#define EARLY_STEPS 8
 
 int transformers_sequences__new(struct transformers_sequences **out)
 {
@@ -106,6 +76,18 @@ static int sequence__end(struct sequence *s, uint64_t now_ns, uint32_t ending,
 	return sink->request_end(sink->ctx, &end);
 }
 
+void transformers_sequences__busy(struct transformers_sequences *q, const struct aten_thread *t,
+				  uint64_t now_ns)
+{
+	for (uint32_t i = q->live_from; i < q->count; i++) {
+		struct sequence *s = at(q, i);
+
+		if (!s->ended && s->tgid == t->tgid && s->tid == t->tid &&
+		    (!t->context || t->context == s->context))
+			s->busy_ns = now_ns;
+	}
+}
+
 int transformers_sequences__end(struct transformers_sequences *q, uint64_t before_ns, uint32_t tgid,
 				uint64_t now_ns, uint32_t ending, const struct engine_sink *sink)
 {
@@ -115,7 +97,8 @@ int transformers_sequences__end(struct transformers_sequences *q, uint64_t befor
 		struct sequence *s = at(q, i);
 		int err_one;
 
-		if (s->ended || s->last_ns >= before_ns || (tgid && s->tgid != tgid))
+		if (s->ended || s->last_ns >= before_ns || s->busy_ns >= before_ns ||
+		    (tgid && s->tgid != tgid))
 			continue;
 		err_one = sequence__end(s, now_ns, ending, sink);
 		err = err ? err : err_one;
@@ -146,7 +129,15 @@ static bool is_live(const struct sequence *s, const struct aten_step *step, uint
 	return !s->ended && s->tgid == step->tgid && s->tid == step->tid && s->context == context;
 }
 
-/* The only live sequence that @r can continue. In *@count how many there are. */
+static bool goes_on(const struct transformers_sequences *q, const struct sequence *s,
+		    const struct aten_step *step, uint32_t context)
+{
+	return is_live(s, step, context) && !s->gone && s->step != q->steps;
+}
+
+/* The newest sequence that @r can continue. In *@count how many there are. At the beginning of a
+ * page only a prompt that was cut goes on with several rows: else they are behind the shared prefix
+ * of a new one. */
 static struct sequence *find(struct transformers_sequences *q, const struct aten_step *step,
 			     uint32_t context, const struct run *r, bool by_slot, uint32_t *count)
 {
@@ -158,13 +149,51 @@ static struct sequence *find(struct transformers_sequences *q, const struct aten
 	for (uint32_t i = q->live_from; i < q->count; i++) {
 		struct sequence *s = at(q, i);
 
-		if (!is_live(s, step, context) || s->step == q->steps ||
-		    (!r->unplaced && s->next != r->position) || s->packed != r->packed ||
-		    (!r->packed && s->batch_row != r->batch_row) ||
-		    (by_slot && (s->slot < 0 || s->slot + 1 != r->slot)))
+		if (!goes_on(q, s, step, context) || (!r->unplaced && s->next != r->position) ||
+		    s->packed != r->packed || (!r->packed && s->batch_row != r->batch_row) ||
+		    (by_slot && (s->slot < 0 || s->slot + 1 != r->slot)) ||
+		    (r->packed && r->rows > 1 && !s->cut &&
+		     (!by_slot || r->position % PAGE_UNIT == 0)))
 			continue;
-		if (!(*count)++)
+		if (!(*count)++ || by_slot)
 			found = s;
+	}
+	return found;
+}
+
+/* @r may go on with @s although rows of it were lost in between. */
+static bool spans(const struct transformers_sequences *q, const struct sequence *s,
+		  const struct run *r, bool by_slot)
+{
+	uint64_t gap, most = (uint64_t)q->standing.lost * r->rows;
+	bool same_page;
+
+	if (r->unplaced || r->position <= s->next || s->packed != r->packed ||
+	    (!r->packed && s->batch_row != r->batch_row))
+		return false;
+	gap = r->position - s->next;
+	if (!s->cut && gap > most)
+		return false;
+	if (!r->packed || s->slot < 0 || r->slot < 0)
+		return !by_slot;
+	same_page = s->next / PAGE_UNIT == r->position / PAGE_UNIT && s->next % PAGE_UNIT;
+	return s->slot + 1 + (int64_t)gap == r->slot || (!by_slot && !same_page);
+}
+
+/* As find(), where steps were lost: best one that had a row in each of them. */
+static struct sequence *find_across(struct transformers_sequences *q, const struct aten_step *step,
+				    uint32_t context, const struct run *r, bool by_slot)
+{
+	struct sequence *found = NULL;
+
+	for (uint32_t i = q->live_from; q->standing.lost && r->position && i < q->count; i++) {
+		struct sequence *s = at(q, i);
+
+		if (!goes_on(q, s, step, context) || !spans(q, s, r, by_slot))
+			continue;
+		found = s;
+		if (r->position - s->next == q->standing.lost)
+			break;
 	}
 	return found;
 }
@@ -211,22 +240,41 @@ static const int32_t *prompt_tokens(struct transformers_sequences *q, const stru
 	return q->token;
 }
 
+/* How often the batch row of @r was used before; ENGINE_UNKNOWN: of packed ones nobody counts. */
+static uint32_t epoch_of(struct transformers_sequences *q, const struct aten_step *s,
+			 uint32_t context, const struct run *r)
+{
+	for (uint32_t i = q->count; i-- && !r->packed;) {
+		const struct sequence *old = at(q, i);
+
+		if (old->tgid == s->tgid && old->context == context && !old->packed &&
+		    old->batch_row == r->batch_row)
+			return old->epoch == ENGINE_UNKNOWN ? ENGINE_UNKNOWN : old->epoch + 1;
+	}
+	return r->packed || q->said > q->count ? ENGINE_UNKNOWN : 0;
+}
+
 static int begin(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
 		 struct run *r, const struct engine_sink *sink)
 {
-	/* One row in the middle of nothing was begun before we came. */
-	bool before = r->position && r->rows == 1;
+	const struct standing *now = &q->standing;
+	/* One row in the middle of nothing was begun before we came; or it is all of a prompt that
+	 * was not cached. */
+	bool before = r->position && r->rows == 1 && now->seen < EARLY_STEPS && !now->lost;
+	/* Of more rows there may have been others. */
+	bool unseen = r->position && (r->rows == 1 || !now->seen || now->lost);
 	struct engine_request out = {
 		.context = context,
-		.slot = r->batch_row,
+		.slot = r->packed ? ENGINE_UNKNOWN : r->batch_row,
+		.epoch = epoch_of(q, s, context, r),
 		.task = ENGINE_UNKNOWN,
-		.cached = before ? ENGINE_UNKNOWN : r->position,
-		.prompt = before || r->cut ? ENGINE_UNKNOWN : r->position + r->rows,
+		.cached = unseen ? ENGINE_UNKNOWN : r->position,
+		.prompt = unseen || r->cut ? ENGINE_UNKNOWN : r->position + r->rows,
 		.tokens = prompt_tokens(q, s, r),
 		.client_id = "",
 		.before_attach = before,
-		.inferred = r->inferred,
-		.begin_ns = before ? UINT64_MAX : s->begin_ns,
+		.inferred = r->unplaced, /* positions are counted, from where it seems to begin */
+		.begin_ns = unseen ? UINT64_MAX : s->begin_ns,
 		.time_ns = s->begin_ns,
 	};
 	int err = make_room(q, s->begin_ns, sink);
@@ -240,7 +288,10 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 	new->context = context;
 	new->batch_row = r->batch_row;
 	new->packed = r->packed;
+	new->epoch = out.epoch;
 	new->before_attach = before;
+	new->unseen = unseen;
+	new->inferred = r->unplaced;
 	new->begin_ns = s->begin_ns;
 	new->slot = -1;
 	new->step = q->steps;
@@ -256,13 +307,45 @@ static struct sequence *by_number(struct transformers_sequences *q, uint32_t num
 	return number && back < q->count ? at(q, q->count - 1 - back) : NULL;
 }
 
-static void claim(struct transformers_sequences *q, struct run *r, struct sequence *s,
-		  bool inferred)
+/* From @position on it is a guess that rows are those of @s: say so, once. */
+static int sequence__guess(struct sequence *s, uint32_t position, uint64_t now_ns,
+			   const struct engine_sink *sink)
+{
+	struct engine_bind bind = {
+		.context = s->context,
+		.sequence = s->number,
+		.request = s->number,
+		.position = position,
+		.origin = ENGINE_ORIGIN_ORDER,
+		.inferred = true,
+		.time_ns = now_ns,
+	};
+
+	if (s->inferred)
+		return 0;
+	s->inferred = true;
+	return sink->bind(sink->ctx, &bind);
+}
+
+static int claim(struct transformers_sequences *q, const struct aten_step *step, struct run *r,
+		 struct sequence *s, bool inferred, const struct engine_sink *sink)
 {
 	s->step = q->steps;
 	r->sequence = s->number;
-	r->inferred = inferred;
-	s->inferred |= inferred;
+	return inferred ? sequence__guess(s, r->position, step->begin_ns, sink) : 0;
+}
+
+/* Nothing tells that @r, alone at this position, goes on with @s but that: true where it may as
+ * well be another one behind a prefix that they share. */
+static bool is_guess(const struct transformers_sequences *q, const struct run *r,
+		     const struct sequence *s)
+{
+	if (q->standing.lost || r->unplaced || r->behind)
+		return true;
+	if (!r->packed)
+		return false;
+	/* A text of which the last token was in the step before goes on with one. */
+	return r->position % PAGE_UNIT || r->rows > 1 || s->cut || s->step != q->standing.previous;
 }
 
 /* A plain batch whose rows begin at 0 is a new call of generate(): what was computed on this thread
@@ -312,163 +395,131 @@ static bool follows(const struct transformers_sequences *q, uint32_t i)
 	       before->position + 1 == r->position;
 }
 
-/* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
-static int assign(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
-		  uint32_t runs, const struct engine_sink *sink)
+/* Those that the cache tells. */
+static int assign_by_slot(struct transformers_sequences *q, const struct aten_step *s,
+			  uint32_t context, uint32_t runs, const struct engine_sink *sink)
 {
 	uint32_t count;
-	int err = end_earlier(q, s, context, runs, sink);
+	int err = 0;
 
-	for (uint32_t i = 0; i < runs; i++) {
-		struct run *r = &q->run[i];
-		struct sequence *found;
-
-		if (r->padding || !r->packed || r->slot < 0)
-			continue;
-		found = find(q, s, context, r, true, &count);
-		if (found && r->position)
-			claim(q, r, found, false);
-	}
 	for (uint32_t i = 0; i < runs && !err; i++) {
 		struct run *r = &q->run[i];
-		struct sequence *found = NULL;
+		struct sequence *found;
+		bool inferred;
 
-		if (r->padding || r->sequence)
+		if (r->padding || !r->packed || r->slot < 0 || !r->position)
 			continue;
-		if (r->position || (r->unplaced && r->rows == 1))
-			found = find(q, s, context, r, false, &count);
-		if (found && r->unplaced)
-			r->position = found->next;
-		/* In the middle of what was begun before us, nobody knows where. */
-		if (!found && r->unplaced && r->rows == 1)
-			continue;
-		if (!found && follows(q, i)) {
-			count = 1;
-			found = by_number(q, q->run[i - 1].sequence);
-		}
+		found = find(q, s, context, r, true, &count);
+		inferred = !found || count > 1 || r->behind;
+		if (!found)
+			found = find_across(q, s, context, r, true);
 		if (found)
-			claim(q, r, found, count > 1 || r->unplaced);
-		else
-			err = begin(q, s, context, r, sink);
+			err = claim(q, s, r, found, inferred, sink);
 	}
 	return err;
 }
 
-/* --- saying the step ---------------------------------------------------------------------------
- */
-
-static bool is_stop(const struct aten_context *c, int64_t token)
+/* A live sequence that has no other run explains run @i. */
+static bool is_explained(struct transformers_sequences *q, const struct aten_step *s,
+			 uint32_t context, uint32_t i, uint32_t runs)
 {
-	for (uint32_t i = 0; c->folder && i < c->folder->config.eos_count; i++)
-		if (token == (int64_t)c->folder->config.eos[i])
-			return true;
-	return false;
+	uint32_t count, others = 0;
+
+	if (!find(q, s, context, &q->run[i], false, &count))
+		return false;
+	for (uint32_t j = 0; j < runs; j++)
+		others += !q->run[j].sequence && !q->run[j].behind &&
+			  q->run[j].position == q->run[i].position;
+	return count > others;
 }
 
-/* -1: not known, or none that a model has. */
-static int32_t token_of(const struct aten_step *s, uint32_t row)
-{
-	int64_t token = s->token.count > row ? s->token.value[row] : -1;
-
-	return token < 0 || token > INT32_MAX ? -1 : (int32_t)token;
-}
-
-/* Rows of a run that is nobody's: in the middle of what began before us, or of a sequence that had
- * to make room. */
-static uint32_t run__strangers(const struct aten_step *s, const struct run *r,
-			       struct engine_row *to)
-{
-	for (uint32_t i = 0; i < r->rows; i++)
-		to[i] = (struct engine_row){
-			.sequence = ENGINE_UNKNOWN,
-			.request = ENGINE_UNKNOWN,
-			.position = ENGINE_UNKNOWN,
-			.token = token_of(s, r->first + i),
-			.phase = ENGINE_PHASE_UNKNOWN,
-			.output = i + 1 == r->rows,
-		};
-	return r->rows;
-}
-
-/* Rows of one run to @to; returns how many. */
-static uint32_t run__rows(struct transformers_sequences *q, const struct aten_step *s,
-			  const struct aten_context *c, const struct run *r, struct engine_row *to)
-{
-	struct sequence *own = by_number(q, r->sequence);
-	bool prefill = r->rows > 1 || !r->position;
-
-	if (!own)
-		return run__strangers(s, r, to);
-	/* Of a batch that goes on for the others: what is fed behind the end is no text of his. */
-	if (!prefill && s->batch > 1 && s->token.count > r->first &&
-	    is_stop(c, s->token.value[r->first]))
-		own->stopped = true;
-	for (uint32_t i = 0; i < r->rows; i++)
-		to[i] = (struct engine_row){
-			.sequence = r->sequence,
-			.request = own->stopped ? ENGINE_UNKNOWN : r->sequence,
-			.position = r->position + i,
-			.token = token_of(s, r->first + i),
-			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN
-				 : prefill    ? ENGINE_PREFILL
-					      : ENGINE_DECODE,
-			.output = i + 1 == r->rows && !r->cut,
-			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
-		};
-	own->next = r->position + r->rows;
-	own->slot = r->last_slot;
-	own->last_ns = s->end_ns;
-	if (prefill)
-		own->prompt = own->next;
-	else if (!own->stopped)
-		own->generated++;
-	return r->rows;
-}
-
-/* Drop the results of rows that are padding; @keep: the runs that are not. */
-static void layer__compact(struct aten_layer *l, const struct run *run, uint32_t runs)
+/* A text that goes on in another page: a guess. Another one may begin there, behind a prefix that
+ * is as long as what stands before it. Returns how many runs there are now. */
+static uint32_t join(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
+		     uint32_t runs)
 {
 	uint32_t to = 0;
 
 	for (uint32_t i = 0; i < runs; i++) {
-		const struct run *r = &run[i];
+		struct run *r = &q->run[i], *before = to ? &q->run[to - 1] : NULL;
 
-		if (r->padding)
+		if (!before || !r->behind || r->sequence || is_explained(q, s, context, i, runs)) {
+			q->run[to++] = *r;
 			continue;
-		if (to != r->first) {
-			memmove(l->ids + (size_t)to * l->k, l->ids + (size_t)r->first * l->k,
-				(size_t)r->rows * l->k * sizeof(*l->ids));
-			memmove(l->weights + (size_t)to * l->k,
-				l->weights + (size_t)r->first * l->k,
-				(size_t)r->rows * l->k * sizeof(*l->weights));
-			memmove(l->flags + to, l->flags + r->first, r->rows);
 		}
-		to += r->rows;
+		before->rows += r->rows;
+		before->last_slot = r->last_slot;
+		before->cut = r->cut;
+		if (!before->guessed)
+			before->guessed = r->position;
 	}
-	l->rows = to;
+	return to;
 }
 
-static bool has_flags(const struct aten_layer *l)
+/* Run @i is the cache's word for none: by position, or a new one. */
+static int assign_by_position(struct transformers_sequences *q, const struct aten_step *s,
+			      uint32_t context, uint32_t i, const struct engine_sink *sink)
 {
-	for (uint32_t i = 0; i < l->rows; i++)
-		if (l->flags[i])
-			return true;
-	return false;
+	struct run *r = &q->run[i];
+	struct sequence *found = NULL;
+	uint32_t count = 0;
+
+	if (r->position || (r->unplaced && r->rows == 1))
+		found = find(q, s, context, r, false, &count);
+	if (!found)
+		found = find_across(q, s, context, r, false);
+	if (found && r->unplaced)
+		r->position = found->next;
+	/* In the middle of what was begun before us, nobody knows where. */
+	if (!found && r->unplaced && r->rows == 1)
+		return 0;
+	if (!found && follows(q, i)) {
+		found = by_number(q, q->run[i - 1].sequence);
+		count = 2; /* or a new one */
+	}
+	if (!found)
+		return begin(q, s, context, r, sink);
+	return claim(q, s, r, found, count > 1 || is_guess(q, r, found), sink);
 }
 
-static void fill_route(struct engine_route *out, const struct aten_layer *l,
-		       const struct aten_context *c)
+/* Give each run its sequence: those that the cache tells first, then by position, then new ones. */
+static int assign(struct transformers_sequences *q, const struct aten_step *s, uint32_t context,
+		  uint32_t *runs, const struct engine_sink *sink)
 {
-	*out = (struct engine_route){
-		.layer = l->ordinal < c->layers ? c->layer_id[l->ordinal] : l->ordinal,
-		.rows = l->rows,
-		.k = l->k,
-		.ids = l->ids,
-		.weights = l->weights,
-		.flags = c->gate.final == ATEN_RAW ? ENGINE_ROUTE_RAW : 0,
-		.row_flags = has_flags(l) ? l->flags : NULL,
-	};
+	int err = end_earlier(q, s, context, *runs, sink);
+
+	if (!err)
+		err = assign_by_slot(q, s, context, *runs, sink);
+	*runs = join(q, s, context, *runs);
+	for (uint32_t i = 0; i < *runs && !err; i++) {
+		struct run *r = &q->run[i];
+		struct sequence *own;
+
+		if (!r->padding && !r->sequence)
+			err = assign_by_position(q, s, context, i, sink);
+		own = by_number(q, r->sequence);
+		if (own && r->guessed && !err)
+			err = sequence__guess(own, r->guessed, s->begin_ns, sink);
+	}
+	return err;
 }
+
+/* Where a sequence without rows in this step had its last one, there is another's now. */
+static void forget_overwritten(struct transformers_sequences *q, const struct aten_step *s,
+			       uint32_t context)
+{
+	for (uint32_t i = q->live_from; i < q->count; i++) {
+		struct sequence *old = at(q, i);
+
+		if (!old->packed || old->slot < 0 || !goes_on(q, old, s, context))
+			continue;
+		for (uint32_t row = 0; row < s->slot.count && !old->gone; row++)
+			old->gone = s->slot.value[row] == old->slot;
+	}
+}
+
+/* --- steps -------------------------------------------------------------------------------------
+ */
 
 int transformers_sequences__step(struct transformers_sequences *q, struct aten_step *s,
 				 struct aten_context *c, const struct engine_sink *sink)
@@ -481,28 +532,33 @@ int transformers_sequences__step(struct transformers_sequences *q, struct aten_s
 		err = reserve(&q->row, &q->row_capacity, most, sizeof(*q->row));
 	if (!err)
 		err = reserve(&q->route, &q->route_capacity, s->layers, sizeof(*q->route));
-	if (err || !c || !most)
+	if (err)
 		return err;
+	if (!c || !most) {
+		transformers_progress__unsaid(q->progress, s);
+		return 0;
+	}
 	q->steps++;
+	q->standing = transformers_progress__step(q->progress, s, c->id, q->steps);
 	runs = transformers_runs__cut(q->run, s);
-	err = assign(q, s, c->id, runs, sink);
+	err = assign(q, s, c->id, &runs, sink);
+	if (!err)
+		forget_overwritten(q, s, c->id);
 	if (!err)
 		err = end_absent(q, s, c->id, sink);
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < runs; i++)
-		if (!q->run[i].padding)
-			out.rows += run__rows(q, s, c, &q->run[i], q->row + out.rows);
-	for (uint32_t i = 0; i < s->layers; i++) {
-		layer__compact(&s->layer[i], q->run, runs);
-		fill_route(&q->route[i], &s->layer[i], c);
-	}
+		out.rows += transformers_rows__say(q->row + out.rows, s, c, &q->run[i],
+						   by_number(q, q->run[i].sequence));
+	for (uint32_t i = 0; i < s->layers; i++)
+		transformers_rows__route(&q->route[i], &s->layer[i], c);
 	out.context = c->id;
 	out.step = ++c->steps;
 	out.row = q->row;
 	out.routes = s->layers;
 	out.route = q->route;
-	return out.rows ? sink->step(sink->ctx, &out) : 0;
+	return sink->step(sink->ctx, &out);
 }
 
 /* --- names -------------------------------------------------------------------------------------
@@ -519,13 +575,13 @@ bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t
 	*out = (struct sequence_facts){
 		.request = s->number,
 		.tgid = s->tgid,
-		.prompt = s->before_attach ? ENGINE_UNKNOWN : s->prompt,
+		.prompt = s->unseen ? ENGINE_UNKNOWN : s->prompt,
 		.generated = s->generated,
 		.begin_ns = s->begin_ns,
 		.last_ns = s->last_ns,
 		.ended = s->ended,
 		.named = s->named,
-		.before_attach = s->before_attach,
+		.before_attach = s->unseen,
 		.inferred = s->inferred,
 	};
 	return true;

@@ -5,11 +5,12 @@
  * is cut into runs of consecutive positions, and each run goes on with the sequence that it
  * continues:
  *
- *   a plain batch  [batch][length]: a run is a batch row, left padding before it dropped; the
- * sequence is that of the batch row, if the position is its next one a packed batch [1][rows] of
- * continuous batching: a run goes on where its first cache slot is the one behind the last of a
- * sequence. Only where a sequence begins a new block of the cache this says nothing; then the
- * position decides, and what several could continue is said to be inferred.
+ *   a plain batch [batch][length]: a run is a batch row, left padding before it said to be
+ *     padding; the sequence is that of the batch row, if the position is its next one
+ *   a packed batch [1][rows] of continuous batching: a run goes on where its first cache slot is
+ *     the one behind the last of a sequence. Only where a sequence begins a new block of the cache
+ *     this says nothing; then the position decides, and what several could continue is said to be
+ *     inferred.
  *
  * A run that continues nothing is a new sequence. To transformers a sequence is a request.
  */
@@ -33,7 +34,11 @@ void transformers_sequences__free(struct transformers_sequences *q);
 int transformers_sequences__step(struct transformers_sequences *q, struct aten_step *s,
 				 struct aten_context *c, const struct engine_sink *sink);
 
-/* End the requests that had no row since @before_ns, and those of process @tgid (0: of any). */
+/* The thread computes at @now_ns, what may have rows of any of its sequences. */
+void transformers_sequences__busy(struct transformers_sequences *q, const struct aten_thread *t,
+				  uint64_t now_ns);
+/* End the requests that had no row since @before_ns, and whose thread was not busy since, and those
+ * of process @tgid (0: of any). */
 int transformers_sequences__end(struct transformers_sequences *q, uint64_t before_ns, uint32_t tgid,
 				uint64_t now_ns, uint32_t ending, const struct engine_sink *sink);
 
@@ -43,8 +48,9 @@ struct sequence_facts {
 	uint32_t prompt;    /* rows of its prompt, cached ones included; ENGINE_UNKNOWN */
 	uint32_t generated; /* rows of generated tokens: the last token of a text has none */
 	uint64_t begin_ns, last_ns;
-	bool ended, named, before_attach;
-	bool inferred; /* some of its rows are */
+	bool ended, named;
+	bool before_attach; /* or at least its beginning was not seen */
+	bool inferred;      /* some of its rows are */
 };
 /* The @at-th request remembered, oldest first; false: there are no more. */
 bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t at,

@@ -91,14 +91,23 @@ static bool gathers(const struct model_folders *m)
 	return m->count > 0;
 }
 
-/* What angle 0 of a row is of its position; 0: no one knows. */
+/* What angle 0 of a row is of its position in a model; 0: no one knows. */
+static float scale_of(const struct model_config *c)
+{
+	if (strcmp(c->rope_type, "linear"))
+		return 1;
+	return c->rope_factor > 0 ? (float)(1 / c->rope_factor) : 0;
+}
+
+/* That of all models; 0: they differ. */
 static float position_scale(const struct model_folders *m)
 {
-	const struct model_config *c = &m->item[0].config;
+	float scale = m->count ? scale_of(&m->item[0].config) : 1;
 
-	if (m->count == 1 && !strcmp(c->rope_type, "linear"))
-		return c->rope_factor > 0 ? (float)(1 / c->rope_factor) : 0;
-	return 1;
+	for (size_t i = 1; i < m->count; i++)
+		if (scale_of(&m->item[i].config) != scale)
+			return 0;
+	return scale;
 }
 
 static int create_parts(struct engine *g, pid_t pid)
@@ -337,6 +346,16 @@ static uint64_t before(uint64_t now_ns, uint64_t span_ns)
 	return now_ns > span_ns ? now_ns - span_ns : 0;
 }
 
+/* A step may take longer than what is silence elsewhere. */
+static void see_busy(struct engine *g, uint64_t now_ns)
+{
+	struct aten_thread t;
+
+	for (size_t i = 0; aten_steps__thread(g->steps, i, &t); i++)
+		if (t.open)
+			transformers_sequences__busy(g->sequences, &t, now_ns);
+}
+
 static int transformers_tick(struct engine *g, uint64_t now_ns, const struct engine_sink *sink)
 {
 	/* Where no model folder says how many layers a step has, its end is when nothing comes. */
@@ -346,6 +365,7 @@ static int transformers_tick(struct engine *g, uint64_t now_ns, const struct eng
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
 	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
+	see_busy(g, now_ns);
 	err_names = transformers_names__match(g->names, now_ns, sink);
 	err_end = transformers_sequences__end(g->sequences, before(now_ns, IDLE_NS), 0, now_ns,
 					      ENGINE_ENDING_UNKNOWN, sink);
