@@ -235,7 +235,7 @@ int aten_sites__add(struct engine_plan *plan, const struct aten_hook *hook,
 				  "libtorch: failed to plan a probe on '%s' of '%s': %s",
 				  hook->symbol, elf__name(f), strerror(-err));
 	}
-	s->row.tensors.by_frame = (uint16_t)s->place.stack_by_frame;
+	s->row.tensors.by_frame = (uint8_t)s->place.stack_by_frame;
 	if (!err)
 		plan->sites++;
 	if (mp_site__purpose(&s->row) == MP_PURPOSE_ROUTER)
