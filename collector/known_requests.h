@@ -32,8 +32,8 @@ bool known_requests__is_open(const struct known_requests *k, uint32_t request);
 /* Said to begin and not yet to end. */
 size_t known_requests__begun(const struct known_requests *k);
 
-/* Keep @i (copied; what is not empty replaces what is kept) of a request that is under way, all of it
- * as inferred as its weakest part. 0, -ENOMEM. */
+/* Keep @i (copied; what is not empty replaces what is kept) of a request that is under way, all of
+ * it as inferred as its weakest part. 0, -ENOMEM. */
 int known_requests__keep(struct known_requests *k, const struct engine_request_info *i);
 /* What is kept of @request, borrowed until it is forgotten; NULL: nothing. */
 const struct engine_request_info *known_requests__kept(const struct known_requests *k,
