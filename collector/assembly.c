@@ -145,7 +145,8 @@ void assembly__counters(struct assembly *a, const struct mp_counters *now, size_
 
 void assembly__missed(struct assembly *a, uint64_t events)
 {
-	loss__add(&a->loss, TRACE_UNKNOWN, TRACE_LOSS_CHUNKS, events, 0);
+	loss__add(&a->loss, TRACE_UNKNOWN, TRACE_LOSS_CHUNKS,
+		  (struct loss_of){ events, LOSS_UNKNOWN, LOSS_UNKNOWN });
 }
 
 int assembly__tick(struct assembly *a, uint64_t now_ns, struct error *e)

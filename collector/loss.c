@@ -16,16 +16,22 @@ static struct loss_part *part_of(struct loss *l, uint32_t context)
 	return &l->part[l->parts++];
 }
 
-void loss__add(struct loss *l, uint32_t context, uint32_t cause, uint64_t count, uint64_t rows)
+static uint64_t sum(uint64_t a, uint64_t b)
 {
-	struct loss_part *p;
+	return a == LOSS_UNKNOWN || b == LOSS_UNKNOWN ? LOSS_UNKNOWN : a + b;
+}
 
-	if (!cause || cause >= LOSS_CAUSES)
+void loss__add(struct loss *l, uint32_t context, uint32_t cause, struct loss_of of)
+{
+	struct loss_of *to;
+
+	if (!cause || cause >= LOSS_CAUSES || !of.count)
 		return;
-	p = part_of(l, context);
-	p->count[cause] += count;
-	p->rows[cause] += rows;
-	l->total += count;
+	to = &part_of(l, context)->of[cause];
+	to->count += of.count;
+	to->rows = sum(to->rows, of.rows);
+	to->decisions = sum(to->decisions, of.decisions);
+	l->total += of.count;
 }
 
 void loss__add_invalid(struct loss *l, uint32_t cause, uint64_t count)
@@ -36,15 +42,22 @@ void loss__add_invalid(struct loss *l, uint32_t cause, uint64_t count)
 	l->total_invalid += count;
 }
 
-static uint32_t cause_of(enum mp_purpose purpose)
+/* @rows are those of one layer each, of steps, or no rows at all. */
+static void add_dropped(struct loss *l, enum mp_purpose purpose, uint64_t count, uint64_t rows)
 {
 	switch (purpose) {
 	case MP_PURPOSE_ROUTER:
-		return TRACE_LOSS_RING_ROUTES;
+		loss__add(l, TRACE_UNKNOWN, TRACE_LOSS_RING_ROUTES,
+			  (struct loss_of){ count, LOSS_UNKNOWN, rows });
+		break;
 	case MP_PURPOSE_ROWS:
-		return TRACE_LOSS_RING_ROWS;
+		loss__add(l, TRACE_UNKNOWN, TRACE_LOSS_RING_ROWS,
+			  (struct loss_of){ count, rows, LOSS_UNKNOWN });
+		break;
 	default:
-		return TRACE_LOSS_RING_IDENTITY;
+		loss__add(l, TRACE_UNKNOWN, TRACE_LOSS_RING_IDENTITY,
+			  (struct loss_of){ .count = count });
+		break;
 	}
 }
 
@@ -61,7 +74,7 @@ struct loss_news loss__take(struct loss *l, const struct mp_counters *now,
 		uint64_t shape = now[i].shape - before->shape;
 		enum mp_purpose purpose = mp_site__purpose(&site[i]);
 
-		loss__add(l, TRACE_UNKNOWN, cause_of(purpose), dropped, rows);
+		add_dropped(l, purpose, dropped, rows);
 		loss__add_invalid(l, TRACE_INVALID_FAULT, fault);
 		loss__add_invalid(l, TRACE_INVALID_SHAPE, shape);
 		/* No news: it may be any multiplication, and then coverage misses nothing. */
@@ -94,15 +107,15 @@ static int write_part(struct loss_part *p, uint32_t context, const struct loss_h
 			.head = h->head,
 			.cause = i,
 			.context = context,
-			.count = p->count[i],
-			.rows = p->rows[i],
+			.count = p->of[i].count,
+			.rows = p->of[i].rows,
+			.decisions = p->of[i].decisions,
 			.since_ns = h->since_ns,
 		};
 
 		if (!r.count)
 			continue;
-		p->count[i] = 0;
-		p->rows[i] = 0;
+		p->of[i] = (struct loss_of){ 0 };
 		err = trace_writer__append(h->writer, TRACE_LOSS, &r, sizeof(r), NULL, 0);
 	}
 	return err;

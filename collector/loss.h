@@ -22,10 +22,18 @@ enum {
 
 #define LOSS_CONTEXTS 16 /* told apart; what is lost of others is of an unknown one */
 
-/* Things and rows since the last record, by cause. */
+#define LOSS_UNKNOWN UINT64_MAX /* how much */
+
+/* What was lost: @count things, in which so many rows of steps, and choices (rows x layers). */
+struct loss_of {
+	uint64_t count;
+	uint64_t rows, decisions; /* or LOSS_UNKNOWN */
+};
+
+/* What was lost since the last record, by cause. */
 struct loss_part {
 	uint32_t context;
-	uint64_t count[LOSS_CAUSES], rows[LOSS_CAUSES];
+	struct loss_of of[LOSS_CAUSES];
 };
 
 /* Zeroed before use; @since_ns is set by whoever begins. */
@@ -47,9 +55,8 @@ struct loss_news {
 	uint64_t invalid_captures; /* router results that failed a check in the kernel */
 };
 
-/* @count things with @rows rows were lost of @context (TRACE_UNKNOWN); unknown causes are
- * ignored. */
-void loss__add(struct loss *l, uint32_t context, uint32_t cause, uint64_t count, uint64_t rows);
+/* @of was lost of @context (TRACE_UNKNOWN); unknown causes are ignored. */
+void loss__add(struct loss *l, uint32_t context, uint32_t cause, struct loss_of of);
 void loss__add_invalid(struct loss *l, uint32_t cause, uint64_t count);
 /* Take the counters of @count rows of the site table (@site) into account. */
 struct loss_news loss__take(struct loss *l, const struct mp_counters *now,

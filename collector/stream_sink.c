@@ -211,7 +211,7 @@ static int drop_request(struct stream_sink *s, const struct engine_request_end *
 
 	waiting_requests__remove(&s->waiting, q->request);
 	known_requests__remove(s->requests, q->request);
-	loss__add(s->o.loss, context, TRACE_LOSS_REQUESTS, 1, 0);
+	loss__add(s->o.loss, context, TRACE_LOSS_REQUESTS, (struct loss_of){ .count = 1 });
 	return coverage__drop(s->o.coverage, q->request, q->tokens);
 }
 
@@ -232,7 +232,8 @@ static int on_request_end(void *ctx, const struct engine_request_end *q)
 	if (!err)
 		err = say_kept(s, q->request, q->time_ns);
 	if (known_requests__kept(s->requests, q->request))
-		loss__add(s->o.loss, TRACE_UNKNOWN, TRACE_LOSS_INFO, 1, 0);
+		loss__add(s->o.loss, TRACE_UNKNOWN, TRACE_LOSS_INFO,
+			  (struct loss_of){ .count = 1 });
 	forget_sequences(s, q->request);
 	known_requests__end(s->requests, q->request);
 	if (!err)
@@ -251,7 +252,8 @@ static int on_request_info(void *ctx, const struct engine_request_info *i)
 	    requests_fit(s, request_record__info_bytes(i), 0))
 		return request_record__info(s->o.writer, head(s, i->time_ns, 0), i);
 	if (!known_requests__is_open(s->requests, i->request)) {
-		loss__add(s->o.loss, TRACE_UNKNOWN, TRACE_LOSS_INFO, 1, 0);
+		loss__add(s->o.loss, TRACE_UNKNOWN, TRACE_LOSS_INFO,
+			  (struct loss_of){ .count = 1 });
 		return 0;
 	}
 	err = known_requests__keep(s->requests, i);
@@ -273,7 +275,7 @@ static int on_bind(void *ctx, const struct engine_bind *b)
 	int err;
 
 	if (!said || !requests_fit(s, sizeof(sequence) + sizeof(struct trace_bind), 0)) {
-		loss__add(s->o.loss, b->context, TRACE_LOSS_INFO, 1, 0);
+		loss__add(s->o.loss, b->context, TRACE_LOSS_INFO, (struct loss_of){ .count = 1 });
 		return 0;
 	}
 	err = context_list__introduce(s->contexts, head(s, s->now_ns, 0), b->context);
@@ -354,6 +356,15 @@ static int write_step(struct stream_sink *s, const struct engine_step *step)
 	return err;
 }
 
+static void lose_step(struct stream_sink *s, const struct engine_step *step)
+{
+	struct loss_of of = { .count = 1, .rows = step->rows };
+
+	for (uint32_t i = 0; i < step->routes; i++)
+		of.decisions += step->route[i].rows;
+	loss__add(s->o.loss, step->context, TRACE_LOSS_QUEUE, of);
+}
+
 static int on_step(void *ctx, const struct engine_step *step)
 {
 	struct stream_sink *s = ctx;
@@ -370,7 +381,7 @@ static int on_step(void *ctx, const struct engine_step *step)
 	if (err)
 		return err;
 	if (!fits) {
-		loss__add(s->o.loss, step->context, TRACE_LOSS_QUEUE, 1, step->rows);
+		lose_step(s, step);
 		return 0;
 	}
 	err = write_step(s, step);
@@ -403,13 +414,14 @@ static int on_invalid(void *ctx, uint32_t cause, uint64_t count)
 	return 0;
 }
 
-static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
+static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t decisions)
 {
 	struct stream_sink *s = ctx;
 
-	loss__add(s->o.loss, TRACE_UNKNOWN, cause, count, rows);
+	loss__add(s->o.loss, TRACE_UNKNOWN, cause,
+		  (struct loss_of){ count, LOSS_UNKNOWN, decisions });
 	if (cause == TRACE_LOSS_CHUNKS)
-		coverage__lost_routes(s->o.coverage, rows);
+		coverage__lost_routes(s->o.coverage, decisions);
 	return 0;
 }
 

@@ -36,16 +36,29 @@ static uint32_t cause_of(uint32_t cause)
 	return cause < STATE_CAUSES_MAX ? cause : 0;
 }
 
+static void add_loss(struct state_loss *to, const struct trace_loss *l)
+{
+	bool has_rows = l->rows != UINT64_MAX, has_decisions = l->decisions != UINT64_MAX;
+
+	to->count += l->count;
+	to->rows += has_rows ? l->rows : 0;
+	to->decisions += has_decisions ? l->decisions : 0;
+	to->has_rows |= has_rows;
+	to->has_decisions |= has_decisions;
+	if (!has_decisions && has_rows)
+		to->only_rows += l->rows;
+	else if (!has_decisions)
+		to->only_count += l->count;
+}
+
 static int apply_loss(struct state *s, const struct trace_item *item)
 {
 	const struct trace_loss *l = item->loss;
 	struct context *c = state__find_context(s, l->context);
 	struct state_loss *of = c ? c->loss : s->loss_of_none;
 
-	of[cause_of(l->cause)].count += l->count;
-	of[cause_of(l->cause)].rows += l->rows;
-	s->summary.loss[cause_of(l->cause)].count += l->count;
-	s->summary.loss[cause_of(l->cause)].rows += l->rows;
+	add_loss(&of[cause_of(l->cause)], l);
+	add_loss(&s->summary.loss[cause_of(l->cause)], l);
 	s->summary.lost += l->count;
 	return 0;
 }
@@ -285,9 +298,11 @@ double state__rows_per_second(const struct state *s, enum state_phase p)
 	return per_second(s, sum);
 }
 
-static double rows_of(const struct state_loss *l)
+/* Decisions that were lost, if a row has @layers; a thing of which nothing is known is at least
+ * one. */
+static double decisions_of(const struct state_loss *l, double layers)
 {
-	return l->rows ? (double)l->rows : (double)l->count;
+	return (double)l->decisions + (double)l->only_rows * layers + (double)l->only_count;
 }
 
 /* Layers that a row of no known context has: as many as those that were seen. */
@@ -307,26 +322,27 @@ static double layers_of_a_row(const struct state *s)
 	return s->contexts < 2 || mean < 1 || mean > largest ? largest : mean;
 }
 
-/* Lost rows x layers. A lost step has no rows in any layer: where its routes came all the same they
- * are NO_STEP, and count once. What is lost of identities is no decision. */
+/* Lost decisions of @cause, in all contexts. */
+static double lost_by(const struct state *s, uint32_t cause)
+{
+	double layers = layers_of_a_row(s), sum = decisions_of(&s->loss_of_none[cause], layers);
+
+	for (uint32_t i = 0; i < s->contexts; i++) {
+		const struct grid *g = s->context[i]->public.grid;
+
+		sum += decisions_of(&s->context[i]->loss[cause], g ? grid__layers(g) : layers);
+	}
+	return sum;
+}
+
+/* A lost step has no rows in any layer: where its routes came all the same they are NO_STEP, and
+ * count once. What is lost of identities is no decision. */
 static double lost_decisions(const struct state *s)
 {
-	const struct state_loss *all = s->summary.loss, *none = s->loss_of_none;
-	double layers = layers_of_a_row(s), steps, queue;
+	double steps = lost_by(s, TRACE_LOSS_RING_ROWS), routes = lost_by(s, TRACE_LOSS_NO_STEP);
 
-	steps = rows_of(&none[TRACE_LOSS_RING_ROWS]) * layers;
-	queue = rows_of(&none[TRACE_LOSS_QUEUE]) * layers;
-	for (uint32_t i = 0; i < s->contexts; i++) {
-		const struct state_context *c = &s->context[i]->public;
-		double own = c->grid ? grid__layers(c->grid) : layers;
-
-		steps += rows_of(&s->context[i]->loss[TRACE_LOSS_RING_ROWS]) * own;
-		queue += rows_of(&s->context[i]->loss[TRACE_LOSS_QUEUE]) * own;
-	}
-	if (steps < rows_of(&all[TRACE_LOSS_NO_STEP]))
-		steps = rows_of(&all[TRACE_LOSS_NO_STEP]);
-	return rows_of(&all[0]) + rows_of(&all[TRACE_LOSS_RING_ROUTES]) +
-	       rows_of(&all[TRACE_LOSS_CHUNKS]) + queue + steps;
+	return lost_by(s, 0) + lost_by(s, TRACE_LOSS_RING_ROUTES) + lost_by(s, TRACE_LOSS_CHUNKS) +
+	       lost_by(s, TRACE_LOSS_QUEUE) + (steps > routes ? steps : routes);
 }
 
 double state__lost_share(const struct state *s)

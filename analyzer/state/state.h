@@ -38,7 +38,11 @@ struct state_context {
 
 /* Causes by their id in collector/trace/records.h. */
 struct state_loss {
-	uint64_t count, rows;
+	uint64_t count;
+	uint64_t rows, decisions; /* as far as they are known; maybe of different things */
+	/* Where decisions are not known: rows; and things where rows are not known either. */
+	uint64_t only_rows, only_count;
+	bool has_rows, has_decisions; /* something is known of them */
 };
 
 struct state_cost {

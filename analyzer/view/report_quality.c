@@ -59,22 +59,27 @@ int report__coverage(struct table **out, const struct state *s, const char *sour
 
 int report__loss(struct table **out, const struct state *s, const char *source)
 {
-	static const struct table_column column[CAUSE_COLUMNS] = {
+	enum { DECISIONS = CAUSE_COLUMNS, COUNT };
+	static const struct table_column column[COUNT] = {
 		[CAUSE] = { "cause", "cause", TABLE_TEXT, 0, TABLE_CELL },
 		[CAUSE_COUNT] = { "count", "count", TABLE_COUNT, 0, TABLE_CELL },
 		[CAUSE_MORE] = { "rows", "rows", TABLE_COUNT, 0, TABLE_CELL },
+		[DECISIONS] = { "decisions", "rows x layers", TABLE_COUNT, 0, TABLE_CELL },
 	};
 	const struct state_summary *m = state__summary(s);
 	char total[FORMAT_SIZE], share[FORMAT_SIZE];
 
-	if (table__new(out, "loss", "Loss", TABLE_ROWS, column, CAUSE_COLUMNS))
+	if (table__new(out, "loss", "Loss", TABLE_ROWS, column, COUNT))
 		return -1;
 	format__count(total, sizeof(total), m->lost);
 	format__share(share, sizeof(share), state__lost_share(s));
 	table__total(*out, "%s (%s of the decisions)", total, share);
 #define X(id, name, text) \
 	add_cause(*out, text, m->loss[id].count); \
-	table__count(*out, CAUSE_MORE, m->loss[id].rows);
+	if (m->loss[id].has_rows) \
+		table__count(*out, CAUSE_MORE, m->loss[id].rows); \
+	if (m->loss[id].has_decisions) \
+		table__count(*out, DECISIONS, m->loss[id].decisions);
 	TRACE_LOSSES(X)
 #undef X
 	if (m->loss[0].count)

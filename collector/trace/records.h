@@ -347,13 +347,15 @@ enum trace_loss_cause {
 #undef X
 };
 
-/* `count` things and `rows` rows or rows x layers of them since the last record of this cause. */
+/* `count` things since the last record of this cause, with so many rows, and decisions (rows x
+ * layers); of each UINT64_MAX if not known. */
 struct trace_loss {
 	struct trace_record head;
 	uint32_t cause;   /* enum trace_loss_cause */
 	uint32_t context; /* that it was lost of, TRACE_UNKNOWN */
 	uint64_t count;
 	uint64_t rows;
+	uint64_t decisions;
 	uint64_t since_ns;
 };
 

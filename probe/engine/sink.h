@@ -149,9 +149,9 @@ struct engine_sink {
 	int (*step)(void *ctx, const struct engine_step *s);
 	/* @count captures that failed check @cause (ENGINE_INVALID_*). */
 	int (*invalid)(void *ctx, uint32_t cause, uint64_t count);
-	/* @count captures lost before they could be understood (ENGINE_LOSS_*); @rows of router
-	 * results. What the kernel gave up is in its counters and not said here. */
-	int (*lost)(void *ctx, uint32_t cause, uint64_t count, uint64_t rows);
+	/* @count captures lost before they could be understood (ENGINE_LOSS_*); @decisions (rows x
+	 * layers) in them. What the kernel gave up is in its counters and not said here. */
+	int (*lost)(void *ctx, uint32_t cause, uint64_t count, uint64_t decisions);
 	/* An engine that can say neither need not; both are set in what the collector hands out. */
 	int (*request_info)(void *ctx, const struct engine_request_info *i);
 	int (*bind)(void *ctx, const struct engine_bind *b);

@@ -78,7 +78,7 @@ def tell(path: Path, oracle: Oracle, story: Story) -> recording.Picture:
                                len(story["prompt"]), 900, len(story["client"]), 0, 0, 0, NAN, NAN,
                                UNKNOWN, UNKNOWN),
              story["client"].encode(), u32(story["prompt"])),
-        pack("step", (1, 900, 950, 1, count, UNKNOWN, UNKNOWN), u32([1] * count),
+        pack("step", (1, 900, 950, 1, count, UNKNOWN, UNKNOWN, UNKNOWN_64), u32([1] * count),
              u32([1] * count), u32(rows),
              bytes(int(p >= len(PROMPT)) for p in rows),
              bytes(int(row in story["output"]) for row in range(count)),
@@ -95,7 +95,7 @@ def tell(path: Path, oracle: Oracle, story: Story) -> recording.Picture:
         records.append(pack("coverage", (1, number, expected, seen, len(missing), 1),
                             np.asarray(missing, "<u8").tobytes()))
     if story["lost"]:
-        records.append(pack("loss", (1, UNKNOWN, story["lost"], UNKNOWN_64, 0)))
+        records.append(pack("loss", (1, UNKNOWN, story["lost"], UNKNOWN_64, UNKNOWN_64, 0)))
     records.append(pack("end", (1, 0, len(records), 1, count, 4, 0, 0, 0)))
     write_file(path, records)
     return recording.Picture(recording.read(path))

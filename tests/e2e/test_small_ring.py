@@ -68,7 +68,7 @@ def test_delivered_and_lost_add_up(olmoe_server: Server, tmp_path: Path,
     early_routed = sum(routed(request) for request in picture.requests.values()
                        if request.before_attach
                        or str(request.begin.columns["client_id"]) in early_ids)
-    lost = sum(loss.fields["rows"] for loss in picture.recording.of("loss")
+    lost = sum(loss.fields["decisions"] for loss in picture.recording.of("loss")
                if loss.fields["cause"] in ROW_LOSSES)
     wanted = sum(demanded(answer, layers) for answer in answers)
     delivered = picture.decisions - early_routed

@@ -314,11 +314,11 @@ static inline void every__ends(struct every_record *e)
 
 static inline void every__quality(struct every_record *e)
 {
-	struct trace_loss loss = { every__head(e, 0), TRACE_LOSS_QUEUE, 41, 2, 23, 7001 };
-	struct trace_loss kernel = { every__head(e, 0), TRACE_LOSS_RING_ROUTES,
-				     TRACE_UNKNOWN,     3,
-				     UINT64_MAX,        7002 };
-	struct trace_loss later = { every__head(e, 0), 99, 41, 1, 0, 7003 };
+	struct trace_loss loss = { every__head(e, 0), TRACE_LOSS_QUEUE, 41, 2, 23, 45, 7001 };
+	struct trace_loss kernel = {
+		every__head(e, 0), TRACE_LOSS_RING_ROUTES, TRACE_UNKNOWN, 3, UINT64_MAX, 31, 7002
+	};
+	struct trace_loss later = { every__head(e, 0), 99, 41, 1, 0, UINT64_MAX, 7003 };
 	struct trace_invalid invalid = { every__head(e, 0), TRACE_INVALID_WEIGHT, 0, 29 };
 	struct trace_cost cost = { every__head(e, 0), 1000000007, 101, 303, 404, 505, 8, 606 };
 	struct trace_cost unknown = { every__head(e, 0), 1000000009,   102, UINT64_MAX, 407, 506,

@@ -102,7 +102,7 @@ LAYOUTS = {
                count("row_flags", "u1", "rows"), when(TOKENS, "token", "<i4", "rows")), TOKENS),
     10: Layout("route", "QIIII", "step context layer rows k", ROUTE_COLUMNS, 511),
     12: Layout("clock", "QQQ", "monotonic_ns boot_ns real_ns"),
-    13: Layout("loss", "IIQQQ", "cause context count rows since_ns"),
+    13: Layout("loss", "IIQQQQ", "cause context count rows decisions since_ns"),
     14: Layout("invalid", "IIQ", "cause - count"),
     15: Layout("cost", "QQQQQII",
                "interval_ns hits hit_ns collector_cpu_ns resident_bytes threads slowdown_ppm"),

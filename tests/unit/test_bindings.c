@@ -240,7 +240,8 @@ static void lose(struct synthetic *s, uint32_t context, uint32_t cause, uint64_t
 				.cause = cause,
 				.context = context,
 				.count = 1,
-				.rows = rows };
+				.rows = rows,
+				.decisions = UINT64_MAX };
 
 	synthetic__add(s, TRACE_LOSS, &l, sizeof(l), NULL, 0);
 }

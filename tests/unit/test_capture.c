@@ -131,7 +131,7 @@ static void test_limits(void **state)
 
 /* What a stream says of a step of 5 rows in 3 layers whose layer 0 did not come whole. */
 struct said {
-	uint64_t lost[LOSS_CAUSES], rows[LOSS_CAUSES], invalid[LOSS_INVALIDS];
+	uint64_t lost[LOSS_CAUSES], decisions[LOSS_CAUSES], invalid[LOSS_INVALIDS];
 	uint64_t routes, expected, seen, missing[TRACE_MISSING_COUNT];
 };
 
@@ -139,7 +139,7 @@ static void take(struct said *s, const struct trace_item *i)
 {
 	if (i->type == TRACE_LOSS) {
 		s->lost[i->loss->cause] += i->loss->count;
-		s->rows[i->loss->cause] += i->loss->rows;
+		s->decisions[i->loss->cause] += i->loss->decisions;
 	} else if (i->type == TRACE_INVALID) {
 		s->invalid[i->invalid->cause] += i->invalid->count;
 	} else if (i->type == TRACE_COVERAGE) {
@@ -241,7 +241,7 @@ static void assert_counted_once(const struct said *s, uint32_t loss, uint32_t in
 {
 	for (uint32_t i = 1; i < LOSS_CAUSES; i++) {
 		assert_int_equal(s->lost[i], i == loss);
-		assert_int_equal(s->rows[i], i == loss ? 5 : 0);
+		assert_int_equal(s->decisions[i], i == loss ? 5 : 0);
 	}
 	for (uint32_t i = 1; i < LOSS_INVALIDS; i++)
 		assert_int_equal(s->invalid[i], i == invalid);

@@ -314,6 +314,7 @@ static void test_losses(void **state)
 				   .context = 4,
 				   .count = 5,
 				   .rows = UINT64_MAX,
+				   .decisions = 40,
 				   .since_ns = 2 };
 	struct trace_invalid invalid = { HEAD, .cause = 77, .count = UINT64_MAX };
 	struct trace_coverage coverage = { HEAD, 0, 2, 10, 3, 9, 5 };
@@ -323,7 +324,7 @@ static void test_losses(void **state)
 
 	assert_json(&item, "{\"type\":\"loss\",\"time_ns\":7,\"source\":1,"
 			   "\"cause\":\"ring_routes\",\"context\":4,\"count\":5,\"rows\":null,"
-			   "\"since_ns\":2}");
+			   "\"decisions\":40,\"since_ns\":2}");
 	item = item_of(TRACE_INVALID, &invalid);
 	assert_json(&item, "{\"type\":\"invalid\",\"time_ns\":7,\"source\":1,\"cause\":77,"
 			   "\"count\":18446744073709551615}");
@@ -428,12 +429,16 @@ static void test_hostile_text(void **state)
 
 static void test_text(void **state)
 {
-	struct trace_loss loss = { HEAD,       .cause = TRACE_LOSS_QUEUE, .context = TRACE_UNKNOWN,
-				   .count = 5, .rows = UINT64_MAX,        .since_ns = 2 };
+	struct trace_loss loss = {
+		HEAD,         .cause = TRACE_LOSS_QUEUE, .context = TRACE_UNKNOWN,
+		.count = 5,   .rows = UINT64_MAX,        .decisions = 6,
+		.since_ns = 2
+	};
 	struct trace_item item = item_of(TRACE_LOSS, &loss);
 
 	assert_text(shown(&item, NULL, text_view__print),
-		    "loss time_ns=7 source=1 cause=\"queue\" context=- count=5 rows=- since_ns=2");
+		    "loss time_ns=7 source=1 cause=\"queue\" context=- count=5 rows=- decisions=6 "
+		    "since_ns=2");
 }
 
 int main(void)

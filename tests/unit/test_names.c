@@ -173,9 +173,9 @@ static void test_names_and_bindings(void **state)
 	say_info(&b, 7, NULL, "user=y\n"); /* after its end */
 	say_info(&b, 8, "chat-8", NULL);   /* of nobody */
 	say_bind(&b, 70, 8);
-	assert_int_equal(b.loss.unknown.count[TRACE_LOSS_INFO], 1);
+	assert_int_equal(b.loss.unknown.of[TRACE_LOSS_INFO].count, 1);
 	assert_int_equal(b.loss.part[0].context, 1);
-	assert_int_equal(b.loss.part[0].count[TRACE_LOSS_INFO], 1);
+	assert_int_equal(b.loss.part[0].of[TRACE_LOSS_INFO].count, 1);
 	assert_int_equal(loss__write(&b.loss, b.writer, 1, 10), 0);
 	r = reread(&b);
 	i = next(r, TRACE_REQUEST_INFO);
@@ -299,7 +299,7 @@ static void test_lost_with_the_end(void **state)
 	say_begin(&b, 1, NULL);
 	fill(&b, 1);
 	say_end(&b, 1);
-	assert_int_equal(b.loss.unknown.count[TRACE_LOSS_INFO], 1);
+	assert_int_equal(b.loss.unknown.of[TRACE_LOSS_INFO].count, 1);
 	close(ends[0]);
 	end(&b);
 }

@@ -255,7 +255,9 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	struct synthetic s;
 	struct state *state;
 	const struct state_summary *m;
-	struct trace_loss loss = { .cause = TRACE_LOSS_RING_ROUTES, .count = 2, .rows = 30 };
+	struct trace_loss loss = {
+		.cause = TRACE_LOSS_RING_ROUTES, .count = 2, .rows = UINT64_MAX, .decisions = 30
+	};
 	struct trace_invalid invalid = { .cause = 999, .count = 4 };
 	struct trace_cost cost = { .interval_ns = SECOND,
 				   .hits = 100,
@@ -288,7 +290,7 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	state = read_state(&s);
 	m = state__summary(state);
 	assert_int_equal(m->lost, 2);
-	assert_int_equal(m->loss[TRACE_LOSS_RING_ROUTES].rows, 30);
+	assert_int_equal(m->loss[TRACE_LOSS_RING_ROUTES].decisions, 30);
 	assert_int_equal(m->invalid, 4);
 	assert_int_equal(m->invalid_by[0], 4);
 	assert_int_equal(m->cost.collector_ppm, 5000);
@@ -376,9 +378,11 @@ static void test_printable(void **unused)
 	assert_string_equal(out, "");
 }
 
-static double share_of(uint32_t cause, uint64_t count, uint64_t rows)
+static double share_of(uint32_t cause, uint64_t count, uint64_t rows, uint64_t decisions)
 {
-	struct trace_loss loss = { .cause = cause, .count = count, .rows = rows };
+	struct trace_loss loss = {
+		.cause = cause, .count = count, .rows = rows, .decisions = decisions
+	};
 	struct trace_request_end end = { .request = 1, .ending = TRACE_ENDING_CAPTURE_END };
 	struct synthetic s;
 	struct state *state;
@@ -404,13 +408,15 @@ static double share_of(uint32_t cause, uint64_t count, uint64_t rows)
 /* Ten decisions were seen, in two layers; each cause counts in decisions. */
 static void test_loss_is_in_decisions(void **unused)
 {
-	assert_float_equal(share_of(TRACE_LOSS_RING_ROUTES, 1, 10), 0.5, 1e-9);
-	assert_float_equal(share_of(TRACE_LOSS_RING_ROWS, 1, 5), 0.5, 1e-9);
-	assert_float_equal(share_of(TRACE_LOSS_RING_IDENTITY, 9, 9), 0, 1e-9);
-	assert_float_equal(share_of(TRACE_LOSS_CHUNKS, 1, 10), 0.5, 1e-9);
-	assert_float_equal(share_of(TRACE_LOSS_QUEUE, 1, 5), 0.5, 1e-9);
-	assert_float_equal(share_of(TRACE_LOSS_NO_STEP, 1, 10), 0.5, 1e-9);
-	assert_float_equal(share_of(TRACE_LOSS_REQUESTS, 3, 0), 0, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_RING_ROUTES, 1, UINT64_MAX, 10), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_RING_ROWS, 1, 5, UINT64_MAX), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_RING_IDENTITY, 9, 9, 9), 0, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_CHUNKS, 1, UINT64_MAX, 10), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_QUEUE, 1, 5, 10), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_NO_STEP, 1, UINT64_MAX, 10), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_REQUESTS, 3, 0, 0), 0, 1e-9);
+	/* Neither is known: one each at least. */
+	assert_float_equal(share_of(TRACE_LOSS_CHUNKS, 10, UINT64_MAX, UINT64_MAX), 0.5, 1e-9);
 }
 
 int main(void)

@@ -20,7 +20,11 @@
 
 static void lose(struct state *s, uint32_t cause, uint64_t count)
 {
-	struct trace_loss loss = { .head.time_ns = 1, .cause = cause, .count = count };
+	struct trace_loss loss = { .head.time_ns = 1,
+				   .cause = cause,
+				   .count = count,
+				   .rows = UINT64_MAX,
+				   .decisions = UINT64_MAX };
 	struct trace_item item = { .type = TRACE_LOSS, .loss = &loss }; /* a union with the head */
 
 	assert_int_equal(state__apply(s, &item), 0);

@@ -462,8 +462,8 @@ static void test_slow_reader(void **state)
 	}
 	lost = b.loss.total;
 	assert_true(lost > 0 && lost < 2000);
-	assert_int_equal(b.loss.part[0].count[TRACE_LOSS_QUEUE], lost);
-	assert_int_equal(b.loss.part[0].rows[TRACE_LOSS_QUEUE], 2 * lost);
+	assert_int_equal(b.loss.part[0].of[TRACE_LOSS_QUEUE].count, lost);
+	assert_int_equal(b.loss.part[0].of[TRACE_LOSS_QUEUE].rows, 2 * lost);
 	assert_int_equal(stream_sink__steps(b.sink), 2000);
 	assert_int_equal(stream_sink__routes(b.sink), 4000);
 	close(ends[0]);
@@ -499,17 +499,19 @@ static void test_kernel_losses(void **state)
 	assert_int_equal(news.steps, 0);
 	assert_int_equal(news.invalid_captures, 0);
 	assert_int_equal(l.invalid[TRACE_INVALID_UNREADABLE], 4);
-	assert_int_equal(l.unknown.count[TRACE_LOSS_RING_ROUTES], 3);
-	assert_int_equal(l.unknown.rows[TRACE_LOSS_RING_ROUTES], 12);
-	assert_int_equal(l.unknown.count[TRACE_LOSS_RING_ROWS], 1);
-	assert_int_equal(l.unknown.rows[TRACE_LOSS_RING_ROWS], 4);
-	assert_int_equal(l.unknown.count[TRACE_LOSS_RING_IDENTITY], 7);
+	assert_int_equal(l.unknown.of[TRACE_LOSS_RING_ROUTES].count, 3);
+	assert_int_equal(l.unknown.of[TRACE_LOSS_RING_ROUTES].decisions, 12);
+	assert_true(l.unknown.of[TRACE_LOSS_RING_ROUTES].rows == LOSS_UNKNOWN);
+	assert_int_equal(l.unknown.of[TRACE_LOSS_RING_ROWS].count, 1);
+	assert_int_equal(l.unknown.of[TRACE_LOSS_RING_ROWS].rows, 4);
+	assert_true(l.unknown.of[TRACE_LOSS_RING_ROWS].decisions == LOSS_UNKNOWN);
+	assert_int_equal(l.unknown.of[TRACE_LOSS_RING_IDENTITY].count, 7);
 	assert_int_equal(l.invalid[TRACE_INVALID_FAULT], 1);
 	assert_int_equal(l.invalid[TRACE_INVALID_SHAPE], 5);
 	assert_int_equal(l.total, 11);
 	assert_int_equal(l.total_invalid, 10);
-	loss__add(&l, 1, 0, 1, 1);
-	loss__add(&l, 1, 99, 1, 1);
+	loss__add(&l, 1, 0, (struct loss_of){ 1, 1, 1 });
+	loss__add(&l, 1, 99, (struct loss_of){ 1, 1, 1 });
 	loss__add_invalid(&l, 99, 1);
 	assert_int_equal(l.total, 11);
 }
@@ -556,7 +558,7 @@ static void test_step_larger_than_the_queue(void **state)
 	assert_int_equal(b.say.context(b.say.ctx, &large), 0);
 	for (step.step = 1; step.step <= 3; step.step++) {
 		assert_int_equal(b.say.step(b.say.ctx, &step), 0);
-		assert_int_equal(b.loss.part[0].count[TRACE_LOSS_QUEUE], step.step > 1);
+		assert_int_equal(b.loss.part[0].of[TRACE_LOSS_QUEUE].count, step.step > 1);
 		if (step.step == 1)
 			continue;
 		while (trace_writer__queued(b.writer)) {

@@ -229,7 +229,7 @@ static void test_the_rest(void **state)
 {
 	RECORD(12, CLOCK, clock, F(clock, monotonic_ns), F(clock, boot_ns), F(clock, real_ns));
 	RECORD(13, LOSS, loss, F(loss, cause), F(loss, context), F(loss, count), F(loss, rows),
-	       F(loss, since_ns));
+	       F(loss, decisions), F(loss, since_ns));
 	RECORD(14, INVALID, invalid, F(invalid, cause), F(invalid, reserved), F(invalid, count));
 	RECORD(15, COST, cost, F(cost, interval_ns), F(cost, hits), F(cost, hit_ns),
 	       F(cost, collector_cpu_ns), F(cost, resident_bytes), F(cost, threads),
