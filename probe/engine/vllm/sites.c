@@ -235,6 +235,7 @@ static void add_sender(struct engine_plan *plan, const struct mapping *library, 
 	s->row.program = MP_PROGRAM_BYTES;
 	s->row.sent.form = form;
 	s->row.sent.whole = whole;
+	s->row.sent.all = 1; /* messages of ZeroMQ are no HTTP */
 	if (!site__plan(&s->place, f, function, ARGUMENT(0) | ARGUMENT(1) | ARGUMENT(2), 0, NULL))
 		plan->sites++;
 }
