@@ -11,7 +11,7 @@
 
 #define THREADS_MAX 64
 #define UNDER_WAY_MAX 256 /* results of computations that had begun before the attach */
-#define WHOLE 0.01f /* a captured position is so near to a whole number */
+#define WHOLE 0.01f       /* a captured position is so near to a whole number */
 
 /* Of a result in two tensors, the first. */
 struct pending {
