@@ -188,7 +188,8 @@ check: ## install, build, run all tests
 	+@$(MAKE) --no-print-directory check-fuzz
 	+@$(MAKE) --no-print-directory check-e2e
 
-check-full: all tools ## the long tests too (PART=name: one part)
+check-full: all tools ## the long tests too, and vLLM's environment for them (PART=name: one part)
+	@scripts/setup --vllm
 	$(PY) -m pytest -q tests/e2e $(if $(PART),-k $(PART))
 
 engines-doc: ## write the table of docs/engines.md anew, with what tests showed since

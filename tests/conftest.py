@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from lib import torch_env, vllm_env
 from lib.models import DENSE, EXACT, model
 from lib.moeprobe import COLLECTOR, MOEPROBE
 from lib.server import Server, running
 from lib.shown import Shows
-from lib.torch_env import missing
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Attaching needs root, servers on PyTorch their environment: without it these tests say so
     instead of failing."""
-    without = missing()
-    for item in items:
-        if without and item.get_closest_marker("transformers"):
-            item.add_marker(pytest.mark.skip(reason=without))
+    for marker, without in {"transformers": torch_env.missing(), "vllm": vllm_env.missing()}.items():
+        for item in items:
+            if without and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=without))
     if os.geteuid() == 0:
         return
     for item in items:

@@ -151,7 +151,7 @@ struct mp_tensors_site {
 	__u8 moment; /* enum mp_moment */
 	__u8 rules;
 	__u8 scalar[2]; /* arguments whose values go along, or MP_NO_ARGUMENT */
-	__u16 reserved;
+	__u16 by_frame; /* arguments on the stack begin where the frame register (r10) says */
 	__u32 scalar_min, scalar_max; /* of the first, where there is one; else no match */
 	__u32 reserved2;
 	struct mp_tensor_rule rule[MP_TENSOR_RULES];

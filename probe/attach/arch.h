@@ -40,6 +40,10 @@ struct arch_instruction {
 	uint64_t table_address;
 	uint32_t arguments_written; /* bit i: argument register i, in part or whole */
 	bool moves_stack;           /* the stack pointer differs afterwards */
+	/* It writes the register in which compilers keep where the arguments on the stack begin,
+	 * when they align the stack: r10 on x86-64; and that is what it writes there, if it stands
+	 * before anything that moves the stack. */
+	bool writes_frame, keeps_frame;
 	/* First kernel that emulates it under a uprobe, ARCH_KERNEL(); 0: none does. */
 	uint32_t emulated_since;
 	int memory_argument; /* argument register that is the base of a plain memory operand

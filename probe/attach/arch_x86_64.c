@@ -105,6 +105,7 @@ static void note_register(struct arch_instruction *out, const ZydisDecodedOperan
 	whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, op->reg.value);
 	if (whole == ZYDIS_REGISTER_RSP)
 		out->moves_stack = true;
+	out->writes_frame |= whole == ZYDIS_REGISTER_R10;
 	argument = argument_of(op->reg.value);
 	if (argument >= 0)
 		out->arguments_written |= 1u << argument;
@@ -142,6 +143,14 @@ static void note_memory(struct arch_instruction *out, const ZydisDecodedInstruct
 	out->displacement = (int32_t)op->mem.disp.value;
 }
 
+/* lea 8(%rsp), %r10: behind the return address. */
+static bool keeps_frame(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *operands)
+{
+	return in->mnemonic == ZYDIS_MNEMONIC_LEA && operands[0].reg.value == ZYDIS_REGISTER_R10 &&
+	       operands[1].mem.base == ZYDIS_REGISTER_RSP &&
+	       operands[1].mem.index == ZYDIS_REGISTER_NONE && operands[1].mem.disp.value == 8;
+}
+
 static int decode_raw(ZydisDecodedInstruction *in, ZydisDecodedOperand *operands,
 		      const uint8_t *bytes, size_t size)
 {
@@ -176,6 +185,7 @@ static int x86_64_decode(struct arch_instruction *out, const uint8_t *bytes, siz
 	out->length = in.length;
 	out->flow = flow_of(&in);
 	out->emulated_since = emulated_since(bytes, in.length);
+	out->keeps_frame = keeps_frame(&in, operands);
 	for (op = operands; op < operands + in.operand_count; op++) {
 		if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
 			note_register(out, op);

@@ -242,33 +242,36 @@ static uint64_t first_landing(const struct function *f)
 	return s.incomplete || s.entry_is_target ? f->entry : s.first_landing;
 }
 
-/* Pass 2: the offset from the entry of the best site; sets @class. The entry must decode. */
-static int choose(const struct function *f, unsigned arguments, bool stack_arguments,
-		  uint32_t *offset, enum site_class *class)
+/* Pass 2: the offset from the entry of the best site; how it is executed. The entry must decode. */
+static int choose(const struct function *f, unsigned arguments, int stack_arguments,
+		  struct site *out)
 {
 	uint64_t at, limit = first_landing(f);
 	uint32_t kernel = arch__running_kernel(), overwritten = 0;
 	struct arch_instruction in;
-	bool moved = false;
+	bool moved = false, framed = false;
 	int err;
 
-	*offset = 0;
-	*class = SITE_STEPPED;
+	out->entry_bytes = 0;
+	out->class = SITE_STEPPED;
 	for (at = f->entry; at < f->end; at += in.length) {
 		err = f->arch->decode(&in, f->code + (at - f->entry), f->end - at, at);
 		if (err)
 			return at == f->entry ? err : 0;
-		if ((overwritten & arguments) || (moved && stack_arguments) ||
+		if ((overwritten & arguments) ||
+		    (moved && (stack_arguments == 1 || (stack_arguments && !framed))) ||
 		    (at != f->entry && at >= limit))
 			return 0;
 		if (in.emulated_since && kernel >= in.emulated_since) {
-			*offset = (uint32_t)(at - f->entry);
-			*class = SITE_EMULATED;
+			out->entry_bytes = (uint32_t)(at - f->entry);
+			out->class = SITE_EMULATED;
+			out->stack_by_frame = moved && stack_arguments;
 			return 0;
 		}
 		if (in.flow != ARCH_FLOW_NEXT)
 			return 0;
 		overwritten |= in.arguments_written;
+		framed = in.keeps_frame ? !moved : framed && !in.writes_frame;
 		moved |= in.moves_stack;
 	}
 	return 0;
@@ -323,7 +326,7 @@ int site__plan(struct site *out, struct elf *f, const char *symbol, unsigned arg
 				  "site: failed to plan '%s': machine %u of %s is not supported",
 				  symbol, elf__machine(f), elf__name(f));
 	if (!err)
-		err = choose(&function, arguments, stack_arguments, &out->entry_bytes, &out->class);
+		err = choose(&function, arguments, stack_arguments, out);
 	if (err)
 		return error__set(e, EXIT_UNSUPPORTED, EINVAL, NULL,
 				  "site: failed to decode '%s': its code in %s is not code", symbol,

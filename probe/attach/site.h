@@ -25,14 +25,19 @@ struct site {
 	uint64_t file_offset; /* of the probed instruction */
 	uint32_t entry_bytes; /* from the function's entry to it */
 	enum site_class class;
+	/* The stack pointer has moved; the arguments on the stack begin where the frame register
+	 * says (r10 on x86-64). Only where they were asked for. */
+	uint32_t stack_by_frame;
 	char instruction[64]; /* as text, for doctor */
 };
 
 /*
  * Choose where to probe @symbol of @f so that the argument registers named in @arguments (bit i:
- * argument i) and, if @stack_arguments, the stack pointer still have their entry values, as far
- * as possible on an emulated instruction. Where none qualifies the entry itself is taken
- * (SITE_STEPPED; the caller warns with the cost). Errors: -ENOENT symbol not there;
+ * argument i) still have their entry values, as far as possible on an emulated instruction; and
+ * with
+ * @stack_arguments 1 the stack pointer, with 2 the stack pointer or the frame register
+ * (stack_by_frame), so that arguments on the stack can be found. Where none qualifies the entry
+ * itself is taken (SITE_STEPPED; the caller warns with the cost). Errors: -ENOENT symbol not there;
  * -EINVAL the code cannot be decoded (EXIT_UNSUPPORTED).
  */
 int site__plan(struct site *out, struct elf *f, const char *symbol, unsigned arguments,

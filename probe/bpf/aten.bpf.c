@@ -278,6 +278,8 @@ static __always_inline int tensors__recall(struct tensors *t, struct thread_stat
 	v->dims = 1;
 	v->flags = 0;
 	v->size[1] = v->size[2] = 0;
+	t->key = 0; /* of the result's, not of the tokens' */
+	t->key_first = 0;
 	return 1;
 }
 
@@ -408,6 +410,8 @@ int mp_tensors(struct pt_regs *ctx)
 		return 0;
 	site = &h.site->tensors;
 	tensors__begin(&t, &h, ctx);
+	if (site->by_frame)
+		t.stack = FRAME_REGISTER(ctx);
 	if (!site->head) {
 		COUNT(&h, matched, 1);
 		tensors__raw(&t, site);

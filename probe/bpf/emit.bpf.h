@@ -145,9 +145,11 @@ static __always_inline void hit__drop(struct hit *h, __u32 rows)
  * a computed offset, which the verifier refuses on the context. */
 #if defined(bpf_target_x86)
 #define ARGUMENT5(ctx) __PT_REGS_CAST(ctx)->r9
+#define FRAME_REGISTER(ctx) __PT_REGS_CAST(ctx)->r10
 #define ARGUMENT_REGISTERS 6
 #else
 #define ARGUMENT5(ctx) 0
+#define FRAME_REGISTER(ctx) 0
 #endif
 
 static __always_inline __u64 argument(struct pt_regs *ctx, __u32 number)

@@ -10,11 +10,13 @@
 #include "probe/engine/llama/llama.h"
 #include "probe/engine/null/null.h"
 #include "probe/engine/transformers/transformers.h"
+#include "probe/engine/vllm/vllm.h"
 #include "probe/engine/sink.h"
 #include "probe/target/target.h"
 
 const struct engine_ops *const engines[] = {
 	&engine_llama,
+	&engine_vllm,
 	&engine_transformers,
 	&engine_null,
 	NULL,

@@ -40,6 +40,7 @@ class Rules:
     raw: bool = False
     # How requests may end. Where nothing tells an end, one that nothing follows has none.
     endings: tuple[int, ...] = (1,)
+    preempts: bool = False  # requests give up their cache, and compute it again from a page on
 
 
 @dataclass
@@ -150,20 +151,53 @@ def check_identity(answer: Answer, request: Request, rules: Rules, verdict: Verd
     verdict.check(f"{name}: rows at its end", request.end.fields["rows"], request.rows)
 
 
-def check_rows(answer: Answer, request: Request, verdict: Verdict) -> None:
+def pieces(request: Request) -> list[list[int]]:
+    """Its positions, in pieces without a gap: it was preempted between them."""
+    made: list[list[int]] = []
+    for position in request.position:
+        if not made or position != made[-1][-1] + 1:
+            made.append([])
+        made[-1].append(position)
+    return made
+
+
+def check_preempted(answer: Answer, request: Request, rules: Rules, verdict: Verdict) -> None:
+    """Rows of a request that may have been preempted: each piece goes over what was known then."""
+    name = f"request {request.begin.fields['request']}"
+    known, phases, outputs = len(answer.prompt), list[int](), list[bool]()
+    for number, piece in enumerate(pieces(request)):
+        first = request.begin.fields["cached"] if number == 0 else piece[0]
+        if piece[0] != first or first % (rules.page or 1) or first >= known:
+            verdict.fault(f"{name}: a piece begins at {piece[0]}")
+        phases += [PREFILL if position < known else DECODE for position in piece]
+        outputs += [position >= known - 1 for position in piece]
+        known = max(known, piece[-1] + 2)  # and what its last row gave
+    verdict.check(f"{name}: phases", request.phase, phases)
+    verdict.check(f"{name}: output rows", request.output, outputs)
+    last = len(answer.prompt) + len(answer.generated) - 2
+    computed = set(request.position)
+    if answer.finished and max(computed) != last or computed != set(
+            range(request.begin.fields["cached"], max(computed) + 1)):
+        verdict.fault(f"{name}: rows up to {max(computed)}, with gaps or not up to {last}")
+
+
+def check_rows(answer: Answer, request: Request, rules: Rules, verdict: Verdict) -> None:
     name = f"request {request.begin.fields['request']}"
     cached, prompt = request.begin.fields["cached"], len(answer.prompt)
     rows = answer.rows if answer.cached is not None else answer.rows - cached
+    known = answer.tokens
+    for position, token in zip(request.position, request.token, strict=True):
+        if position < len(known) and token != known[position]:
+            verdict.fault(f"{name}: token {token} at {position}, not {known[position]}")
+    if rules.preempts:
+        check_preempted(answer, request, rules, verdict)
+        return
     if answer.finished:
         verdict.check(f"{name}: rows", request.rows, rows)
     elif request.rows < rows:
         verdict.fault(f"{name}: {request.rows} rows, its client saw {rows}")
     verdict.check(f"{name}: positions", request.position,
                   list(range(cached, cached + request.rows)))
-    known = answer.tokens
-    for position, token in zip(request.position, request.token, strict=True):
-        if position < len(known) and token != known[position]:
-            verdict.fault(f"{name}: token {token} at {position}, not {known[position]}")
     verdict.check(f"{name}: phases", request.phase,
                   [PREFILL if p < prompt else DECODE for p in request.position])
     verdict.check(f"{name}: output rows", request.output,
@@ -291,7 +325,8 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
     pairs = match(answers + present, picture, verdict)
     matched = {id(request) for _, request in pairs}
     queued = queued_before_attach(picture)
-    before = 0  # decisions of requests that began before the attach: not compared
+    # Decisions of requests that began before the attach: not compared.
+    before = picture.early_decisions if optional else 0
     for request in picture.requests.values():
         if optional and (request.before_attach or id(request) in queued):
             before += sum(len(entries) for entries in request.routes.values())
@@ -304,7 +339,7 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
         check_identity(answer, request, rules, verdict)
         if request.begin.fields["cached"] == UNKNOWN:
             continue
-        check_rows(answer, request, verdict)
+        check_rows(answer, request, rules, verdict)
         check_coverage(request, picture.layers, rules, verdict)
         court.routing(request, tokens_of(answer, request, rules), verdict)
     verdict.check("decisions in the recording", picture.decisions, verdict.decisions + before)

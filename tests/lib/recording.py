@@ -314,8 +314,8 @@ class Request:
     def tokens(self) -> list[int]:
         """Prompt as far as it is known, then the tokens of later rows."""
         prompt = [int(token) for token in self.begin.columns["tokens"]]
-        return prompt + [token for position, token in zip(self.position, self.token,
-                                                                strict=True)
+        later = dict(zip(self.position, self.token, strict=True))  # some are computed again
+        return prompt + [later[position] for position in sorted(later)
                          if position >= len(prompt)]
 
 
@@ -326,8 +326,8 @@ class Picture:
         self.recording = recording
         self.requests: dict[int, Request] = {}
         self.sequences: dict[int, Record] = {}
-        self.unknown_rows = 0
-        self.decisions = 0
+        self.unknown_rows = self.early_rows = 0
+        self.decisions = self.early_decisions = 0
         self._places: dict[tuple[int, int], list[tuple[Request, int] | None]] = {}
         # sequence -> where in the stream, from which position, whose
         self._binds: dict[int, list[tuple[int, int, int]]] = {}
@@ -336,6 +336,8 @@ class Picture:
             if record.type == "bind":
                 self._binds.setdefault(record.fields["sequence"], []).append(
                     (number, record.fields["position"], record.fields["request"]))
+            elif record.type == "request_begin":  # a BIND gives it rows that came before it
+                self._begin(record)
         for record in recording.records:
             handler = getattr(self, "_" + record.type, None)
             if handler:
@@ -344,7 +346,7 @@ class Picture:
     def _sequence(self, record: Record) -> None:
         self.sequences[record.fields["sequence"]] = record
 
-    def _request_begin(self, record: Record) -> None:
+    def _begin(self, record: Record) -> None:
         number = record.fields["request"]
         if number in self.requests:
             raise Damaged(f"request {number} begins twice")
@@ -384,11 +386,15 @@ class Picture:
         places: list[tuple[Request, int] | None] = []
         token = record.columns["token"]
         for row in range(record.fields["rows"]):
-            if int(record.columns["sequence"][row]) not in self.sequences:
-                raise Damaged("a row of an unknown sequence")
+            sequence = int(record.columns["sequence"][row])
+            if sequence not in self.sequences and sequence != UNKNOWN:
+                raise Damaged("a row of a sequence that was not said")
             number = self._owner(record, row)
             if number == UNKNOWN:
-                self.unknown_rows += 1
+                # Of what began before the capture nobody may know even the sequence.
+                early = sequence == UNKNOWN and not self.sequences
+                self.early_rows += early
+                self.unknown_rows += not early
                 places.append(None)
                 continue
             request = self.requests[number]
@@ -407,6 +413,7 @@ class Picture:
             self.decisions += 1
             place = places[int(row)]
             if place is None:
+                self.early_decisions += not self.sequences
                 continue
             request, index = place
             layer = request.routes.setdefault(record.fields["layer"], {})

@@ -21,6 +21,8 @@
 
 /* Frequent instructions. */
 #define ENDBR 0xf3, 0x0f, 0x1e, 0xfa
+#define LEA_R10 0x4c, 0x8d, 0x54, 0x24, 0x08
+#define AND_RSP 0x48, 0x83, 0xe4, 0xc0
 #define SUB_RSP 0x48, 0x83, 0xec, 0x08
 #define MOV_RAX_RDI 0x48, 0x89, 0xf8
 #define PUSH_RBP 0x55
@@ -105,6 +107,15 @@ static void stack_pointer(void **state)
 	expect(BYTES(0x48, 0x8d, 0x44, 0x24, 0x08, PUSH_RBP, RET), 3, 1, 5, SITE_EMULATED);
 	expect(BYTES(0x4c, 0x89, 0xd4, PUSH_RBP, RET), 3, 1, 0, SITE_STEPPED);
 	expect(BYTES(0xc9, PUSH_RBP, RET), 3, 1, 0, SITE_STEPPED);
+	/* lea 8(%rsp),%r10; and $-64,%rsp; push %rbp: known by %r10, to who looks there */
+	expect(BYTES(LEA_R10, AND_RSP, PUSH_RBP, RET), 3, 1, 0, SITE_STEPPED);
+	expect(BYTES(LEA_R10, AND_RSP, PUSH_RBP, RET), 3, 2, 9, SITE_EMULATED);
+	expect(BYTES(LEA_R10, PUSH_RBP, RET), 3, 2, 5, SITE_EMULATED);
+	/* mov %rax,%r10 and lea 8(%rsp),%r10 behind what moved the stack: no more */
+	expect(BYTES(LEA_R10, AND_RSP, 0x49, 0x89, 0xc2, PUSH_RBP, RET), 3, 2, 0, SITE_STEPPED);
+	expect(BYTES(AND_RSP, LEA_R10, PUSH_RBP, RET), 3, 2, 0, SITE_STEPPED);
+	/* lea 16(%rsp),%r10 leads elsewhere */
+	expect(BYTES(0x4c, 0x8d, 0x54, 0x24, 0x10, AND_RSP, PUSH_RBP, RET), 3, 2, 0, SITE_STEPPED);
 	/* pushed from memory: not emulated, and it moves the stack */
 	expect(BYTES(0xff, 0x72, 0xf8, PUSH_RBP, RET), 3, 1, 0, SITE_STEPPED);
 }

@@ -208,6 +208,8 @@ int aten_contexts__say(struct aten_contexts *s, struct aten_context *c,
 		out.vocabulary = c->vocabulary;
 	out.context = c->id;
 	out.key = c->key;
+	out.model_key = c->model_key;
+	out.replica_of = c->replica_of;
 	out.experts = c->experts;
 	out.k = c->k;
 	out.layers = c->layers;

@@ -31,6 +31,9 @@ struct aten_context {
 	bool layers_known;
 	uint16_t layer_id[ATEN_LAYERS_MAX];
 	uint64_t steps; /* said */
+	/* As in engine_context; 0. */
+	uint64_t model_key;
+	uint32_t replica_of;
 	uint64_t used;
 	bool changed; /* since it was last said */
 };

@@ -225,7 +225,8 @@ int aten_sites__add(struct engine_plan *plan, const struct aten_hook *hook,
 	s->row.tensors = hook->site;
 	s->row.tensors.storage = ATEN_STORAGE_OFFSET;
 	s->row.tensors.data = ATEN_DATA_OFFSET;
-	err = site__plan(&s->place, f, hook->symbol, hook->arguments, hook->stack_arguments, &why);
+	err = site__plan(&s->place, f, hook->symbol, hook->arguments, hook->stack_arguments ? 2 : 0,
+			 &why);
 	if (err && hook->required) {
 		if (error__is_set(&why) && e && !error__is_set(e))
 			*e = why;
@@ -233,6 +234,7 @@ int aten_sites__add(struct engine_plan *plan, const struct aten_hook *hook,
 				  "libtorch: failed to plan a probe on '%s' of '%s': %s",
 				  hook->symbol, elf__name(f), strerror(-err));
 	}
+	s->row.tensors.by_frame = (uint16_t)s->place.stack_by_frame;
 	if (!err)
 		plan->sites++;
 	if (mp_site__purpose(&s->row) == MP_PURPOSE_ROUTER)

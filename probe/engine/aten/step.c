@@ -159,6 +159,7 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->vocabulary = 0;
 	s->dtype = ATEN_FLOAT;
 	s->begin_ns = s->end_ns = head->event.time_ns;
+	s->scalar = head->scalar[0];
 	s->batch = s->length = 0;
 	s->slots_bytes = 0;
 	s->token.count = s->position.count = s->slot.count = 0;
@@ -362,6 +363,8 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 		return 0;
 	if (cause)
 		return sink->invalid(sink->ctx, cause, 1);
+	if (!c->id && s->o.describe)
+		s->o.describe(s->o.ctx, c);
 	err = step__next_layer(step, &l);
 	if (!err)
 		err = layer__reserve(l, head->event.total, k);

@@ -43,10 +43,11 @@ struct aten_step {
 	uint64_t begin_ns, end_ns;
 	uint32_t batch, length; /* sizes of the tokens: [batch][length]; a vector is one batch */
 	struct aten_column token, position, slot, start, block;
-	uint64_t slots_bytes;  /* of the allocation that the slots lie in; 0: not captured */
-	uint32_t rows;         /* of its results; 0: none came */
-	uint32_t context;      /* id, 0: none came */
-	uint32_t layers;       /* captured */
+	int64_t scalar;       /* argument of the call that began it, where its place asks for one */
+	uint64_t slots_bytes; /* of the allocation that the slots lie in; 0: not captured */
+	uint32_t rows;        /* of its results; 0: none came */
+	uint32_t context;     /* id, 0: none came */
+	uint32_t layers;      /* captured */
 	uint32_t most_ordinal; /* + 1; 0: none */
 	uint32_t layer_capacity;
 	struct aten_layer *layer; /* by ordinal, ascending */
@@ -60,6 +61,8 @@ struct aten_steps_options {
 	 * is passed on. @c: whose context it is (said already), NULL: no result was captured. */
 	int (*step)(void *ctx, struct aten_step *s, struct aten_context *c,
 		    const struct engine_sink *sink);
+	/* A context is new and not said yet: correct what is known of it. May be NULL. */
+	void (*describe)(void *ctx, struct aten_context *c);
 	void *ctx;
 	float position_scale; /* what a captured position is of the real one; 0: integers only */
 };

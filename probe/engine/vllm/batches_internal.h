@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What batches.c and doubts.c share. */
+#ifndef MP_VLLM_BATCHES_INTERNAL_H
+#define MP_VLLM_BATCHES_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "probe/engine/vllm/batches.h"
+#include "probe/engine/vllm/requests.h"
+
+#define SEQUENCES_MAX 4096 /* that are computed at the same time, in all workers */
+
+/* A sequence in one context (a pipeline stage has its own). */
+struct sequence {
+	uint32_t tgid, context;
+	struct vllm_asked *asked;
+	uint32_t request; /* its number; another one in @asked: the place was given away */
+	uint32_t number;  /* of the sequence */
+	uint32_t first;   /* its first position */
+	uint32_t next;    /* position */
+	int64_t slot;     /* of its last row; -1: not captured, or written by another since */
+	int64_t block;    /* the first of its cache; -1: not captured */
+	uint32_t row;     /* of the batch, in its last step */
+	uint64_t step;    /* in which it last had rows */
+};
+
+/* The rows of one sequence in one step. */
+struct run {
+	uint32_t first, rows, position;
+	int64_t slot, last_slot, block; /* -1: not captured */
+	uint32_t sequence;              /* index + 1; 0: none yet, or there is no room */
+	bool is_given, in_doubt;
+};
+
+struct vllm_batches {
+	struct vllm_requests *requests;
+	uint64_t steps;
+	bool has_tokens; /* a step had some: where they lie is known */
+	uint32_t live;   /* of @sequence */
+	struct sequence sequence[SEQUENCES_MAX];
+	struct run *run;
+	uint32_t run_capacity;
+	struct engine_row *row;
+	uint32_t row_capacity;
+	struct engine_route *route;
+	uint32_t route_capacity;
+};
+
+/* True if @q's request ended. */
+bool sequence__is_over(const struct sequence *q);
+/* The sequence that is @a in @c; NULL: none. */
+struct sequence *batches__sequence(struct vllm_batches *b, const struct aten_context *c,
+				   const struct vllm_asked *a);
+/* Whose @q is, from its first position on. */
+int sequence__say_bind(const struct sequence *q, uint64_t time_ns, const struct engine_sink *sink);
+
+/* The rows of @r say which of those with an equal beginning @q is, if they can: correct it. */
+int batches__tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
+			const struct aten_step *s, const struct run *r,
+			const struct engine_sink *sink);
+
+#endif

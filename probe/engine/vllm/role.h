@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Which part of a vLLM service a process is, by what it calls itself: vLLM sets its processes'
+ * titles ("VLLM::Worker_DP0_PP1_TP0"). Its libraries are mapped in all of them, so they tell
+ * nothing. */
+#ifndef MP_VLLM_ROLE_H
+#define MP_VLLM_ROLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum vllm_part {
+	VLLM_SERVER, /* without a title of vLLM's: the API server, or a program with all in it */
+	VLLM_CORE,
+	VLLM_WORKER,
+};
+
+struct vllm_role {
+	uint32_t part;                           /* enum vllm_part */
+	uint32_t tensor, pipeline, data, expert; /* ranks; ENGINE_UNKNOWN */
+};
+
+/* From the arguments of its command line, @size bytes (untrusted). */
+struct vllm_role vllm_role__of(const char *cmdline, size_t size);
+/* "api server", "engine core", "worker". */
+const char *vllm_role__name(const struct vllm_role *r);
+
+#endif

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vLLM on a CPU (V1 engine): an API server, which talks to clients; an engine core, which
+ * schedules; workers, which compute. One decision on its way:
+ *
+ *   role.c      which of these a process is
+ *   sites.c     where it is probed: vLLM's CPU kernels in a worker, what the others send
+ *   aten/       tensors of the worker's thread become a step
+ *   channels.c  what is sent becomes messages and responses
+ *   requests.c  messages become requests: prompt, generated tokens, end, names
+ *   batches.c   a step's rows go on with sequences, which are requests
+ */
+#include "probe/engine/vllm/vllm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "probe/abi/event.h"
+#include "probe/base/buffer.h"
+#include "probe/base/error.h"
+#include "probe/engine/aten/context.h"
+#include "probe/engine/aten/layout.h"
+#include "probe/engine/aten/sites.h"
+#include "probe/engine/aten/step.h"
+#include "probe/engine/capture.h"
+#include "probe/engine/sink.h"
+#include "probe/engine/vllm/batches.h"
+#include "probe/engine/vllm/channels.h"
+#include "probe/engine/vllm/requests.h"
+#include "probe/engine/vllm/role.h"
+#include "probe/engine/vllm/sites.h"
+#include "probe/target/target.h"
+
+#define SECOND_NS 1000000000ull
+#define STEP_TIMEOUT_NS (60 * SECOND_NS) /* a step of a large model takes seconds */
+#define ABORT_NS (SECOND_NS / 2)         /* from the message to the last row */
+#define IDLE_NS (10 * SECOND_NS)         /* of what no message told */
+#define MEMBERS_MAX 128
+
+struct member {
+	pid_t pid;
+	struct vllm_role role;
+	struct mp_site *rows; /* NULL in a replay */
+	size_t sites;
+};
+
+struct engine {
+	pid_t pid; /* of the process that was opened */
+	struct model_folders folders;
+	struct aten_layout layout;
+	struct captures *captures;
+	struct aten_contexts *contexts;
+	struct aten_steps *steps;
+	struct vllm_requests *requests;
+	struct vllm_batches *batches;
+	struct vllm_channels *channels;
+	size_t members;
+	struct member member[MEMBERS_MAX];
+	struct error failed;
+};
+
+static void vllm_free(struct engine *g)
+{
+	if (!g)
+		return;
+	vllm_channels__free(g->channels);
+	vllm_batches__free(g->batches);
+	vllm_requests__free(g->requests);
+	aten_steps__free(g->steps);
+	aten_contexts__free(g->contexts);
+	captures__free(g->captures);
+	free(g);
+}
+
+/* --- the model, and which part of it a worker holds ---------------------------------------------
+ */
+
+static const struct member *find_member(const struct engine *g, pid_t pid)
+{
+	for (size_t i = 0; i < g->members; i++)
+		if (g->member[i].pid == pid)
+			return &g->member[i];
+	return NULL;
+}
+
+static uint32_t pipeline_stages(const struct engine *g)
+{
+	uint32_t stages = 1;
+
+	for (size_t i = 0; i < g->members; i++) {
+		const struct vllm_role *r = &g->member[i].role;
+
+		if (r->pipeline != ENGINE_UNKNOWN && r->pipeline >= stages)
+			stages = r->pipeline + 1;
+	}
+	return stages;
+}
+
+/* First block of @stage: as many each; what remains goes to those before the last
+ * (vllm/distributed/utils.py, get_pp_indices). */
+static uint32_t stage__first(uint32_t blocks, uint32_t stages, uint32_t stage)
+{
+	uint32_t each = blocks / stages, remain = blocks % stages, first = stage * each;
+	uint32_t from = stages - 1 - remain; /* from here on one more, but the last */
+
+	return stage > from ? first + stage - from : first;
+}
+
+/* Keep those of the layers that the worker's stage has. */
+static void keep_stage(struct aten_context *c, uint32_t stages, uint32_t stage)
+{
+	uint32_t blocks = c->folder->config.blocks, kept = 0, first, end;
+
+	if (blocks == MODEL_UNKNOWN || stage >= stages)
+		return;
+	first = stage__first(blocks, stages, stage);
+	end = stage + 1 == stages ? blocks : stage__first(blocks, stages, stage + 1);
+	for (uint32_t i = 0; i < c->layers; i++)
+		if (c->layer_id[i] >= first && c->layer_id[i] < end)
+			c->layer_id[kept++] = c->layer_id[i];
+	c->layers = kept;
+}
+
+static void on_context(void *ctx, struct aten_context *c)
+{
+	const struct engine *g = ctx;
+	const struct member *m = find_member(g, (pid_t)c->tgid);
+	uint32_t stages = pipeline_stages(g);
+
+	/* Weights are final, however the family comes to them. */
+	c->gate = aten_gate__of(c->folder ? &c->folder->config : NULL);
+	if (m && (stages > 1 || m->role.data != ENGINE_UNKNOWN))
+		c->model_key = 1;
+	if (m && stages > 1 && c->layers_known && c->folder)
+		keep_stage(c, stages, m->role.pipeline);
+}
+
+static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
+		   const struct engine_sink *sink)
+{
+	struct engine *g = ctx;
+
+	return vllm_batches__step(g->batches, s, c, sink);
+}
+
+static int create_parts(struct engine *g, pid_t pid)
+{
+	struct aten_steps_options o = { .step = on_step, .describe = on_context, .ctx = g };
+	int err = captures__new(&g->captures);
+
+	g->pid = pid;
+	if (!err)
+		err = aten_contexts__new(&g->contexts, &g->folders, false);
+	o.contexts = g->contexts;
+	if (!err)
+		err = aten_steps__new(&g->steps, &o);
+	if (!err)
+		err = vllm_requests__new(&g->requests);
+	if (!err)
+		err = vllm_batches__new(&g->batches, g->requests);
+	if (!err)
+		err = vllm_channels__new(&g->channels, g->requests);
+	return err;
+}
+
+/* --- which processes
+ * ------------------------------------------------------------------------------ */
+
+static int vllm_match(struct target *t, struct error *e)
+{
+	return vllm_sites__match(t);
+}
+
+/* A core with workers has no kernels of its own. */
+static bool takes_part(struct target *t)
+{
+	size_t size;
+	const char *cmdline = target__cmdline(t, &size);
+
+	return vllm_sites__match(t) || vllm_role__of(cmdline, size).part == VLLM_CORE;
+}
+
+static int add_member(struct engine *g, pid_t pid, const struct vllm_role *role, size_t sites)
+{
+	if (g->members == MEMBERS_MAX)
+		return -ENOSPC;
+	g->member[g->members++] = (struct member){ .pid = pid, .role = *role, .sites = sites };
+	return 0;
+}
+
+static void plan_role(struct engine_plan *plan, const struct vllm_role *r)
+{
+	engine_plan__clear(plan);
+	strncpy(plan->role, vllm_role__name(r), sizeof(plan->role) - 1);
+	plan->rank_tensor = r->tensor;
+	plan->rank_pipeline = r->pipeline;
+	plan->rank_data = r->data;
+	plan->rank_expert = r->expert;
+}
+
+static int plan_member(struct engine *g, struct target *t, struct engine_plan *plan,
+		       struct error *e)
+{
+	const struct model_config *config = &g->folders.item[0].config;
+	struct aten_range range = aten_range__of(&g->folders);
+	struct vllm_role role;
+	size_t size;
+	const char *cmdline = target__cmdline(t, &size);
+	int err;
+
+	role = vllm_role__of(cmdline, size);
+	plan_role(plan, &role);
+	if (role.part == VLLM_WORKER) {
+		plan->threads = 1;
+		/* Router and cache in each layer, tokens and rows once. */
+		if (g->folders.count == 1 && config->moe_layers)
+			plan->hits_per_step = plan->hits_per_step_thread =
+				2 * config->moe_layers + 2;
+	}
+	err = vllm_sites__plan(plan, t, &role, &range, e);
+	return err ? err : add_member(g, target__info(t)->pid, &role, plan->sites);
+}
+
+/* A worker names no folder; who started it does. */
+static int read_folders(struct engine *g, struct target *t, struct error *e)
+{
+	return g->folders.count ? 0 : model_folders__read(&g->folders, t, e);
+}
+
+static int vllm_open(struct engine **out, struct target *t, struct engine_plan *plan,
+		     struct error *e)
+{
+	struct engine *g = calloc(1, sizeof(*g));
+	int err = g ? 0 : -ENOMEM;
+
+	*out = NULL;
+	engine_plan__clear(plan);
+	if (!err)
+		err = read_folders(g, t, e);
+	if (!err)
+		err = create_parts(g, target__info(t)->pid);
+	if (!err)
+		err = plan_member(g, t, plan, e);
+	if (err) {
+		vllm_free(g);
+		return error__set(e, EXIT_FAILED, -err, NULL, "vLLM: failed to open process %d: %s",
+				  (int)target__info(t)->pid, strerror(-err));
+	}
+	*out = g;
+	return 0;
+}
+
+static int vllm_join(struct engine *g, struct target *t, struct engine_plan *plan, struct error *e)
+{
+	int err;
+
+	engine_plan__clear(plan);
+	if (!takes_part(t))
+		return 0;
+	err = read_folders(g, t, e);
+	if (!err)
+		err = plan_member(g, t, plan, e);
+	if (err)
+		return error__set(e, EXIT_FAILED, -err, NULL,
+				  "vLLM: failed to take process %d in: %s",
+				  (int)target__info(t)->pid, strerror(-err));
+	return 1;
+}
+
+static int vllm_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t ending,
+		      const struct engine_sink *sink)
+{
+	const struct member *m = find_member(g, pid);
+	int err = aten_steps__leave(g->steps, (uint32_t)pid, sink), err_channels, err_end = 0;
+
+	err_channels = vllm_channels__leave(g->channels, (uint32_t)pid, now_ns, sink);
+	vllm_batches__leave(g->batches, (uint32_t)pid);
+	/* vLLM ends what runs when one of its processes does. */
+	if (m)
+		err_end = vllm_requests__expire(g->requests, UINT64_MAX, UINT64_MAX, now_ns, ending,
+						sink);
+	for (size_t i = 0; i < g->members; i++)
+		if (g->member[i].pid == pid)
+			g->member[i--] = g->member[--g->members];
+	return err ? err : err_channels ? err_channels : err_end;
+}
+
+static void learn(const struct engine *g, const struct member *m)
+{
+	if (g->layout.head)
+		aten_sites__learn(m->rows, m->sites, g->layout.head);
+}
+
+static void vllm_table(struct engine *g, pid_t pid, struct mp_site *rows)
+{
+	for (size_t i = 0; i < g->members; i++) {
+		if (g->member[i].pid != pid)
+			continue;
+		g->member[i].rows = rows;
+		learn(g, &g->member[i]);
+	}
+}
+
+/* --- events
+ * --------------------------------------------------------------------------------------- */
+
+/* The bytes of a TensorImpl. */
+static int on_raw(struct engine *g, const struct mp_event *ev)
+{
+	if (g->layout.head || ev->size < sizeof(struct mp_event_tensor) + MP_TENSOR_RAW_BYTES)
+		return 0;
+	if (aten_layout__see(&g->layout, (const uint8_t *)ev + sizeof(struct mp_event_tensor)) < 0)
+		return error__set(&g->failed, EXIT_UNSUPPORTED, EPROTO,
+				  "run the PyTorch of the wheels, 1.13 to 2.14",
+				  "vLLM: failed to read tensors: layout check failed: sizes are at "
+				  "no offset that was ever seen");
+	for (size_t i = 0; i < g->members; i++)
+		learn(g, &g->member[i]);
+	return 0;
+}
+
+static int on_tensor(struct engine *g, const struct capture *c, const struct engine_sink *sink)
+{
+	struct mp_event_tensor head;
+
+	if (c->chunk[0]->size < sizeof(head))
+		return -EBADMSG;
+	memcpy(&head, c->chunk[0], sizeof(head));
+	if (head.flags & MP_TENSOR_RAW)
+		return on_raw(g, c->chunk[0]);
+	if (head.flags & MP_TENSOR_DEVICE)
+		return 0;
+	return aten_steps__tensor(g->steps, c, sink);
+}
+
+static int on_capture(struct engine *g, const struct capture *c, const struct engine_sink *sink)
+{
+	int err = 0;
+
+	if (c->chunk[0]->kind == MP_EVENT_TENSOR)
+		err = on_tensor(g, c, sink);
+	else if (c->chunk[0]->kind == MP_EVENT_BYTES)
+		err = vllm_channels__piece(g->channels, c, sink);
+	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1) : err;
+}
+
+static int say_dropped(struct engine *g, const struct engine_sink *sink)
+{
+	uint64_t rows, dropped = captures__take_dropped(g->captures, &rows);
+
+	return dropped ? sink->lost(sink->ctx, ENGINE_LOSS_CHUNKS, dropped, rows) : 0;
+}
+
+static int vllm_event(struct engine *g, const struct mp_event *ev, size_t size,
+		      const struct engine_sink *sink)
+{
+	struct capture c;
+	int err, err_dropped;
+
+	if (error__is_set(&g->failed))
+		return -EPROTO;
+	if (size < sizeof(*ev) || ev->size < sizeof(*ev) || ev->size > size)
+		return sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
+	err = captures__add(g->captures, ev, &c);
+	if (err == 1)
+		err = on_capture(g, &c, sink);
+	else if (err == -EINVAL)
+		err = sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
+	err_dropped = say_dropped(g, sink);
+	return err ? err : err_dropped;
+}
+
+static const struct error *vllm_failure(const struct engine *g)
+{
+	return &g->failed;
+}
+
+static const struct engine_context *vllm_model(const struct engine *g)
+{
+	return aten_contexts__preview(g->contexts, g->pid);
+}
+
+static uint64_t before(uint64_t now_ns, uint64_t span_ns)
+{
+	return now_ns > span_ns ? now_ns - span_ns : 0;
+}
+
+static int vllm_tick(struct engine *g, uint64_t now_ns, const struct engine_sink *sink)
+{
+	/* Where no model folder says how many layers a step has, its end is when nothing comes. */
+	uint64_t wait_ns = g->folders.count ? STEP_TIMEOUT_NS : SECOND_NS;
+	int err, err_dropped, err_end;
+
+	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
+	err_dropped = say_dropped(g, sink);
+	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
+	err_end =
+		vllm_requests__expire(g->requests, before(now_ns, ABORT_NS),
+				      before(now_ns, IDLE_NS), now_ns, ENGINE_ENDING_UNKNOWN, sink);
+	return err ? err : err_dropped ? err_dropped : err_end;
+}
+
+static int vllm_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
+		       const struct engine_sink *sink)
+{
+	int err, err_step, err_end;
+
+	captures__expire(g->captures, UINT64_MAX);
+	err = say_dropped(g, sink);
+	err_step = aten_steps__expire(g->steps, UINT64_MAX, sink);
+	err_end = vllm_requests__expire(g->requests, before(now_ns, ABORT_NS), UINT64_MAX, now_ns,
+					ending, sink);
+	return err ? err : err_step ? err_step : err_end;
+}
+
+/* --- raw logs
+ * ------------------------------------------------------------------------------------- */
+
+static int save_role(const struct engine *g, pid_t pid, struct buffer *out)
+{
+	const struct member *m = find_member(g, pid);
+	struct vllm_role none = vllm_role__of("", 0);
+
+	return buffer__append(out, m ? &m->role : &none, sizeof(none));
+}
+
+static struct vllm_role load_role(struct cursor *at)
+{
+	struct vllm_role r;
+
+	r.part = cursor__u32(at);
+	r.tensor = cursor__u32(at);
+	r.pipeline = cursor__u32(at);
+	r.data = cursor__u32(at);
+	r.expert = cursor__u32(at);
+	return r;
+}
+
+static int vllm_save(const struct engine *g, struct buffer *out)
+{
+	int32_t pid = g->pid;
+	int err = buffer__append(out, &pid, sizeof(pid));
+
+	if (!err)
+		err = save_role(g, g->pid, out);
+	return err ? err : model_folders__save(&g->folders, out);
+}
+
+static int vllm_replay(struct engine **out, const void *saved, size_t size, struct error *e)
+{
+	struct cursor at = cursor__over(saved, size);
+	struct engine *g = calloc(1, sizeof(*g));
+	pid_t pid = (pid_t)cursor__u32(&at);
+	struct vllm_role role = load_role(&at);
+	int err = g ? model_folders__load(&g->folders, &at) : -ENOMEM;
+
+	*out = NULL;
+	if (!err)
+		err = create_parts(g, pid);
+	if (!err)
+		err = add_member(g, pid, &role, 0);
+	if (err) {
+		vllm_free(g);
+		return error__set(e, EXIT_FAILED, -err, NULL,
+				  "vLLM: failed to replay: what was saved of the model %s",
+				  err == -ENOMEM ? "does not fit into memory" : "is damaged");
+	}
+	*out = g;
+	return 0;
+}
+
+static int vllm_save_member(const struct engine *g, pid_t pid, struct buffer *out)
+{
+	return save_role(g, pid, out);
+}
+
+static int vllm_load_member(struct engine *g, pid_t pid, const void *saved, size_t size,
+			    struct error *e)
+{
+	struct cursor at = cursor__over(saved, size);
+	struct vllm_role role = load_role(&at);
+	int err = at.failed ? -EBADMSG : add_member(g, pid, &role, 0);
+
+	if (err)
+		return error__set(e, EXIT_FAILED, -err, NULL,
+				  "vLLM: failed to replay: what was saved of process %d is damaged",
+				  (int)pid);
+	return 0;
+}
+
+const struct engine_ops engine_vllm = {
+	.name = "vLLM",
+	.looked_for = "vllm/_C*.so",
+	.match = vllm_match,
+	.open = vllm_open,
+	.join = vllm_join,
+	.leave = vllm_leave,
+	.model = vllm_model,
+	.table = vllm_table,
+	.event = vllm_event,
+	.failure = vllm_failure,
+	.tick = vllm_tick,
+	.finish = vllm_finish,
+	.save = vllm_save,
+	.replay = vllm_replay,
+	.save_member = vllm_save_member,
+	.load_member = vllm_load_member,
+	.free = vllm_free,
+};

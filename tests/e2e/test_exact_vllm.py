@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Every routing decision of a real vLLM under load, against transformers in another process."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lib.client import TEXT, Answer
+from lib.exact import capture_work, check_totals, report
+from lib.judge import Rules, Verdict, judge
+from lib.recording import Picture
+from lib.server import Server
+from lib.torch_models import EXACT, torch_model
+from lib.torch_oracle import torch_oracle
+from lib.vllm_client import VllmAsk, crowd, long_asks, perform, vllm_asks
+from lib.vllm_server import BLOCK, Setting, vllm_serving
+
+pytestmark = [pytest.mark.full, pytest.mark.root, pytest.mark.vllm]
+
+# Few blocks and small pieces: prompts are computed in pieces, requests are preempted and resumed.
+TIGHT = Setting(context=640, blocks=24, chunk=64)
+
+
+def greedy(answers: list[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.finished
+            and isinstance(answer.ask, VllmAsk) and answer.ask.greedy]
+
+
+def test_clients_and_reference_agree(tmp_path: Path) -> None:
+    """Without a probe: what vLLM says to clients is what the reference computes, so that a
+    difference in a recording is the recording's."""
+    model = torch_model(EXACT["olmoe"])
+    with vllm_serving(model, tmp_path / "server.log", TIGHT) as server:
+        assert list(server.workers()) == ["VLLM::Worker"]
+        answers = crowd(server, vllm_asks(1)).start().wait()
+        server.wait_idle()
+        assert server.still_serves()
+    assert [answer.error for answer in answers if answer.error] == []
+    assert sum(answer.cancelled for answer in answers) == 3
+    assert any(answer.cached for answer in answers)
+    assert all((answer.cached or 0) % BLOCK == 0 for answer in answers)
+    with torch_oracle(model, tmp_path / "reference.log") as oracle:
+        assert len(greedy(answers)) >= 3
+        for answer in greedy(answers):
+            _, logits = oracle.forward(answer.tokens[:-1])
+            assert int(logits.argmax()) == answer.tokens[-1], answer.ask
+
+
+def poke(server: Server, number: int) -> Answer:
+    return perform(server, VllmAsk(TEXT, f"poke {number}", 2, request_id=f"poke-{number}"))
+
+
+def without_rows(picture: Picture, early: list[Answer]) -> list[Answer]:
+    """Leave out early requests of which nothing was computed before our eyes: layouts were being
+    found out."""
+    gone = {request.client_id for request in picture.requests.values()
+            if not request.rows} & {answer.client_id for answer in early}
+    for number in [number for number, request in picture.requests.items()
+                   if request.client_id in gone]:
+        del picture.requests[number]
+    return [answer for answer in early if answer.client_id not in gone]
+
+
+def verdict_of(picture: Picture, answers: list[Answer], early: list[Answer], model: Path,
+               tmp_path: Path, preempts: bool = True) -> Verdict:
+    early = without_rows(picture, early)
+    with torch_oracle(model, tmp_path / "reference.log") as oracle:
+        return judge(picture, answers, oracle, optional=early, rules=Rules(
+            last_layer_outputs=False, page=BLOCK, preempts=preempts))
+
+
+@pytest.mark.parametrize("family", ["olmoe", "qwen3_moe", "mixtral"])
+def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Eight clients: shared prefixes from the cache, prompts in pieces, cancellations, sampling, and
+    requests that only their ids and what is sampled tell apart; then so many long ones that
+    requests are preempted."""
+    model = torch_model(EXACT[family])
+    with vllm_serving(model, tmp_path / "server.log", TIGHT) as server:
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(2)).start().wait(), poke)
+        long_picture, long_answers, long_early = capture_work(
+            server, tmp_path / "long.moeprobe",
+            lambda: crowd(server, long_asks(3)).start().wait(), poke)
+        assert server.still_serves()
+    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    check_totals(picture)
+    assert picture.recording.one("process").columns["engine"] == "vLLM"
+    assert verdict.unfinished == 3 and verdict.decisions > 5000
+    assert any(request.begin.fields["cached"] for request in picture.requests.values())
+    report(verdict, f"vLLM, {family}", capsys)
+    verdict = verdict_of(long_picture, long_answers, long_early, model, tmp_path)
+    assert any(len(set(request.position)) < request.rows
+               for request in long_picture.requests.values()), "nothing was preempted"
+    report(verdict, f"vLLM, {family}, preempted", capsys)
+
+
+def test_tensor_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two workers compute the same routing: one is read, each decision is there once."""
+    model = torch_model(EXACT["olmoe"])
+    with vllm_serving(model, tmp_path / "server.log", Setting(tensor=2)) as server:
+        assert len(server.workers()) == 2
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(4)).start().wait(), poke)
+    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    report(verdict, "vLLM, two tensor-parallel workers", capsys)

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* vLLM's processes by their titles, and whose rows these are: messages and steps of our own making.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "probe/engine/sink.h"
+#include "probe/engine/vllm/batches.h"
+#include "probe/engine/vllm/requests.h"
+#include "probe/engine/vllm/role.h"
+
+#define BLOCK 4 /* slots of a block of the cache */
+#define ROWS_MAX 32
+
+static struct vllm_role role(const char *title)
+{
+	return vllm_role__of(title, strlen(title) + 1);
+}
+
+static void roles(void **state)
+{
+	struct vllm_role r = role("VLLM::Worker_DP3_PP1_TP12_EP4");
+
+	assert_int_equal(r.part, VLLM_WORKER);
+	assert_int_equal(r.data, 3);
+	assert_int_equal(r.pipeline, 1);
+	assert_int_equal(r.tensor, 12);
+	assert_int_equal(r.expert, 4);
+	r = role("VLLM::Worker");
+	assert_int_equal(r.part, VLLM_WORKER);
+	assert_int_equal(r.tensor, ENGINE_UNKNOWN);
+	r = role("VLLM::EngineCore_DP0");
+	assert_int_equal(r.part, VLLM_CORE);
+	assert_int_equal(r.data, 0);
+	assert_string_equal(vllm_role__name(&r), "engine core");
+	assert_int_equal(role("/usr/bin/python3").part, VLLM_SERVER);
+	assert_int_equal(role("VLLM::Worker_TP").tensor, ENGINE_UNKNOWN);
+	assert_int_equal(role("VLLM::Worker_TP99999999999").tensor, ENGINE_UNKNOWN);
+	assert_int_equal(vllm_role__of("", 0).part, VLLM_SERVER);
+	assert_int_equal(vllm_role__of("VLLM::Worker", 8).part, VLLM_SERVER); /* cut */
+}
+
+/* --- what is said --------------------------------------------------------------------------------
+ */
+
+struct heard {
+	struct engine_request begin[16];
+	char client_id[16][128];
+	struct engine_request_end end[16];
+	struct engine_bind bind[16];
+	size_t begins, ends, binds, infos, invalid;
+	struct engine_row row[ROWS_MAX];
+	uint32_t rows;
+};
+
+static int on_begin(void *ctx, const struct engine_request *r)
+{
+	struct heard *h = ctx;
+
+	strcpy(h->client_id[h->begins], r->client_id);
+	h->begin[h->begins++] = *r;
+	return 0;
+}
+
+static int on_end(void *ctx, const struct engine_request_end *r)
+{
+	struct heard *h = ctx;
+
+	h->end[h->ends++] = *r;
+	return 0;
+}
+
+static int on_bind(void *ctx, const struct engine_bind *b)
+{
+	struct heard *h = ctx;
+
+	h->bind[h->binds++] = *b;
+	return 0;
+}
+
+static int on_info(void *ctx, const struct engine_request_info *i)
+{
+	((struct heard *)ctx)->infos += !i->inferred;
+	return 0;
+}
+
+static int on_step(void *ctx, const struct engine_step *s)
+{
+	struct heard *h = ctx;
+
+	memcpy(h->row, s->row, s->rows * sizeof(*h->row));
+	h->rows = s->rows;
+	return 0;
+}
+
+static int on_invalid(void *ctx, uint32_t cause, uint64_t count)
+{
+	((struct heard *)ctx)->invalid++;
+	return 0;
+}
+
+/* --- a service of our own
+ * ------------------------------------------------------------------------- */
+
+struct play {
+	struct vllm_requests *requests;
+	struct vllm_batches *batches;
+	struct aten_context context;
+	struct heard heard;
+	struct engine_sink sink;
+	int64_t column[4][ROWS_MAX + 1]; /* token, position, slot, start */
+	uint32_t rows, runs;
+	uint64_t now_ns;
+};
+
+static void play__begin(struct play *p)
+{
+	memset(p, 0, sizeof(*p));
+	assert_int_equal(vllm_requests__new(&p->requests), 0);
+	assert_int_equal(vllm_batches__new(&p->batches, p->requests), 0);
+	p->context.id = 1;
+	p->sink = (struct engine_sink){ .request_begin = on_begin,
+					.request_end = on_end,
+					.bind = on_bind,
+					.request_info = on_info,
+					.step = on_step,
+					.invalid = on_invalid,
+					.ctx = &p->heard };
+}
+
+static void play__end(struct play *p)
+{
+	vllm_batches__free(p->batches);
+	vllm_requests__free(p->requests);
+}
+
+static struct vllm_text text(const char *s)
+{
+	return (struct vllm_text){ s, (uint32_t)strlen(s) };
+}
+
+/* Tokens below 128: one byte each in MessagePack. */
+static struct vllm_tokens tokens(const char *t)
+{
+	return (struct vllm_tokens){ (uint32_t)strlen(t), false, msgpack__over(t, strlen(t), 0) };
+}
+
+static void ask(struct play *p, const char *id, const char *external, const char *prompt)
+{
+	struct vllm_request r = { .id = text(id),
+				  .external = text(external),
+				  .prompt = tokens(prompt),
+				  .is_whole = true };
+
+	assert_int_equal(vllm_requests__asked(p->requests, ++p->now_ns, &r, &p->sink), 0);
+}
+
+static void give(struct play *p, const char *id, const char *generated, enum vllm_finish finish)
+{
+	struct vllm_output o = {
+		.id = text(id), .tokens = tokens(generated), .finish = finish, .is_whole = true
+	};
+
+	assert_int_equal(vllm_requests__output(p->requests, ++p->now_ns, &o, &p->sink), 0);
+}
+
+/* Rows of one request in the next step: @t at @position on, in cache slots from @slot on. */
+static void run(struct play *p, const char *t, uint32_t position, int64_t slot)
+{
+	for (uint32_t i = 0; t[i]; i++, p->rows++) {
+		p->column[0][p->rows] = t[i];
+		p->column[1][p->rows] = position + i;
+		p->column[2][p->rows] = slot + i;
+	}
+	p->column[3][++p->runs] = p->rows;
+}
+
+static void step(struct play *p)
+{
+	struct aten_step s = {
+		.begin_ns = ++p->now_ns,
+		.end_ns = ++p->now_ns,
+		.scalar = BLOCK,
+		.rows = p->rows,
+		.token = { p->rows, p->rows, p->column[0] },
+		.position = { p->rows, p->rows, p->column[1] },
+		.slot = { p->rows, p->rows, p->column[2] },
+		.start = { p->runs + 1, p->runs + 1, p->column[3] },
+	};
+
+	assert_int_equal(vllm_batches__step(p->batches, &s, &p->context, &p->sink), 0);
+	p->rows = p->runs = 0;
+}
+
+/* The request of row @i of the last step, by the client's id; corrections taken into account. */
+static const char *owner(const struct play *p, uint32_t i)
+{
+	uint32_t request = p->heard.row[i].request;
+
+	for (size_t n = 0; n < p->heard.begins; n++)
+		if (p->heard.begin[n].request == request)
+			return p->heard.client_id[n];
+	return "";
+}
+
+static void names(void **state)
+{
+	static const char *const pairs[][3] = {
+		{ "cmpl-a-1-b-0-12345678", "cmpl-a-1-b-0", "cmpl-a-1-b" },
+		{ "chatcmpl-x-0-12345678", "chatcmpl-x-0", "chatcmpl-x-0" },
+		{ "12_cmpl-y-3-12345678", "12_cmpl-y-3", "cmpl-y" },
+		{ "1_chatcmpl-z-12345678", "1_chatcmpl-z", "chatcmpl-z" },
+		{ "cmpl--0-12345678", "cmpl--0", "cmpl-" },
+		{ "cmpl-0-12345678", "cmpl-0", "cmpl-0" },
+		{ "7_-12345678", "7_", "" },
+		{ "\n\xff", "\n\xff", "??" },
+	};
+	struct play p;
+
+	play__begin(&p);
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		ask(&p, pairs[i][0], pairs[i][1], "a");
+		give(&p, pairs[i][0], "b", VLLM_LENGTH);
+		assert_string_equal(p.heard.client_id[i], pairs[i][2]);
+		assert_int_equal(p.heard.end[i].finish, ENGINE_FINISH_LENGTH);
+	}
+	play__end(&p);
+}
+
+static void one_request(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "abcdef");
+	run(&p, "abcd", 0, 8); /* in two pieces */
+	step(&p);
+	assert_false(p.heard.row[3].output);
+	run(&p, "ef", 4, 20);
+	step(&p);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_int_equal(p.heard.row[1].phase, ENGINE_PREFILL);
+	assert_true(p.heard.row[1].output);
+	give(&p, "i", "g", VLLM_RUNNING);
+	run(&p, "g", 6, 22);
+	step(&p);
+	assert_int_equal(p.heard.row[0].phase, ENGINE_DECODE);
+	assert_int_equal(p.heard.row[0].sequence, 1);
+	give(&p, "i", "h", VLLM_STOP);
+	assert_int_equal(p.heard.begins, 1);
+	assert_int_equal(p.heard.begin[0].prompt, 6);
+	assert_int_equal(p.heard.begin[0].cached, 0);
+	assert_int_equal(p.heard.end[0].tokens, 7);
+	assert_int_equal(p.heard.end[0].finish, ENGINE_FINISH_STOP);
+	play__end(&p);
+}
+
+/* Preempted: it comes back at a block's beginning, with what was generated. */
+static void preempted(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "abcde");
+	run(&p, "abcde", 0, 0);
+	step(&p);
+	give(&p, "i", "f", VLLM_RUNNING);
+	run(&p, "ef", 4, 40);
+	step(&p);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_int_equal(p.heard.row[0].phase, ENGINE_PREFILL);
+	assert_true(p.heard.row[1].output);
+	assert_int_equal(p.heard.begins, 1);
+	assert_int_equal(p.heard.binds, 1); /* a sequence of its own */
+	assert_int_equal(p.heard.bind[0].position, 4);
+	assert_int_not_equal(p.heard.row[0].sequence, 1);
+	play__end(&p);
+}
+
+/* Equal beginnings: the piece says nothing; what can be one only goes first, later tokens correct.
+ */
+static void equal_beginnings(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "aaaabb");
+	ask(&p, "j", "cmpl-y-0", "aaaacc");
+	run(&p, "aaaa", 0, 0);
+	step(&p);
+	assert_string_equal(owner(&p, 0), "cmpl-x"); /* asked first */
+	assert_true(p.heard.begin[0].inferred);
+	run(&p, "cc", 4, 4);
+	run(&p, "aaaabb", 0, 16);
+	step(&p);
+	assert_int_equal(p.heard.bind[0].sequence, 1);
+	assert_int_equal(p.heard.bind[0].position, 0);
+	assert_string_equal(owner(&p, 0), "cmpl-y");
+	assert_string_equal(owner(&p, 2), "cmpl-x");
+	play__end(&p);
+}
+
+/* Equal prompts: what is generated tells them apart. */
+static void twins(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "ab");
+	ask(&p, "j", "cmpl-y-0", "ab");
+	run(&p, "ab", 0, 0);
+	run(&p, "ab", 0, 8);
+	step(&p);
+	give(&p, "i", "d", VLLM_RUNNING);
+	give(&p, "j", "c", VLLM_RUNNING);
+	run(&p, "c", 2, 2);
+	run(&p, "d", 2, 10);
+	step(&p);
+	assert_string_equal(owner(&p, 0), "cmpl-y");
+	assert_string_equal(owner(&p, 1), "cmpl-x");
+	assert_int_equal(p.heard.binds, 2);
+	assert_int_equal(p.heard.infos, 2);
+	play__end(&p);
+}
+
+static void of_nobody(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	run(&p, "a", 7, 7); /* began before we came */
+	step(&p);
+	assert_true(p.heard.begin[0].before_attach);
+	assert_int_equal(p.heard.begin[0].cached, ENGINE_UNKNOWN);
+	ask(&p, "i", "cmpl-x-0", "ab");
+	vllm_requests__abort(p.requests, ++p.now_ns, text("i"));
+	assert_int_equal(vllm_requests__expire(p.requests, p.now_ns + 1, 0, p.now_ns, 0, &p.sink),
+			 0);
+	assert_int_equal(p.heard.end[0].finish, ENGINE_FINISH_CANCELLED);
+	give(&p, "unknown", "a", VLLM_STOP);
+	assert_int_equal(vllm_requests__expire(p.requests, 0, UINT64_MAX, p.now_ns, 4, &p.sink), 0);
+	assert_int_equal(p.heard.ends, 2);
+	play__end(&p);
+}
+
+static void contradictions(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	run(&p, "ab", 0, 0);
+	p.column[1][1] = 5; /* positions with a gap */
+	step(&p);
+	run(&p, "ab", 0, 0);
+	p.column[3][1] = 1; /* a row of none */
+	step(&p);
+	run(&p, "ab", 0, 0);
+	p.column[1][0] = -1;
+	step(&p);
+	assert_int_equal(p.heard.invalid, 3);
+	assert_int_equal(p.heard.begins, 0);
+	play__end(&p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(roles),
+		cmocka_unit_test(names),
+		cmocka_unit_test(one_request),
+		cmocka_unit_test(preempted),
+		cmocka_unit_test(equal_beginnings),
+		cmocka_unit_test(twins),
+		cmocka_unit_test(of_nobody),
+		cmocka_unit_test(contradictions),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
