@@ -57,12 +57,12 @@ UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT_SRC:%.c=$(O)/%)
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
-TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
+TOOL_SRC := $(filter-out tests/tools/fake_torch.c,$(sort $(wildcard tests/tools/*.c)))
 TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%) $(O)/tests/tools/fake_llama $(O)/tests/tools/fake_llama_layout \
 	    $(O)/tests/tools/std_select $(O)/tests/golden/write_golden
 
 .PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-bpf check-full bench install \
-	format format-check clean golden help setup tools
+	format format-check clean golden engines-doc help setup tools
 all: $(O)/moeprobe $(O)/moeprobe-collector ## build moeprobe and moeprobe-collector
 
 help: ## list the targets
@@ -191,6 +191,9 @@ check: ## install, build, run all tests
 check-full: all tools ## the long tests too, and vLLM's environment for them (PART=name: one part)
 	@scripts/setup --vllm
 	$(PY) -m pytest -q tests/e2e $(if $(PART),-k $(PART))
+
+engines-doc: ## write the table of docs/engines.md anew, with what tests showed since
+	$(PY) tests/lib/engines_doc.py
 
 bench: all tools ## measure cost and latency; prints ratios with their noise
 	$(PY) tests/bench/bench.py

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from lib import torch_env, vllm_env
 from lib.models import DENSE, EXACT, model
 from lib.moeprobe import COLLECTOR, MOEPROBE
 from lib.server import Server, running
+from lib.shown import Shows
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +27,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="attaching to a process needs root"))
+
+
+PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport,
+                                                              pytest.TestReport]:
+    """Fixtures can see whether their test has passed."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+@pytest.fixture(name="shows")
+def fixture_shows(request: pytest.FixtureRequest) -> Iterator[Shows]:
+    """Takes down what the test shows of an engine, for docs/engines.md."""
+    shows = Shows(request.node.nodeid)
+    yield shows
+    if request.node.stash.get(PASSED, False):
+        shows.keep()
 
 
 @pytest.fixture(name="programs", scope="session", autouse=True)

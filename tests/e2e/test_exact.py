@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from lib.abilities import LLAMA
 from lib.exact import capture, check_totals, largest_step, report
 from lib.judge import judge
 from lib.models import EXACT, model
 from lib.oracle import Oracle
 from lib.server import DEFAULT_SETTINGS, Options, running
+from lib.shown import Shows
 
 pytestmark = pytest.mark.root
 
@@ -26,7 +28,7 @@ LARGE = Options(ubatch=1024, slots=8, context=16384)
     ("olmoe", replace(LARGE, kv_unified=True, threads=1)),
 ], ids=["olmoe", "qwen3moe-ubatch1024", "mixtral-no-mapping", "olmoe-kv-unified"])
 def test_exact(arch: str, options: Options, tmp_path: Path,
-               capsys: pytest.CaptureFixture[str]) -> None:
+               capsys: pytest.CaptureFixture[str], shows: Shows) -> None:
     """All ids and their order, all weights, all rows, all requests; nothing lost."""
     path = model(EXACT[arch])
     with running(path, tmp_path / "server.log", options) as server:
@@ -38,6 +40,7 @@ def test_exact(arch: str, options: Options, tmp_path: Path,
     assert verdict.unfinished >= 3 and verdict.slots_known >= 20
     assert verdict.decisions > 10000
     report(verdict, f"{arch}, f32 cache, ubatch {options.ubatch}", capsys)
+    shows(LLAMA, picture, answers)
 
 
 @pytest.mark.parametrize("arch", [

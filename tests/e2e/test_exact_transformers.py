@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.abilities import CONTINUOUS_SERVE, GENERATE, LIBTORCH, SERVE
 from lib.client import TEXT, Answer
 from lib.exact import await_attached, capture_work, check_totals, finished, report
 from lib.judge import Truth, Verdict
@@ -16,6 +17,7 @@ from lib.moeprobe import recording
 from lib.oracle import Layer
 from lib.recording import RAW, Picture, Request
 from lib.server import Server
+from lib.shown import Shows
 from lib.torch_client import (SHARED, Batch, TorchAsk, batches, complete_cancelled, crowd, perform,
                               perform_batch, perform_batches, perform_plain, torch_asks)
 from lib.torch_judge import judge_torch
@@ -48,7 +50,8 @@ def check(picture: Picture, verdict: Verdict, name: str, decisions: int,
 
 
 @pytest.mark.parametrize("family", ["olmoe", "deepseek_v3"])
-def test_serve(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+               shows: Shows) -> None:
     """transformers serve as it comes: one request after the other, eight clients."""
     model = torch_model(EXACT[family])
     with torch_oracle(model, tmp_path / "reference.log") as oracle:
@@ -60,9 +63,11 @@ def test_serve(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         verdict = judge_torch(picture, answers, oracle, optional=early)
     check(picture, verdict, f"transformers serve, {family}", 8000, capsys)
     assert verdict.unfinished == 3
+    shows(SERVE, picture, answers)
 
 
-def test_serve_continuous(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_continuous(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                          shows: Shows) -> None:
     """Continuous batching: rows of eight clients packed, pages of shared prefixes, cancellations,
     the sampler's own top-k."""
     model = torch_model(EXACT["olmoe"])
@@ -77,6 +82,7 @@ def test_serve_continuous(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert verdict.unfinished == 3
     assert any(request.begin.fields["cached"] for request in picture.requests.values())
     assert largest_share(picture) >= 2
+    shows(CONTINUOUS_SERVE, picture, answers)
 
 
 def largest_share(picture: Picture) -> int:
@@ -85,7 +91,8 @@ def largest_share(picture: Picture) -> int:
 
 
 @pytest.mark.parametrize("family", list(EXACT))
-def test_generate(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                  shows: Shows) -> None:
     """An operator's own server around generate(): batches padded on the left, sampling, a batch that
     is cancelled, a thread of its own for each request."""
     model = torch_model(EXACT[family])
@@ -97,6 +104,7 @@ def test_generate(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
             complete_cancelled(server, answers)
         verdict = judge_torch(picture, answers, oracle, endings=UNTOLD, optional=early)
     check(picture, verdict, f"generate(), {family}", 2000, capsys)
+    shows(GENERATE, picture, answers)
 
 
 def test_generate_with_equal_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +121,8 @@ def test_generate_with_equal_scores(tmp_path: Path, capsys: pytest.CaptureFixtur
     check(picture, verdict, "generate(), bfloat16 with equal scores", 2000, capsys)
 
 
-def test_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                     shows: Shows) -> None:
     """A program that uses torch alone: no config, no tokenizer, no transformers."""
     source, told = random.Random(5), []
 
@@ -132,6 +141,7 @@ def test_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert all(route.flags & RAW for route in picture.recording.of("route"))
     verdict = judge_torch(picture, answers, truth, endings=UNTOLD, raw=True, optional=early)
     check(picture, verdict, "plain torch", 500, capsys)
+    shows(LIBTORCH, picture, answers)
 
 
 def check_late(request: Request, answers: list[Answer], truth: Truth) -> None:

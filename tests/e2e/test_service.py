@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.abilities import LLAMA
 from lib.client import Crowd, mixed_asks
 from lib.exact import await_attached, capture, check_totals, part, poke, report
 from lib.judge import judge
@@ -19,6 +20,7 @@ from lib.moeprobe import COLLECTOR, children_of, moeprobe, recording, running_pi
 from lib.oracle import Oracle
 from lib.recording import STOPS, UNKNOWN, Picture, read
 from lib.server import Options, Server, running, wait_listening
+from lib.shown import Shows
 
 pytestmark = pytest.mark.root
 
@@ -118,7 +120,8 @@ def test_child_ends_and_wrapper_lives(tmp_path: Path) -> None:
     assert len(left) == 1 and left[0].fields["pid"] == child
 
 
-def test_server_is_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_is_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                 shows: Shows) -> None:
     """The second server is a process and a context of its own, in the same capture, and exact."""
     path, file = model(EXACT["olmoe"]), tmp_path / "r.moeprobe"
     with running(path, tmp_path / "server.log", before=SUPERVISOR) as server:
@@ -143,6 +146,7 @@ def test_server_is_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[s
     verdict = judge(Picture(part(whole, 2)), answers, Oracle(path))
     report(verdict, "olmoe, started again", capsys)
     assert verdict.decisions > 10000
+    shows(LLAMA, Picture(whole), answers)
 
 
 def test_wrapper_ends(tmp_path: Path) -> None:

@@ -325,7 +325,8 @@ def judge(picture: Picture, answers: list[Answer], oracle: Truth, *, tie_limit: 
     pairs = match(answers + present, picture, verdict)
     matched = {id(request) for _, request in pairs}
     queued = queued_before_attach(picture)
-    before = 0  # decisions of requests that began before the attach: not compared
+    # Decisions of requests that began before the attach: not compared.
+    before = picture.early_decisions if optional else 0
     for request in picture.requests.values():
         if optional and (request.before_attach or id(request) in queued):
             before += sum(len(entries) for entries in request.routes.values())

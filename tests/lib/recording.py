@@ -332,8 +332,8 @@ class Picture:
         self.recording = recording
         self.requests: dict[int, Request] = {}
         self.sequences: dict[int, Record] = {}
-        self.unknown_rows = 0
-        self.decisions = 0
+        self.unknown_rows = self.early_rows = 0
+        self.decisions = self.early_decisions = 0
         self.padding = 0  # decisions of padding: of these
         self._places: dict[tuple[int, int], list[tuple[Request, int] | None]] = {}
         self._padded: dict[tuple[int, int], set[int]] = {}  # rows of a step
@@ -399,11 +399,15 @@ class Picture:
             if row in padded:
                 places.append(None)
                 continue
-            if int(record.columns["sequence"][row]) not in self.sequences:
-                raise Damaged("a row of an unknown sequence")
+            sequence = int(record.columns["sequence"][row])
+            if sequence not in self.sequences and sequence != UNKNOWN:
+                raise Damaged("a row of a sequence that was not said")
             number = self._owner(record, row)
             if number == UNKNOWN:
-                self.unknown_rows += 1
+                # Of what began before the capture nobody may know even the sequence.
+                early = sequence == UNKNOWN and not self.sequences
+                self.early_rows += early
+                self.unknown_rows += not early
                 places.append(None)
                 continue
             request = self.requests[number]
@@ -425,6 +429,7 @@ class Picture:
             self.padding += int(row) in padded
             place = places[int(row)]
             if place is None:
+                self.early_decisions += not self.sequences
                 continue
             request, index = place
             layer = request.routes.setdefault(record.fields["layer"], {})

@@ -6,6 +6,7 @@ POST /generate {"tokens": [ids], "generate": n} -> {"generated": [ids], "rows": 
 did: {"token", "position", "ids": [[k] a layer], "weights": [[k] a layer]}}"""
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import threading
@@ -44,13 +45,15 @@ class Layer(nn.Module):
         result = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         return result.transpose(0, 1).reshape(-1, WIDTH)
 
+    def route(self, normed: Tensor) -> tuple[Tensor, Tensor]:
+        weights, ids = torch.topk(torch.softmax(self.router(normed), -1), CHOSEN, -1)
+        return weights / weights.sum(-1, keepdim=True), ids
+
     def forward(self, values: Tensor, turn: tuple[Tensor, Tensor],
                 past: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         values = values + self.attention(values, turn, past)
         normed = functional.layer_norm(values, (WIDTH,))
-        gates = torch.softmax(self.router(normed), -1)
-        weights, ids = torch.topk(gates, CHOSEN, -1)
-        weights = weights / weights.sum(-1, keepdim=True)
+        weights, ids = self.route(normed)
         mixed = torch.zeros_like(values)
         for expert in ids.unique().tolist():
             row, place = torch.where(ids == expert)
@@ -72,17 +75,26 @@ class Model(nn.Module):
         size = WIDTH // HEADS
         self.frequency = 10000.0 ** (-torch.arange(0, size, 2) / size)
 
+    def begin(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        angle = positions[:, None] * self.frequency
+        cosine, sine = angle.cos(), angle.sin()
+        return self.embedding(tokens), cosine, sine
+
+    def compile_parts(self, backend: str) -> None:
+        """What has no data-dependent sizes: tokens to values, and the routers."""
+        setattr(self, "begin", torch.compile(self.begin, backend=backend, dynamic=True))
+        for layer in self.layers:
+            setattr(layer, "route", torch.compile(layer.route, backend=backend, dynamic=True))
+
     def forward(self, tokens: Tensor, first: int, past: list[list[Tensor]],
                 rows: list[dict[str, Any]]) -> Tensor:
         """The logits of the last token; notes every row in @rows."""
         positions = torch.arange(first, first + len(tokens))
-        angle = positions[:, None] * self.frequency
-        turn = angle.cos(), angle.sin()
-        values = self.embedding(tokens)
+        values, *turn = self.begin(tokens, positions)
         noted = [{"token": int(token), "position": int(position), "ids": [], "weights": []}
                  for token, position in zip(tokens, positions, strict=True)]
         for layer, kept in zip(self.layers, past, strict=True):
-            values, ids, weights = layer(values, turn, kept)
+            values, ids, weights = layer(values, (turn[0], turn[1]), kept)
             for row, one_ids, one_weights in zip(noted, ids.tolist(), weights.tolist(), strict=True):
                 row["ids"].append(one_ids)
                 row["weights"].append(one_weights)
@@ -119,8 +131,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--compile", metavar="BACKEND", help="of torch.compile()")
+    options = parser.parse_args()
     torch.manual_seed(SEED)
     Handler.model = Model().eval()
+    if options.compile:
+        Handler.model.compile_parts(options.compile)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     os.write(1, f"\nLISTEN http://127.0.0.1:{server.server_address[1]}\n".encode())
     server.serve_forever()

@@ -121,9 +121,9 @@ def generating(model: Path, log: Path, *options: str) -> Iterator[GenerateServer
 
 
 @contextmanager
-def plain_torch(log: Path) -> Iterator[PlainServer]:
+def plain_torch(log: Path, *options: str) -> Iterator[PlainServer]:
     """A program that uses torch without transformers."""
-    process = start([str(PYTHON), str(HERE / "serve_plain_torch.py")], log)
+    process = start([str(PYTHON), str(HERE / "serve_plain_torch.py"), *options], log)
     server = PlainServer(process, HERE, log)
     with stopping(server):
         yield server

@@ -110,6 +110,25 @@ static void test_behind_a_closed_step(void **state)
 	stage__free(g);
 }
 
+/* Under way at attach was one computation a thread: what goes on like that is a model of which no
+ * beginning can be seen, and is missing. */
+static void test_beginnings_that_nobody_sees(void **state)
+{
+	struct stage *g = olmoe();
+
+	for (uint32_t i = 0; i < 256; i++)
+		route(g, 0, i % LAYERS, 3);
+	assert_quiet(g);
+	for (uint32_t i = 0; i < 6; i++)
+		route(g, 0, i % LAYERS, 3);
+	assert_int_equal(g->heard->lost[ENGINE_LOSS_NO_STEP], 6);
+	assert_int_equal(g->heard->lost_rows[ENGINE_LOSS_NO_STEP], 18);
+	assert_int_equal(give(g, tokens_of(0, 2)), 0); /* no result, and no loss */
+	assert_int_equal(heard__complaints(g->heard), 6);
+	assert_int_equal(g->kept, 0);
+	stage__free(g);
+}
+
 static void test_odd_results(void **state)
 {
 	struct stage *g = olmoe();
@@ -417,6 +436,7 @@ int main(void)
 		cmocka_unit_test(test_missing_layers),
 		cmocka_unit_test(test_without_a_beginning),
 		cmocka_unit_test(test_behind_a_closed_step),
+		cmocka_unit_test(test_beginnings_that_nobody_sees),
 		cmocka_unit_test(test_odd_results),
 		cmocka_unit_test(test_rows_that_disagree),
 		cmocka_unit_test(test_gathered),

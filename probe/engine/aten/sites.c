@@ -250,8 +250,8 @@ static int refuse(struct elf *f, const char *symbol, struct error *e)
 				  "libtorch: failed to find '%s': symbols of '%s' are stripped",
 				  symbol, elf__name(f));
 	return error__set(e, EXIT_UNSUPPORTED, ENOTSUP, REMEDY,
-			  "libtorch: failed to find '%s' in '%s': this PyTorch is older, newer, or "
-			  "linked otherwise than what is known",
+			  "libtorch: failed to find '%s' in '%s': this PyTorch is stripped, older, "
+			  "newer, or linked otherwise than what is known",
 			  symbol, f ? elf__name(f) : "any mapped library");
 }
 

@@ -11,6 +11,7 @@
 
 #define THREADS_MAX 64
 #define NOT_A_ROUTERS UINT32_MAX /* a result that is somebody else's, and no loss */
+#define UNDER_WAY_MAX 256        /* results of computations that had begun before the attach */
 
 /* Of a result in two tensors, the first. */
 struct pending {
@@ -34,6 +35,7 @@ struct thread {
 struct aten_steps {
 	struct aten_steps_options o;
 	uint64_t calls;
+	uint32_t unbegun; /* results of computations whose beginning was not seen */
 	size_t threads;
 	struct thread thread[THREADS_MAX];
 };
@@ -502,6 +504,20 @@ static bool is_route(uint8_t role)
 	return role == MP_ROLE_SCORES || role == MP_ROLE_IDS || role == MP_ROLE_WEIGHTS;
 }
 
+/* Of a computation that was under way at attach; or, where there are more than that can be, of a
+ * model whose beginnings cannot be seen: its embedding was compiled away, or is too small. */
+static int add_unbegun(struct aten_steps *s, const struct mp_event_tensor *head,
+		       const struct engine_sink *sink)
+{
+	if (!is_route(head->role) || head->role == MP_ROLE_IDS)
+		return 0;
+	if (s->unbegun < UNDER_WAY_MAX) {
+		s->unbegun++;
+		return 0;
+	}
+	return sink->lost(sink->ctx, ENGINE_LOSS_NO_STEP, 1, head->event.total);
+}
+
 int aten_steps__tensor(struct aten_steps *s, const struct capture *c,
 		       const struct engine_sink *sink)
 {
@@ -509,8 +525,10 @@ int aten_steps__tensor(struct aten_steps *s, const struct capture *c,
 	struct thread *t;
 	int err = aten_tensor__open(&tensor, c);
 
-	if (err || !tensor.head.computation)
-		return err; /* without a number: of a computation that was under way at attach */
+	if (!err && !tensor.head.computation)
+		return add_unbegun(s, &tensor.head, sink);
+	if (err)
+		return err;
 	err = thread__get(s, c->chunk[0], &t, sink);
 	if (err)
 		return err;
