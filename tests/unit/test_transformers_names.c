@@ -263,6 +263,7 @@ static void test_what_began_before_us_may_be_it(void **state)
 
 	compute(p, 1, 40, 1);
 	compute(p, 1, 41, 1);
+	compute(p, 1, 42, 1);
 	generate(p, 2, 5, 4);
 	answer(p, 9, "a", 5, 4);
 	assert_int_equal(p->said, 1);

@@ -13,8 +13,7 @@
  * without a row in so many, and for so long, it is over. */
 #define ABSENT_STEPS 64
 #define ABSENT_NS 2000000000ull
-/* What goes on in a thread without having begun began before us, if so few steps of it were seen.
- */
+/* What goes on without having begun began before us, if so few steps of its thread were seen. */
 #define EARLY_STEPS 8
 
 int transformers_sequences__new(struct transformers_sequences **out)
