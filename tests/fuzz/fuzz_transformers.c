@@ -100,6 +100,14 @@ static int on_info(void *ctx, const struct engine_request_info *i)
 	return 0;
 }
 
+static int on_bind(void *ctx, const struct engine_bind *b)
+{
+	struct said *s = ctx;
+
+	require(b->request == ENGINE_UNKNOWN || (b->request && b->request <= s->requests));
+	return 0;
+}
+
 static void check_route(const struct said *s, const struct engine_step *step,
 			const struct engine_route *r)
 {
@@ -134,7 +142,8 @@ static int on_step(void *ctx, const struct engine_step *step)
 			continue;
 		require(row->request <= s->requests && s->request[row->request] == BEGUN);
 		require(row->sequence == row->request && row->position <= INT32_MAX);
-		require(row->phase == ENGINE_PREFILL || row->phase == ENGINE_DECODE);
+		require(row->phase == ENGINE_PREFILL || row->phase == ENGINE_DECODE ||
+			row->phase == ENGINE_PHASE_UNKNOWN);
 	}
 	for (uint32_t i = 0; i < step->routes; i++) {
 		check_route(s, step, &step->route[i]);
@@ -378,7 +387,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct said said;
 	struct play p = { .sink = { on_context, on_begin, on_end, on_step, on_invalid, on_lost,
-				    on_info, NULL, &said },
+				    on_info, on_bind, &said },
 			  .rows = 1 };
 
 	if (!size)
