@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 EXACT, INFERRED, NOT_VISIBLE = "exact", "inferred", "not visible"
 UNVERIFIED = "unverified"
+STATES = (EXACT, INFERRED, NOT_VISIBLE)  # a test that shows more than is promised keeps the promise
 
 LLAMA = "llama.cpp on CPU (the xllamacpp build)"
 SERVE = "`transformers serve`"
@@ -16,8 +17,11 @@ GENERATE = "own servers around `generate()`"
 LIBTORCH = "any libtorch program"
 VLLM_AVX2 = "vLLM on CPU, AVX2"
 VLLM_AVX512 = "vLLM on CPU, AVX512"
+VLLM_BFLOAT16 = "vLLM on CPU, AVX512 with bfloat16"
 VLLM_AMX = "vLLM on CPU, AMX"
-ENGINES = (LLAMA, SERVE, CONTINUOUS_SERVE, GENERATE, LIBTORCH, VLLM_AVX2, VLLM_AVX512, VLLM_AMX)
+VLLM = {"_C_AVX2.abi3.so": VLLM_AVX2, "_C_AVX512.abi3.so": VLLM_AVX512,
+        "_C.abi3.so": VLLM_BFLOAT16}  # by the library that its workers have mapped
+ENGINES = (LLAMA, SERVE, CONTINUOUS_SERVE, GENERATE, LIBTORCH, *VLLM.values(), VLLM_AMX)
 
 ABILITIES = ("expert ids", "gate weights", "tokens", "positions", "requests", "begin and end",
              "cached prefix", "launches", "several processes")
@@ -48,4 +52,6 @@ PROMISED: dict[str, dict[str, Cell]] = {
                     begin_and_end=INFERRED),
     LIBTORCH: cells("test_exact_transformers.py::test_plain_torch", gate_weights=NOT_VISIBLE,
                     requests=NOT_VISIBLE, begin_and_end=INFERRED),
+    VLLM_BFLOAT16: cells("test_exact_vllm.py::test_exact", requests=EXACT, begin_and_end=EXACT,
+                         cached_prefix=EXACT, several_processes=EXACT),
 }

@@ -68,7 +68,7 @@ def of_requests(picture: Picture, answers: list[Answer]) -> States:
 
 
 def of_processes(picture: Picture) -> States:
-    processes = len({record.fields["process"] for record in picture.recording.of("context")})
+    processes = len({record.fields["process"] for record in picture.recording.of("process")})
     return {"several processes": (EXACT, processes)} if processes > 1 else {}
 
 
