@@ -45,7 +45,9 @@ PROMISED: dict[str, dict[str, Cell]] = {
     LLAMA: cells("test_exact.py::test_exact", requests=EXACT, begin_and_end=EXACT,
                  cached_prefix=EXACT)
     | {"several processes": Cell(EXACT, "test_service.py::test_server_is_started_again")},
-    SERVE: cells("test_exact_transformers.py::test_serve", requests=EXACT, begin_and_end=EXACT),
+    # Some names are exact, some not: a promise is the least that every run shows.
+    SERVE: cells("test_exact_transformers.py::test_serve", requests=INFERRED,
+                 begin_and_end=INFERRED),
     CONTINUOUS_SERVE: cells("test_exact_transformers.py::test_serve_continuous",
                             requests=INFERRED, begin_and_end=INFERRED, cached_prefix=EXACT),
     GENERATE: cells("test_exact_transformers.py::test_generate", requests=NOT_VISIBLE,
