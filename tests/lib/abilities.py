@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What docs/engines.md promises of each engine: a cell names how a thing is known and the test that
-shows it. What is not listed is unverified. When the test passes it writes what it showed
-(lib.shown); `make engines-doc` takes that over into engines.json and the document."""
+shows it. What is not listed is unverified. When the test has ended it writes what it showed, or
+that it failed (lib.shown); `make engines-doc` takes that over into engines.json and the document."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -54,6 +54,4 @@ PROMISED: dict[str, dict[str, Cell]] = {
                     begin_and_end=INFERRED),
     LIBTORCH: cells("test_exact_transformers.py::test_plain_torch", gate_weights=NOT_VISIBLE,
                     requests=NOT_VISIBLE, begin_and_end=INFERRED),
-    VLLM_BFLOAT16: cells("test_exact_vllm.py::test_exact", requests=EXACT, begin_and_end=EXACT,
-                         cached_prefix=EXACT, several_processes=EXACT),
 }
