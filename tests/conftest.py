@@ -29,16 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="attaching to a process needs root"))
 
 
-PASSED = pytest.StashKey[bool]()
+OUTCOME = pytest.StashKey[str]()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport,
                                                               pytest.TestReport]:
-    """Fixtures can see whether their test has passed."""
+    """Fixtures can see what became of their test."""
     report = yield
     if report.when == "call":
-        item.stash[PASSED] = report.passed
+        item.stash[OUTCOME] = report.outcome
     return report
 
 
@@ -47,8 +47,7 @@ def fixture_shows(request: pytest.FixtureRequest) -> Iterator[Shows]:
     """Takes down what the test shows of an engine, for docs/engines.md."""
     shows = Shows(request.node.nodeid)
     yield shows
-    if request.node.stash.get(PASSED, False):
-        shows.keep()
+    shows.keep(request.node.stash.get(OUTCOME, ""))
 
 
 @pytest.fixture(name="programs", scope="session", autouse=True)

@@ -110,7 +110,7 @@ def test_embedding_that_is_not_seen(defines: tuple[str, ...], embeds: bool,
     assert list(causes) == [NO_STEP], causes
     lost = sum(record.fields["count"] for record in recorded.of("loss"))
     assert lost > LAYERS
-    assert sum(record.fields["rows"] for record in recorded.of("loss")) == lost * len(PROMPT)
+    assert sum(record.fields["decisions"] for record in recorded.of("loss")) == lost * len(PROMPT)
     text = moeprobe("report", tmp_path / "r.moeprobe").out
     assert "whose step description was lost" in text
 

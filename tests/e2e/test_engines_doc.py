@@ -14,6 +14,7 @@ from lib import engines_doc
 from lib.abilities import EXACT, LLAMA, PROMISED
 from lib.engines_doc import DOCUMENT, faults, function_of, merged, parts, stored, table
 from lib.moeprobe import ROOT
+from lib.shown import FAILED
 
 AGAIN = "differs from what tests showed: make engines-doc"
 
@@ -55,7 +56,11 @@ def spoil_ability(store: list[dict[str, Any]]) -> None:
         one["shown"].pop("tokens", None)
 
 
-@pytest.mark.parametrize("spoil", [spoil_test, spoil_state, spoil_ability])
+def spoil_outcome(store: list[dict[str, Any]]) -> None:
+    store.append(store[0] | {"engine": FAILED, "shown": {}})
+
+
+@pytest.mark.parametrize("spoil", [spoil_test, spoil_state, spoil_ability, spoil_outcome])
 def test_a_promise_that_nothing_shows_is_found(spoil: Any, tests: set[str]) -> None:
     store = copy.deepcopy(stored())
     spoil(store)
@@ -67,6 +72,9 @@ def test_the_last_word_counts() -> None:
     later = one | {"date": "2026-02-01"}
     assert merged([one], [later]) == [later]
     assert merged([later], []) == [later]
+    failure = later | {"engine": FAILED}
+    assert merged([one], [failure]) == [failure]
+    assert merged([failure], [later]) == [later]
 
 
 def test_marks_are_enough() -> None:

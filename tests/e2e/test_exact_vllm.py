@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from lib.abilities import VLLM
 from lib.client import TEXT, Answer
 from lib.exact import capture_work, check_totals, report
 from lib.judge import Rules, Verdict, judge
 from lib.recording import Picture
 from lib.server import Server
+from lib.shown import Shows
 from lib.torch_models import EXACT, torch_model
 from lib.torch_oracle import torch_oracle
 from lib.vllm_client import VllmAsk, crowd, long_asks, perform, vllm_asks
@@ -71,12 +73,14 @@ def verdict_of(picture: Picture, answers: list[Answer], early: list[Answer], mod
 
 
 @pytest.mark.parametrize("family", ["olmoe", "qwen3_moe", "mixtral"])
-def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+               shows: Shows) -> None:
     """Eight clients: shared prefixes from the cache, prompts in pieces, cancellations, sampling, and
     requests that only their ids and what is sampled tell apart; then so many long ones that
     requests are preempted."""
     model = torch_model(EXACT[family])
     with vllm_serving(model, tmp_path / "server.log", TIGHT) as server:
+        engine = VLLM[server.library()]
         picture, answers, early = capture_work(
             server, tmp_path / "r.moeprobe",
             lambda: crowd(server, vllm_asks(2)).start().wait(), poke)
@@ -90,6 +94,7 @@ def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert verdict.unfinished == 3 and verdict.decisions > 5000
     assert any(request.begin.fields["cached"] for request in picture.requests.values())
     report(verdict, f"vLLM, {family}", capsys)
+    shows(engine, picture, answers)
     verdict = verdict_of(long_picture, long_answers, long_early, model, tmp_path)
     assert any(len(set(request.position)) < request.rows
                for request in long_picture.requests.values()), "nothing was preempted"

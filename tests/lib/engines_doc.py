@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lib.abilities import ABILITIES, ENGINES, PROMISED, UNVERIFIED, Cell  # noqa: E402
+from lib.abilities import (ABILITIES, ENGINES, PROMISED, STATES, UNVERIFIED,  # noqa: E402
+                           Cell)
 from lib.moeprobe import ROOT  # noqa: E402
-from lib.shown import RESULTS  # noqa: E402
+from lib.shown import FAILED, RESULTS  # noqa: E402
 
 STORE = ROOT / "tests" / "engines.json"
 DOCUMENT = ROOT / "docs" / "engines.md"
@@ -30,10 +31,10 @@ def results_of(engine: str, cell: Cell, store: list[Result]) -> list[Result]:
             and function_of(one["test"]) == cell.test]
 
 
-def showing(engine: str, ability: str, cell: Cell, store: list[Result]) -> list[Result]:
-    """The results that show the cell."""
-    return [one for one in results_of(engine, cell, store)
-            if one["shown"].get(ability, {}).get("state") == cell.state]
+def keeps(result: Result, ability: str, cell: Cell) -> bool:
+    """Whether it shows at least what the cell says."""
+    state = result["shown"].get(ability, {}).get("state")
+    return state in STATES and STATES.index(state) <= STATES.index(cell.state)
 
 
 def faults(store: list[Result], tests: set[str]) -> list[str]:
@@ -49,12 +50,14 @@ def faults(store: list[Result], tests: set[str]) -> list[str]:
                 found.append(f"{name}: no such column")
             if cell.test not in tests:
                 found.append(f"{name}: no test {cell.test}")
-            if not showing(engine, ability, cell, store):
+            results = results_of(engine, cell, store)
+            if not any(keeps(one, ability, cell) for one in results):
                 found.append(f"{name}: no result of {cell.test} shows it {cell.state}")
-            found += [f"{name}: {one['test']} shows it {state}, not {cell.state}"
-                      for one in results_of(engine, cell, store)
-                      if (state := one["shown"].get(ability, {}).get("state", cell.state))
-                      != cell.state]
+            found += [f"{name}: {one['test']} failed on {one['date']}" for one in store
+                      if one["engine"] == FAILED and function_of(one["test"]) == cell.test]
+            found += [f"{name}: {one['test']} shows it {one['shown'][ability]['state']}, not "
+                      f"{cell.state}" for one in results
+                      if ability in one["shown"] and not keeps(one, ability, cell)]
     return found
 
 
@@ -101,9 +104,10 @@ def stored() -> list[Result]:
 
 
 def merged(store: list[Result], new: list[Result]) -> list[Result]:
-    """Each test's last word on each engine."""
-    latest = {(one["test"], one["engine"]): one for one in [*store, *new]}
-    return [latest[key] for key in sorted(latest)]
+    """Each test's last word."""
+    again = {one["test"] for one in new}
+    return sorted([one for one in store if one["test"] not in again] + new,
+                  key=lambda one: (one["test"], one["engine"]))
 
 
 def main() -> None:

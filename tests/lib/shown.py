@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What an exactness test showed of an engine, from its recording: each ability, how it is known and
-in how many cases. Written when the test has passed, for docs/engines.md."""
+in how many cases. Written when the test has ended, for docs/engines.md."""
 from __future__ import annotations
 
 import json
@@ -17,6 +17,7 @@ from lib.recording import INFERRED as ROUTE_INFERRED
 from lib.recording import RAW, UNKNOWN, Picture, Record, Request
 
 RESULTS = BUILD / "results"
+FAILED = "failed"  # instead of an engine
 RELEASED = 1  # ending: the server said so
 
 States = dict[str, tuple[str, int]]  # ability -> how it is known, in how many cases
@@ -68,7 +69,7 @@ def of_requests(picture: Picture, answers: list[Answer]) -> States:
 
 
 def of_processes(picture: Picture) -> States:
-    processes = len({record.fields["process"] for record in picture.recording.of("context")})
+    processes = len({record.fields["process"] for record in picture.recording.of("process")})
     return {"several processes": (EXACT, processes)} if processes > 1 else {}
 
 
@@ -79,21 +80,28 @@ def shown(picture: Picture, answers: list[Answer]) -> States:
 
 @dataclass
 class Shows:
-    """Call it with what was found right; kept once the test has passed."""
+    """Call it with what was found right; kept once the test has ended."""
 
     test: str  # node id
     noted: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, engine: str, picture: Picture, answers: list[Answer]) -> None:
-        self.noted.append({
-            "test": self.test, "engine": engine, "date": time.strftime("%Y-%m-%d"),
-            "shown": {ability: {"state": state, "count": count}
-                      for ability, (state, count) in shown(picture, answers).items()}})
+        self.note(engine, {ability: {"state": state, "count": count} for ability, (state, count)
+                           in shown(picture, answers).items()})
+
+    def note(self, engine: str, what: dict[str, Any]) -> None:
+        self.noted.append({"test": self.test, "engine": engine, "date": time.strftime("%Y-%m-%d"),
+                           "shown": what})
 
     @property
     def file(self) -> Path:
         return RESULTS / (re.sub(r"[^A-Za-z0-9_.-]+", "-", self.test).strip("-") + ".json")
 
-    def keep(self) -> None:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps(self.noted, indent=1) + "\n")
+    def keep(self, outcome: str) -> None:
+        """A test that failed showed nothing of any engine, which takes back what it showed before."""
+        if outcome == "failed":
+            self.noted.clear()
+            self.note(FAILED, {})
+        if self.noted and outcome in ("passed", "failed"):
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            self.file.write_text(json.dumps(self.noted, indent=1) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import signal
 import subprocess
 import time
@@ -104,6 +105,14 @@ class VllmServer(Server):
         """The processes that compute, by what they call themselves."""
         return {name: pid for pid in self.family()
                 if (name := title(pid)).startswith("VLLM::Worker")}
+
+    def library(self) -> str:
+        """The one of its libraries of kernels that a worker computes with."""
+        maps = Path(f"/proc/{next(iter(self.workers().values()))}/maps").read_text()
+        found = set(re.findall(r"/vllm/(_C[^/ \n]*\.so)", maps))
+        if len(found) != 1:
+            raise RuntimeError(f"libraries of kernels: {found}")
+        return found.pop()
 
     def wait_idle(self, seconds: float = 60.0) -> None:
         """Until its processes use hardly any time (a cancelled request ends a little after its

@@ -94,7 +94,7 @@ EXPORTED void embedding(void *out, void *weight, void *indices)
 	NAMED("_ZN2at6native16embedding_symintERKNS_6TensorES3_N3c106SymIntEbb");
 EXPORTED void cosine(void *self, void *angles, void *out)
 	NAMED("_ZN2at6native18structured_cos_out4implERKNS_6TensorES4_");
-EXPORTED void topk(void *self, void *scores, int64_t k)
+EXPORTED void topk(void *self, void *scores, int64_t k, int64_t dim, int largest, int sorted)
 	NAMED("_ZN2at6native23structured_topk_out_cpu4implERKNS_6TensorEllbbS4_S4_");
 
 /* A push comes first, which the kernel emulates. */
@@ -110,7 +110,7 @@ void cosine(void *self, void *angles, void *out)
 	ENTRY();
 }
 
-void topk(void *self, void *scores, int64_t k)
+void topk(void *self, void *scores, int64_t k, int64_t dim, int largest, int sorted)
 {
 	ENTRY();
 }
@@ -145,6 +145,6 @@ void fake_step(const int64_t *token, int rows, int first, int layers, int embeds
 			for (int expert = 0; expert < EXPERTS; expert++)
 				scores[row * EXPERTS + expert] = score(token[row], layer, expert);
 		tensor__fill(&gates, FLOAT, rows, EXPERTS, RANK, scores);
-		topk(&weights, &gates, CHOSEN);
+		topk(&weights, &gates, CHOSEN, -1, 1, 1);
 	}
 }
