@@ -133,6 +133,7 @@ static int write_cost(struct look *l)
 	uint64_t ns;
 	enum site_class class = SITE_EMULATED;
 	double each = l->plan->hits_per_step_thread;
+	const char *in_each = l->plan->threads == 1 ? "" : " and thread";
 	enum trace_status status;
 
 	for (size_t i = 0; i < l->plan->sites; i++)
@@ -145,11 +146,11 @@ static int write_cost(struct look *l)
 	ns = capture_ns(l, class);
 	if (!ns)
 		return stream__finding(l->stream, status, pid_of(l), "process", "predicted cost",
-				       NULL, "%.0f hits (%s) a step and thread", each,
-				       site_class__name(class));
+				       NULL, "%.0f hits (%s) a step%s", each,
+				       site_class__name(class), in_each);
 	return stream__finding(l->stream, status, pid_of(l), "process", "predicted cost", NULL,
-			       "%.1f us a step and thread: %.0f hits of %.2f us",
-			       each * (double)ns / 1000, each, (double)ns / 1000);
+			       "%.1f us a step%s: %.0f hits of %.2f us", each * (double)ns / 1000,
+			       in_each, each, (double)ns / 1000);
 }
 
 /* --- the list of candidates ----------------------------------------------------------------- */
@@ -413,6 +414,8 @@ static int write_role(struct look *l)
 	at = add_rank(ranks, sizeof(ranks), at, "expert", p->rank_expert);
 	if (pid_of(l) != (uint32_t)l->o->pid && at < sizeof(ranks))
 		snprintf(ranks + at, sizeof(ranks) - at, ", process %u", pid_of(l));
+	if (!p->role[0] && !ranks[0])
+		return 0; /* a program of its own: nothing to say */
 	return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "process", "role", NULL,
 			       "%s%s", p->role[0] ? p->role : "not known", ranks);
 }

@@ -142,9 +142,8 @@ static int link_router(const struct run *r)
 static int measure_router(const struct run *r, struct hit_costs *out)
 {
 	const size_t calls = ROUNDS * CALIBRATE_ROUND_CALLS;
-	const double hit = (double)out->hit[SITE_EMULATED] + r->without[SITE_EMULATED];
 	size_t captures = 0, captures_of_all = 0, captures_away = 0;
-	double one, all, away;
+	double one, all, away, hit;
 	int err;
 
 	if (link_router(r))
@@ -154,8 +153,16 @@ static int measure_router(const struct run *r, struct hit_costs *out)
 		err = measure(r, CALIBRATE_ROUTER_ROWS, &all, &captures_of_all);
 	if (!err)
 		err = measure(r, CALIBRATE_ROUTER_AWAY, &away, &captures_away);
+	/* Once more, before and after what it is compared with: a machine that was busy with
+	 * something else meanwhile would make a capture look free. */
+	if (!err)
+		err = measure(r, CALIBRATE_EMULATED, &hit, NULL);
 	if (err)
 		return err;
+	hit -= r->without[SITE_EMULATED];
+	if (hit >= HIT_NS_MIN && whole(hit) < out->hit[SITE_EMULATED])
+		out->hit[SITE_EMULATED] = whole(hit);
+	hit = (double)out->hit[SITE_EMULATED] + r->without[SITE_EMULATED];
 	/* What did not happen, or drowned in noise, is not known: it is not free. */
 	if (captures != calls || one - hit < HIT_NS_MIN)
 		return 0;

@@ -71,6 +71,8 @@ struct worker {
 	void (*function)(void);
 	const void *first, *second; /* arguments */
 	uint64_t third;
+	const void *fresh; /* what the caller made just before, @fresh_bytes; NULL: nothing */
+	size_t fresh_bytes;
 	uint32_t thread; /* 0: the guard lets it pass */
 	double median_ns;
 	pthread_barrier_t *together;
@@ -82,9 +84,12 @@ static uint8_t near[NEAR_BYTES];
 static uint32_t ids[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static float weights[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
 static struct sample_graph graphs[2]; /* of one row, of all */
-static struct sample_storage storage = { .data = weights };
-static struct sample_impl impls[2];
-static const struct sample_impl *references[2] = { &impls[0], &impls[1] }; /* as in a Tensor */
+static struct sample_scores {
+	const struct sample_impl *reference; /* as in a Tensor */
+	struct sample_impl impl;
+	struct sample_storage storage;
+	float row[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
+} scores[2];
 
 static void graph__fill(struct sample_graph *g, uint64_t rows)
 {
@@ -103,10 +108,13 @@ static void graph__fill(struct sample_graph *g, uint64_t rows)
 	};
 }
 
-static void impl__fill(struct sample_impl *t, uint64_t rows)
+static void scores__fill(struct sample_scores *s, uint64_t rows)
 {
-	*t = (struct sample_impl){
-		.storage = &storage,
+	memset(s, 0, sizeof(*s));
+	s->reference = &s->impl;
+	s->storage.data = s->row;
+	s->impl = (struct sample_impl){
+		.storage = &s->storage,
 		.dims = 2,
 		.size = { (int64_t)rows, CALIBRATE_EXPERTS },
 		.stride = { CALIBRATE_EXPERTS, 1 },
@@ -244,6 +252,7 @@ static void *work(void *arg)
 		wait_for(&begin, i);
 		read_all(walked, WALK_BYTES);
 		read_all(near, sizeof(near));
+		read_all(w->fresh, w->fresh_bytes);
 		clock_gettime(CLOCK_MONOTONIC, &a);
 		function(w->first, w->second, w->third);
 		read_all(near, sizeof(near));
@@ -264,8 +273,13 @@ static struct worker worker_of(const struct order *o, uint32_t number)
 	};
 
 	if (o->router == MP_PROGRAM_TENSORS) {
-		w.second = &references[all];
+		/* A temporary: computed, and its sizes looked at, a moment before. ggml's results
+		 * were computed by all threads, an operator or more ago. */
+		w.second = &scores[all].reference;
 		w.third = away ? 0 : CALIBRATE_K;
+		w.fresh = &scores[all];
+		w.fresh_bytes = offsetof(struct sample_scores, row) +
+				(all ? sizeof(scores[all].row) : sizeof(scores[all].row[0]));
 	} else {
 		w.second = &graphs[all].result;
 	}
@@ -332,8 +346,8 @@ int calibrate_child__start(struct calibrate_child *c, enum mp_program router)
 	memset(weights, 1, sizeof(weights));
 	graph__fill(&graphs[0], 1);
 	graph__fill(&graphs[1], CALIBRATE_ROWS);
-	impl__fill(&impls[0], 1);
-	impl__fill(&impls[1], CALIBRATE_ROWS);
+	scores__fill(&scores[0], 1);
+	scores__fill(&scores[1], CALIBRATE_ROWS);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return -errno;
 	c->pid = fork();

@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import blocks, latency  # noqa: E402
+from bench import blocks, latency, pytorch  # noqa: E402
+from bench.figures import broken, overhead, promise, say  # noqa: E402
 from bench.load import Load  # noqa: E402
 from bench.observers import bpftrace_observer, hits_alone, moeprobe_observer  # noqa: E402
 from lib.library import with_site_name  # noqa: E402
@@ -33,18 +34,6 @@ LARGE = Shape("olmoe", layers=16, experts=64, k=8, width=512, heads=8, kv_heads=
 MEBIBYTE = 2 ** 20
 EACH_STEP = (ROUTER, ROWS)
 UNKNOWN_NS = 2 ** 64 - 1
-broken: list[str] = []
-
-
-def say(name: str, text: str) -> None:
-    print(f"{name:<34}{text}", flush=True)
-
-
-def promise(name: str, text: str, kept: bool) -> None:
-    """A figure with a bound that it must keep."""
-    say(name, f"{text}: {'ok' if kept else 'BROKEN'}")
-    if not kept:
-        broken.append(name)
 
 
 def hits(name: str, server: Server, shape: Shape, directory: Path) -> None:
@@ -67,21 +56,6 @@ def show_sites(sites: list[Site]) -> None:
     for site in sites:
         say(f"  {site.symbol[:31]}", f"+{site.offset} {site.instruction}: {site.kind}, "
             f"predicted {site.predicted_ns:.0f} ns a hit")
-
-
-def overhead(name: str, load: Load, observer: blocks.Observer, pairs: int,
-             seconds: float) -> blocks.Interval:
-    """Prints what @observer costs; gives back the extra time of the computing thread a token, us."""
-    wait_until(lambda: len(load.times) > 20, "the server does not generate", 60)
-    begin = time.monotonic()
-    measured = blocks.alternate(load, observer, pairs, seconds)
-    token = 1e3 * sum(detached.wall for detached, _ in measured) / len(measured)
-    wall, cpu, extra = blocks.wall(measured), blocks.cpu(measured), blocks.extra_us(measured)
-    say(name, f"wall {wall.percent()} ({wall.claim()}), processor {cpu.percent()} "
-        f"({cpu.claim()}), {extra.middle:+.1f} us [{extra.low:+.1f}, {extra.high:+.1f}] a token "
-        f"of {token:.2f} ms; {2 * len(measured)} blocks of {seconds:g} s, "
-        f"{time.monotonic() - begin:.0f} s")
-    return extra
 
 
 def hit_time(name: str, server: Server, load: Load, alone: blocks.Interval,
@@ -112,7 +86,17 @@ def share(ours: blocks.Interval, theirs: blocks.Interval) -> str:
     return f"{ours.middle / theirs.middle:.2f} [{low}, {high}]"
 
 
-def one_model(name: str, shape: Shape, library: Path, pairs: int, few: int, seconds: float,
+def named_library(directory: Path) -> Path:
+    """The engine's library with a name at our place."""
+    library = directory / "library"
+    if not library.exists():
+        with running(model(TINY), directory / "sites.log") as server:
+            site = next(site for site in sites_of(server.pid) if site.symbol == ROUTER)
+        with_site_name(library, site.symbol, site.offset, "moeprobe_site")
+    return library
+
+
+def one_model(name: str, shape: Shape, pairs: int, few: int, seconds: float,
               directory: Path) -> None:
     """Hits, cost of a hit, overhead; beside it a bpftrace script that prints the same ids, as one
     would write it (at the function's entry), and at our place in a second server, whose library
@@ -134,7 +118,7 @@ def one_model(name: str, shape: Shape, library: Path, pairs: int, few: int, seco
                 alone = overhead(f"{name}: hits alone", load,
                                  lambda: hits_alone(server, directory), pairs, seconds)
                 hit_time(name, server, load, alone, directory)
-    named = Options(threads=1, library=str(library))
+    named = Options(threads=1, library=str(named_library(directory)))
     with running(model(shape), directory / f"{name}.log", named) as server, Load(server) as load:
         there = overhead(f"{name}: bpftrace at our place", load,
                          lambda: bpftrace_observer(server, "moeprobe_site", shape.k), few,
@@ -172,22 +156,18 @@ def busy(directory: Path, rounds: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter blocks")
-    parser.add_argument("--part", choices=("busy", "tiny", "large"), help="only this one")
+    parser.add_argument("--part", choices=("busy", "tiny", "large", "pytorch"), help="only this one")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: attaching to a process needs root: sudo make bench")
     pairs, few, seconds = (6, 3, 0.5) if options.quick else (50, 30, 1.0)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        library = directory / "library"
-        with running(model(TINY), directory / "sites.log") as server:
-            site = next(site for site in sites_of(server.pid) if site.symbol == ROUTER)
-        with_site_name(library, site.symbol, site.offset, "moeprobe_site")
         parts: dict[str, Callable[[], None]] = {
             "busy": lambda: busy(directory, 3 if options.quick else 20),
-            "tiny": lambda: one_model("tiny", TINY, library, pairs, few, seconds, directory),
-            "large": lambda: one_model("large", LARGE, library, pairs, few, seconds,
-                                       directory)}
+            "tiny": lambda: one_model("tiny", TINY, pairs, few, seconds, directory),
+            "large": lambda: one_model("large", LARGE, pairs, few, seconds, directory),
+            "pytorch": lambda: pytorch.part(directory, options.quick)}
         for part, perform in parts.items():
             if options.part in (None, part):
                 perform()

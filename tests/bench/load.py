@@ -58,8 +58,11 @@ class Load:
                 self._one()
             if not self.asked.empty():
                 self.asked.get()
-                self.marks.put(Mark(time.monotonic(), len(self.times),
-                                    thread_times(self.server.pid)))
+                self.marks.put(Mark(time.monotonic(), len(self.times), self.ran()))
+
+    def ran(self) -> dict[str, int]:
+        """Nanoseconds that each thread of the server has run."""
+        return thread_times(self.server.pid)
 
     def _one(self) -> None:
         connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=60)
@@ -74,6 +77,20 @@ class Load:
                     self.times.append(time.monotonic())
         finally:
             connection.close()
+
+
+class GenerateLoad(Load):
+    """The same on serve_generate.py, which answers with all tokens at once and has a thread for each
+    request: what all of them ran, with those that have ended, is one number."""
+
+    def ran(self) -> dict[str, int]:
+        processor_clock = ~self.server.pid << 3 | 2  # as clock_getcpuclockid() makes it
+        return {"": time.clock_gettime_ns(processor_clock)}
+
+    def _one(self) -> None:
+        self.server.ask("/generate", {"prompts": [[112, 105, 110, 103]],
+                                      "generate": self.generate})
+        self.times += [time.monotonic()] * self.generate
 
 
 def thread_times(pid: int) -> dict[str, int]:

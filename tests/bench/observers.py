@@ -39,6 +39,11 @@ uprobe:{library}:{symbol}
 """
 
 
+def collects(capture: Capture) -> bool:
+    """What attaching itself takes is over: programs are loaded, a hit was measured."""
+    return len(running_pids(children_of(capture.process.pid))) == PROCESSES
+
+
 @contextmanager
 def moeprobe_observer(server: Server, directory: Path) -> Iterator[Capture]:
     """`moeprobe record` at full detail, from data flowing until it has gone."""
@@ -48,9 +53,7 @@ def moeprobe_observer(server: Server, directory: Path) -> Iterator[Capture]:
                    "moeprobe is not attached")
         if capture.process.poll() is not None:
             raise RuntimeError(capture.said)
-        # What attaching itself takes is over: programs are loaded, a hit was measured.
-        wait_until(lambda: len(running_pids(children_of(capture.process.pid))) == PROCESSES,
-                   "a hit is still measured", 60)
+        wait_until(lambda: collects(capture), "a hit is still measured", 60)
         yield capture
         done = capture.stop()
         if done.code:

@@ -28,6 +28,8 @@ class Truth:
     def __init__(self, model: Any) -> None:
         self.arrays: dict[str, np.ndarray] = {}
         self.forward = -1
+        if model is None:
+            return
         model.model.register_forward_pre_hook(self.begin, with_kwargs=True)
         for number, layer in enumerate(model.model.layers):
             if hasattr(layer.mlp, "experts"):
@@ -119,10 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--attention", choices=("sdpa", "eager"), help="default: the model decides")
+    parser.add_argument("--threads", type=int, help="that compute")
+    parser.add_argument("--no-truth", action="store_true", help="note no forwards: /truth is empty")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     Handler.model = AutoModelForCausalLM.from_pretrained(
         options.model, dtype="auto", attn_implementation=options.attention).eval()
-    Handler.truth = Truth(Handler.model)
+    Handler.truth = Truth(None if options.no_truth else Handler.model)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     os.write(1, f"\nLISTEN http://127.0.0.1:{server.server_address[1]}\n".encode())
     server.serve_forever()
