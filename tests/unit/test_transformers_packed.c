@@ -221,6 +221,24 @@ static void test_pieces_of_one_row(void **state)
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
+/* A piece of a prompt begins one row before a page: two runs of one sequence, whose last row is the
+ * second's. */
+static void test_one_row_before_a_page(void **state)
+{
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	play(p, (struct batch){ 1, 7, text, (const int64_t[]){ 0, 1, 2, 3, 4, 5, 6 },
+				(const int64_t[]){ 0, 1, 2, 3, 4, 5, 6 }, .slots_bytes = 56 });
+	s = packed(p, 3, (const int64_t[]){ 7, 8, 9 }, (const int64_t[]){ 7, 64, 65 });
+	assert_int_equal(p->heard->begins, 1);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_row(s, i, 1, 7 + i, ENGINE_PREFILL);
+		assert_int_equal(s->step.row[i].output, i == 2);
+	}
+	play__free(p);
+}
+
 static void test_ends(void **state)
 {
 	struct play *p = play__new();
@@ -360,6 +378,7 @@ int main(void)
 		cmocka_unit_test(test_prompts_in_pieces),
 		cmocka_unit_test(test_pages_apart),
 		cmocka_unit_test(test_pieces_of_one_row),
+		cmocka_unit_test(test_one_row_before_a_page),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_slow_steps_end_nothing),
 		cmocka_unit_test(test_absent_sequences_end),

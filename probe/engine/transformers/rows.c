@@ -90,7 +90,7 @@ uint32_t transformers_rows__say(struct engine_row *to, const struct aten_step *s
 			.position = r->position + i,
 			.token = token_of(s, r->first + i),
 			.phase = own->stopped ? ENGINE_PHASE_UNKNOWN : phase,
-			.output = i + 1 == r->rows && !cut,
+			.output = i + 1 == r->rows && !cut && !r->more,
 			.flags = own->stopped ? ENGINE_ROW_FINISHED : 0,
 		};
 	advance(own, s, r, phase);

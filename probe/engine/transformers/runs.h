@@ -19,6 +19,7 @@ struct run {
 	bool packed;       /* several sequences share a batch row */
 	bool padding;      /* no token of anybody */
 	bool unplaced;     /* @position is not known: 0 */
+	bool more;         /* the next run goes on with it: its last row is not the sequence's */
 	bool cut;          /* the rest of its prompt may be in a later step */
 	bool behind;       /* goes on with the run before it, or is another's: a page begins */
 	uint32_t guessed;  /* position from which on it is a guess whose it is; 0: none */

@@ -388,13 +388,12 @@ static int end_absent(struct transformers_sequences *q, const struct aten_step *
 /* Packed run @i begins a page of the cache where the run before it ends: one run, cut in two. */
 static bool follows(const struct transformers_sequences *q, uint32_t i)
 {
-	const struct run *r = &q->run[i], *before = i ? r - 1 : NULL;
+	const struct run *r = &q->run[i], *before = r - !!i;
 
-	return before && r->packed && r->position && before->sequence && before->rows == 1 &&
+	return i && r->packed && r->position && before->sequence && before->rows == 1 &&
 	       before->position + 1 == r->position;
 }
 
-/* Those that the cache tells. */
 static int assign_by_slot(struct transformers_sequences *q, const struct aten_step *s,
 			  uint32_t context, uint32_t runs, const struct engine_sink *sink)
 {
@@ -473,7 +472,8 @@ static int assign_by_position(struct transformers_sequences *q, const struct ate
 	if (!found && r->unplaced && r->rows == 1)
 		return 0;
 	if (!found && follows(q, i)) {
-		found = by_number(q, q->run[i - 1].sequence);
+		found = by_number(q, r[-1].sequence);
+		r[-1].more = true;
 		count = 2; /* or a new one */
 	}
 	if (!found)
