@@ -125,7 +125,7 @@ struct play {
 	struct heard heard;
 	struct engine_sink heard_by, sink;
 	int64_t column[4][ROWS_MAX + 1]; /* token, position, slot, start */
-	uint32_t rows, runs;
+	uint32_t rows, runs, computation;
 	uint64_t now_ns;
 };
 
@@ -174,6 +174,19 @@ static void ask(struct play *p, const char *id, const char *external, const char
 	assert_int_equal(vllm_requests__asked(p->requests, ++p->now_ns, &r, &p->sink), 0);
 }
 
+/* With its first output it is told how much of a prompt was in the cache. */
+static void give_first(struct play *p, const char *id, const char *generated, uint32_t cached)
+{
+	struct vllm_output o = { .id = text(id),
+				 .tokens = tokens(generated),
+				 .finish = VLLM_RUNNING,
+				 .is_whole = true,
+				 .has_prefill = true,
+				 .cached_tokens = cached };
+
+	assert_int_equal(vllm_requests__output(p->requests, ++p->now_ns, &o, &p->sink), 0);
+}
+
 static void give(struct play *p, const char *id, const char *generated, enum vllm_finish finish)
 {
 	struct vllm_output o = {
@@ -197,6 +210,7 @@ static void run(struct play *p, const char *t, uint32_t position, int64_t slot)
 static void step(struct play *p)
 {
 	struct aten_step s = {
+		.computation = ++p->computation,
 		.begin_ns = ++p->now_ns,
 		.end_ns = ++p->now_ns,
 		.scalar = BLOCK,
@@ -309,6 +323,7 @@ static void preempted(void **state)
 	run(&p, "abcde", 0, 0);
 	step(&p);
 	give(&p, "i", "f", VLLM_RUNNING);
+	p.computation++; /* a step without it */
 	run(&p, "ef", 4, 40);
 	step(&p);
 	assert_string_equal(owner(&p, 0), "cmpl-x");
@@ -335,7 +350,12 @@ static void equal_beginnings(void **state)
 	run(&p, "cc", 4, 4);
 	run(&p, "aaaabb", 0, 16);
 	step(&p);
-	assert_int_equal(p.heard.steps, 2);
+	give_first(&p, "j", "d", 0);
+	give_first(&p, "i", "d", 0);
+	run(&p, "d", 6, 6);
+	run(&p, "d", 6, 22);
+	step(&p);
+	assert_int_equal(p.heard.steps, 3);
 	assert_string_equal(owner_in(&p, 0, 0), "cmpl-y");
 	assert_string_equal(owner_in(&p, 1, 0), "cmpl-y");
 	assert_string_equal(owner_in(&p, 1, 2), "cmpl-x");
@@ -360,6 +380,9 @@ static void taken_back(void **state)
 	step(&p);
 	run(&p, "aaaacc", 4, 4);
 	step(&p);
+	give_first(&p, "j", "d", 0);
+	run(&p, "d", 10, 10);
+	step(&p);
 	assert_int_equal(p.heard.begins, 1);
 	assert_string_equal(owner_in(&p, 0, 0), "cmpl-y");
 	assert_string_equal(owner_in(&p, 1, 0), "cmpl-y");
@@ -383,8 +406,8 @@ static void twins(void **state)
 	run(&p, "ab", 0, 0);
 	run(&p, "ab", 0, 8);
 	step(&p);
-	give(&p, "i", "d", VLLM_RUNNING);
-	give(&p, "j", "c", VLLM_RUNNING);
+	give_first(&p, "i", "d", 0);
+	give_first(&p, "j", "c", 0);
 	run(&p, "c", 2, 2);
 	run(&p, "d", 2, 10);
 	step(&p);
@@ -418,8 +441,8 @@ static void told_too_late(void **state)
 	run(&p, "d", 2, 10);
 	step(&p);
 	assert_int_equal(p.heard.steps, 2); /* it was said that these are in doubt */
-	give(&p, "i", "d", VLLM_RUNNING);
-	give(&p, "j", "c", VLLM_RUNNING);
+	give_first(&p, "i", "d", 0);
+	give_first(&p, "j", "c", 0);
 	p.heard.binds = 0;
 	run(&p, "e", 3, 3);
 	run(&p, "f", 3, 11);
@@ -475,8 +498,8 @@ static void full_blocks_at_once(void **state)
 	run(&p, "c", 4, 40);
 	step(&p);
 	assert_int_equal(p.heard.steps, 1);
-	give(&p, "i", "c", VLLM_RUNNING);
-	give(&p, "j", "d", VLLM_RUNNING);
+	give_first(&p, "i", "c", 0);
+	give_first(&p, "j", "d", 0);
 	run(&p, "e", 5, 21);
 	run(&p, "f", 5, 41);
 	step(&p);

@@ -48,8 +48,8 @@ int vllm_held__correct(struct vllm_held *h, const struct vllm_correction *c);
 /* It is sure by now which rows are @request's. True if its beginning was not said yet: then that
  * says so. */
 bool vllm_held__make_sure(struct vllm_held *h, uint32_t request);
-/* @request is not what it was taken for. True if it has no rows, and its beginning was not said yet:
- * then it is not. */
+/* @request is not what it was taken for. True if it has no rows, and its beginning was not said
+ * yet: then it is not. */
 bool vllm_held__take_back(struct vllm_held *h, uint32_t request);
 
 #endif
