@@ -13,6 +13,7 @@ import pytest
 from lib import raw_vllm
 from lib.exact import check_totals, report
 from lib.raw_log import capture_raw, differences, replay
+from lib.raw_seeds import SEEDS
 from lib.raw_vllm import AGAIN, SETTING, answer_of, lacks, load_told, preempted
 from lib.recording import STOPS, Picture, read
 from lib.torch_models import EXACT, torch_model
@@ -36,6 +37,16 @@ def test_abi_is_that_of_the_recording(told: dict[str, Any]) -> None:
 
 def test_small() -> None:
     assert raw_vllm.RAW.stat().st_size + raw_vllm.TOLD.stat().st_size <= raw_vllm.FIXTURE_MAX
+
+
+@pytest.mark.parametrize("seed", sorted(SEEDS.iterdir()), ids=lambda seed: str(seed.name))
+def test_fuzzer_has_seeds_of_this_build(seed: Path, tmp_path: Path) -> None:
+    """Of another one, nothing but their headers would be read."""
+    try:
+        made = replay(seed, tmp_path / "again")
+    except RuntimeError as why:
+        pytest.fail(f"{why}\n{AGAIN}")
+    assert made.complete and made.of("route")
 
 
 @pytest.mark.transformers

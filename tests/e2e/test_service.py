@@ -20,7 +20,7 @@ from lib.moeprobe import children_of, moeprobe, recording, running_pids, wait_un
 from lib.oracle import Oracle
 from lib.raw_log import capture_raw, differences, replay
 from lib.recording import STOPS, UNKNOWN, Picture, read
-from lib.server import Options, Server, running, wait_listening
+from lib.server import SUPERVISOR, Options, Server, below, running, wait_listening
 from lib.shown import Shows
 
 pytestmark = pytest.mark.root
@@ -34,18 +34,6 @@ WRAPPER = ("sh", "-c", SHELL, "wrapper")
 # New processes are listed every second, and asked again after 0.1, 0.2, 0.5, 1, 2 and 5 seconds
 # while they map their libraries.
 FOLLOW_SECONDS = 6.0
-# A supervisor: it starts its server again.
-AGAIN = """trap 'kill $child; wait $child; exit 0' TERM
-while :; do "$@" & child=$!; wait $child; done"""
-SUPERVISOR = ("sh", "-c", AGAIN, "supervisor")
-
-
-def below(server: Server) -> int:
-    """The server itself, below its wrapper."""
-    found = [pid for pid in children_of(server.pid)[1:]
-             if "python" in Path(f"/proc/{pid}/comm").read_text()]
-    assert len(found) == 1, found
-    return found[0]
 
 
 def test_server_below_a_wrapper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,9 +59,10 @@ def test_server_below_a_wrapper(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_raw_log_of_a_service(tmp_path: Path) -> None:
     """What was logged below a wrapper is replayed to the same stream, also where events were lost."""
     raw, live = tmp_path / "raw", tmp_path / "live"
+    busy = mixed_asks(8, count=8, long=(700,), cancelled=1)
     with running(model(EXACT["olmoe"]), tmp_path / "server.log", before=WRAPPER) as server:
         answers, _ = capture_raw(
-            server, raw, live, lambda: Crowd(server, mixed_asks(8), 8).start().wait(), poke,
+            server, raw, live, lambda: Crowd(server, busy, 8).start().wait(), poke,
             "--ring", "65536", stall=0.7)
     assert [answer.error for answer in answers if answer.error] == []
     assert differences(read(live), replay(raw, tmp_path / "again")) == []

@@ -9,7 +9,7 @@ records again, in the same commit:
 
 which builds, makes .venv-vllm if it is not there, starts vLLM on a small generated model, captures
 while eight clients ask, judges what was captured, and only then replaces the two files: two minutes
-or three, and root."""
+or three, and root. Then the seeds of the fuzzer of replays are made anew too (raw_seeds.py)."""
 from __future__ import annotations
 
 import hashlib
@@ -26,6 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # pylint: disable=wrong-import-position
+from lib import raw_seeds  # noqa: E402
 from lib.client import Answer  # noqa: E402
 from lib.judge import Verdict  # noqa: E402
 from lib.moeprobe import BUILD, ROOT  # noqa: E402
@@ -156,6 +157,7 @@ def record(server: Any, seed: int, model: Path, folder: Path) -> bool:
               + [f"it lacks {what}" for what in lacks(picture, verdict)])
     if not faults:
         write(raw, told)
+        raw_seeds.keep(raw, "vllm", 96 << 10)
         return True
     kept = BUILD / f"raw-vllm-{seed}"
     shutil.rmtree(kept, ignore_errors=True)
@@ -177,12 +179,15 @@ def main() -> int:
                 place = folder / str(seed)
                 place.mkdir()
                 if record(server, seed, model, place):
-                    size = RAW.stat().st_size + TOLD.stat().st_size
-                    say(f"recorded {RAW.name} and {TOLD.name} in {RAW.parent.relative_to(ROOT)}: "
-                        f"{size} bytes")
-                    return 0 if size <= FIXTURE_MAX else 1
-    say("no try was good")
-    return 1
+                    break
+            else:
+                say("no try was good")
+                return 1
+        raw_seeds.make(folder)
+    size = RAW.stat().st_size + TOLD.stat().st_size
+    say(f"wrote {RAW.name} and {TOLD.name} in {RAW.parent.relative_to(ROOT)}, {size} bytes, and "
+        f"seeds in {raw_seeds.SEEDS.relative_to(ROOT)}")
+    return 0 if size <= FIXTURE_MAX else 1
 
 
 if __name__ == "__main__":
