@@ -55,7 +55,7 @@ def test_replayed_exactly(told: dict[str, Any], tmp_path: Path,
     """As a live run is judged: every id, every weight, tokens, positions, requests, coverage."""
     model = torch_model(EXACT[told["family"]])
     assert raw_vllm.weights_digest(model) == told["weights"], \
-        f"the model made here is not the one that was recorded: {AGAIN}"
+        f"the model made here is not the one recorded (another torch, or no AVX2): {AGAIN}"
     picture = Picture(replay(raw_vllm.unpack(tmp_path / "raw"), tmp_path / "again"))
     check_totals(picture)
     assert picture.recording.complete

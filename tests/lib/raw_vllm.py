@@ -44,7 +44,7 @@ RAW, TOLD = ROOT / "tests/raw/vllm.raw.xz", ROOT / "tests/raw/vllm.json"
 FAMILY = "olmoe"
 # So few blocks that requests are preempted, pieces so small that prompts come in several.
 SETTING = Setting(context=320, blocks=13, chunk=64)
-TRIES = 3
+TRIES = 5
 RAW_MAX = 32 << 20    # bytes of the log, decompressed
 FIXTURE_MAX = 400 << 10
 
