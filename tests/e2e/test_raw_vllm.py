@@ -15,7 +15,7 @@ from lib.exact import check_totals, report
 from lib.raw_log import capture_raw, differences, replay
 from lib.raw_seeds import SEEDS
 from lib.raw_vllm import AGAIN, SETTING, answer_of, lacks, load_told, preempted
-from lib.recording import STOPS, Picture, read
+from lib.recording import STOPS, Picture, Recording, read
 from lib.torch_models import EXACT, torch_model
 from lib.vllm_client import crowd
 from lib.vllm_judge import poke, verdict_of
@@ -27,6 +27,14 @@ from lib.vllm_server import vllm_serving
 @pytest.fixture(name="told", scope="module")
 def fixture_told() -> dict[str, Any]:
     return load_told()
+
+
+def replayed(raw: Path, out: Path) -> Recording:
+    """What is refused is most likely of another build."""
+    try:
+        return replay(raw, out)
+    except RuntimeError as why:
+        pytest.fail(f"{why}\n{AGAIN}")
 
 
 def test_abi_is_that_of_the_recording(told: dict[str, Any]) -> None:
@@ -42,10 +50,7 @@ def test_small() -> None:
 @pytest.mark.parametrize("seed", sorted(SEEDS.iterdir()), ids=lambda seed: str(seed.name))
 def test_fuzzer_has_seeds_of_this_build(seed: Path, tmp_path: Path) -> None:
     """Of another one, nothing but their headers would be read."""
-    try:
-        made = replay(seed, tmp_path / "again")
-    except RuntimeError as why:
-        pytest.fail(f"{why}\n{AGAIN}")
+    made = replayed(seed, tmp_path / "again")
     assert made.complete and made.of("route")
 
 
@@ -56,7 +61,7 @@ def test_replayed_exactly(told: dict[str, Any], tmp_path: Path,
     model = torch_model(EXACT[told["family"]])
     assert raw_vllm.weights_digest(model) == told["weights"], \
         f"the model made here is not the one recorded (another torch, or no AVX2): {AGAIN}"
-    picture = Picture(replay(raw_vllm.unpack(tmp_path / "raw"), tmp_path / "again"))
+    picture = Picture(replayed(raw_vllm.unpack(tmp_path / "raw"), tmp_path / "again"))
     check_totals(picture)
     assert picture.recording.complete
     assert STOPS[picture.recording.one("end").fields["stop"]] == "asked"
