@@ -446,6 +446,8 @@ static struct vllm_role load_role(struct cursor *at)
 {
 	struct vllm_role r;
 
+	_Static_assert(sizeof(r) == 5 * sizeof(uint32_t), "what save_role() writes");
+
 	r.part = cursor__u32(at);
 	r.tensor = cursor__u32(at);
 	r.pipeline = cursor__u32(at);
@@ -487,9 +489,12 @@ static int vllm_replay(struct engine **out, const void *saved, size_t size, stru
 	return 0;
 }
 
+/* Who joins may be the first that names the model's folder. */
 static int vllm_save_member(const struct engine *g, pid_t pid, struct buffer *out)
 {
-	return save_role(g, pid, out);
+	int err = save_role(g, pid, out);
+
+	return err ? err : model_folders__save(&g->folders, out);
 }
 
 static int vllm_load_member(struct engine *g, pid_t pid, const void *saved, size_t size,
@@ -497,12 +502,20 @@ static int vllm_load_member(struct engine *g, pid_t pid, const void *saved, size
 {
 	struct cursor at = cursor__over(saved, size);
 	struct vllm_role role = load_role(&at);
-	int err = at.failed ? -EBADMSG : add_member(g, pid, &role, 0);
+	struct model_folders *folders = malloc(sizeof(*folders));
+	int err = folders ? model_folders__load(folders, &at) : -ENOMEM;
 
+	if (!err)
+		err = add_member(g, pid, &role, 0);
+	/* As when it joined: what was known is kept, contexts point to it. */
+	if (!err && !g->folders.count)
+		g->folders = *folders;
+	free(folders);
 	if (err)
 		return error__set(e, EXIT_FAILED, -err, NULL,
-				  "vLLM: failed to replay: what was saved of process %d is damaged",
-				  (int)pid);
+				  "vLLM: failed to replay: what was saved of process %d %s",
+				  (int)pid,
+				  err == -ENOMEM ? "does not fit into memory" : "is damaged");
 	return 0;
 }
 
