@@ -43,8 +43,8 @@ struct true_request {
 	uint32_t prompt, known, told; /* tokens: known to the scheduler, told of */
 	uint32_t computed;
 	uint32_t cached; /* when it first began */
-	uint32_t limit; /* it ends with so many */
-	uint32_t step;  /* of its last rows: whoever is preempted is left out of one at least */
+	uint32_t limit;  /* it ends with so many */
+	uint32_t step;   /* of its last rows: whoever is preempted is left out of one at least */
 	uint8_t block[LENGTH_MAX];
 	bool is_open, is_running, is_over; /* over: all is computed */
 };
@@ -67,7 +67,7 @@ struct said_row {
 
 struct scheduler {
 	const uint8_t *at, *end; /* what drives it */
-	uint32_t alphabet; /* different tokens */
+	uint32_t alphabet;       /* different tokens */
 	uint32_t requests, rows, said_rows, steps, said_steps, binds;
 	struct true_request request[REQUESTS_MAX];
 	struct true_block block[BLOCKS];
@@ -150,9 +150,9 @@ static inline int scheduler__on_step(void *ctx, const struct engine_step *step)
 
 		require(s->said_rows < s->rows && r->position == s->row_position[s->said_rows]);
 		require(r->request != ENGINE_UNKNOWN && s->said[r->request].begun);
-		s->row[s->said_rows] = (struct said_row){ r->sequence, r->request, r->position,
-							  s->row_truth[s->said_rows],
-							  s->said_steps };
+		s->row[s->said_rows] =
+			(struct said_row){ r->sequence, r->request, r->position,
+					   s->row_truth[s->said_rows], s->said_steps };
 		s->said_rows++;
 	}
 	s->said_steps++;
@@ -242,8 +242,7 @@ static inline void scheduler__start(struct scheduler *s, struct true_request *q)
 		uint32_t end = q->computed + SLOTS_A_BLOCK, i;
 
 		for (i = 0; i < BLOCKS; i++)
-			if (s->block[i].tokens == end &&
-			    !memcmp(s->block[i].token, q->token, end))
+			if (s->block[i].tokens == end && !memcmp(s->block[i].token, q->token, end))
 				break;
 		if (i == BLOCKS)
 			break;
@@ -292,8 +291,8 @@ static inline void scheduler__compute(struct scheduler *s, struct true_request *
 		b = &s->block[q->block[p / SLOTS_A_BLOCK]];
 		c->token[c->rows] = q->token[p];
 		c->position[c->rows] = p;
-		c->slot[c->rows++] = q->block[p / SLOTS_A_BLOCK] * SLOTS_A_BLOCK +
-				     p % SLOTS_A_BLOCK;
+		c->slot[c->rows++] =
+			q->block[p / SLOTS_A_BLOCK] * SLOTS_A_BLOCK + p % SLOTS_A_BLOCK;
 		s->row_truth[s->rows] = (uint32_t)(q - s->request);
 		s->row_position[s->rows++] = p;
 		q->computed++;
@@ -423,8 +422,8 @@ static inline struct scheduler_result scheduler__judge(struct scheduler *s)
 		require(q->begun && q->ended);
 		result.inferred += q->inferred;
 		result.nameless += q->truth < 0;
-		result.wrong += !q->inferred && q->truth >= 0 &&
-				(uint32_t)q->truth != s->row[i].truth;
+		result.wrong +=
+			!q->inferred && q->truth >= 0 && (uint32_t)q->truth != s->row[i].truth;
 	}
 	return result;
 }
