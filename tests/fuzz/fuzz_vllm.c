@@ -7,6 +7,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	scheduler__run(data, size, 2);
+	scheduler__run(data, size, 2, size % 8 + 1);
 	return 0;
 }

@@ -12,7 +12,7 @@
 #define RUNS 3000
 #define BYTES 1200
 
-static struct scheduler_result run_all(uint32_t alphabet)
+static struct scheduler_result run_all(uint32_t alphabet, uint32_t late)
 {
 	struct scheduler_result all = { 0 };
 	uint32_t random = 1;
@@ -25,25 +25,28 @@ static struct scheduler_result run_all(uint32_t alphabet)
 			random = random * 1664525 + 1013904223;
 			bytes[i] = (uint8_t)(random >> 24);
 		}
-		one = scheduler__run(bytes, sizeof(bytes), alphabet);
+		one = scheduler__run(bytes, sizeof(bytes), alphabet, late);
 		all.rows += one.rows;
 		all.inferred += one.inferred;
 		all.nameless += one.nameless;
 		all.wrong += one.wrong;
 	}
-	print_message("%u tokens: %u rows; of requests that were said to be inferred %u, of none "
+	print_message("%u tokens, up to %u late: %u rows; of requests that were said to be "
+		      "inferred %u, of none "
 		      "%u; wrong and not said to be inferred %u\n",
-		      alphabet, all.rows, all.inferred, all.nameless, all.wrong);
+		      alphabet, late, all.rows, all.inferred, all.nameless, all.wrong);
 	return all;
 }
 
 static void by_chance(void **state)
 {
-	struct scheduler_result few = run_all(2), many = run_all(64);
+	struct scheduler_result few = run_all(2, 2), many = run_all(64, 2), late = run_all(64, 8);
 
-	assert_int_equal(many.wrong, 0);
-	/* Of two tokens, guesses upon guesses may all seem to fit: as good as never. */
-	assert_true(few.wrong < few.rows / 10000);
+	/* Guesses upon guesses may all seem to fit: as good as never, though here nearly every
+	 * prompt begins alike, and every second step preempts somebody. */
+	assert_true(few.wrong < few.rows / 20000);
+	assert_true(many.wrong < many.rows / 50000);
+	assert_true(late.wrong < late.rows / 10000);
 	/* Else nothing was judged. */
 	assert_true(many.inferred < many.rows / 2);
 	assert_true(many.nameless < many.rows / 50);

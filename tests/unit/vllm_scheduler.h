@@ -26,7 +26,6 @@
 #define BLOCKS 48
 #define ROWS_A_STEP 64
 #define ROWS_MAX 4096
-#define LATE_MAX 2 /* tokens that are computed on before they are told */
 
 #define require(condition) \
 	do { \
@@ -68,6 +67,7 @@ struct said_row {
 struct scheduler {
 	const uint8_t *at, *end; /* what drives it */
 	uint32_t alphabet;       /* different tokens */
+	uint32_t late;           /* tokens of a request that are computed before they are told */
 	uint32_t requests, rows, said_rows, steps, said_steps, binds;
 	struct true_request request[REQUESTS_MAX];
 	struct true_block block[BLOCKS];
@@ -323,8 +323,8 @@ static inline void scheduler__step(struct scheduler *s)
 	uint32_t running = 0;
 
 	for (uint32_t i = 0; i < s->requests; i++)
-		while (s->request[i].is_open && s->request[i].told < s->request[i].known &&
-		       s->request[i].step < s->steps)
+		while (s->late <= 2 && s->request[i].is_open &&
+		       s->request[i].told < s->request[i].known && s->request[i].step < s->steps)
 			scheduler__tell(s, &s->request[i]);
 	for (uint32_t i = 0; i < s->requests && running < RUNNING_MAX; i++) {
 		struct true_request *q = &s->request[(first + i) % s->requests];
@@ -334,7 +334,7 @@ static inline void scheduler__step(struct scheduler *s)
 		    (!q->is_running && q->step && q->step == s->steps) ||
 		    s->rows + ROWS_A_STEP >= ROWS_MAX)
 			continue;
-		while (q->known - q->told > LATE_MAX - 1)
+		while (q->known - q->told >= s->late)
 			scheduler__tell(s, q);
 		running++;
 		if (!q->is_running)
@@ -428,9 +428,10 @@ static inline struct scheduler_result scheduler__judge(struct scheduler *s)
 	return result;
 }
 
-/* A run with @size bytes of accidents, and tokens that are one of @alphabet. */
+/* A run with @size bytes of accidents, tokens that are one of @alphabet, and messages that come up
+ * to @late tokens late. */
 static inline struct scheduler_result scheduler__run(const uint8_t *bytes, size_t size,
-						     uint32_t alphabet)
+						     uint32_t alphabet, uint32_t late)
 {
 	struct scheduler *s = calloc(1, sizeof(*s));
 	struct scheduler_result result;
@@ -439,6 +440,7 @@ static inline struct scheduler_result scheduler__run(const uint8_t *bytes, size_
 	s->at = bytes;
 	s->end = bytes + size;
 	s->alphabet = alphabet;
+	s->late = late;
 	s->context.id = 1;
 	s->heard_by = (struct engine_sink){
 		.request_begin = scheduler__on_begin,

@@ -113,7 +113,7 @@ static void note_rows(struct vllm_batches *b, const struct aten_step *s, uint32_
 	q->row = number;
 	q->computation = s->computation;
 	for (uint32_t i = r->rows < RECENT ? 0 : r->rows - RECENT; i < r->rows; i++)
-		q->recent[(r->position + i) % RECENT] = column(&s->token, r->first + i);
+		q->recent[(r->position + i) % RECENT] = (int32_t)column(&s->token, r->first + i);
 	q->asked->last_ns = s->end_ns;
 }
 

@@ -36,7 +36,7 @@ struct sequence {
 	uint64_t doubt_step;
 	bool has_rival;   /* another one in doubt began where it did */
 	uint32_t checked; /* positions below: their tokens are @asked's, or were never known */
-	int64_t recent[RECENT]; /* tokens of the last rows, by position; -1: not captured */
+	int32_t recent[RECENT]; /* tokens of the last rows, by position; -1: not captured */
 };
 
 /* The rows of one sequence in one step. */
@@ -51,7 +51,8 @@ struct vllm_batches {
 	struct vllm_requests *requests;
 	struct vllm_held *held;
 	uint64_t steps;
-	uint64_t trials;    /* runs that a request was looked for */
+	uint32_t untold; /* tokens of a request that we may not have heard of, as is assumed now */
+	uint64_t trials; /* runs that a request was looked for */
 	bool is_distrusted; /* a guess proved wrong: so may be whatever is in doubt with it */
 	bool has_tokens;    /* a step had some: where they lie is known */
 	uint32_t live;      /* of @sequence */

@@ -19,6 +19,8 @@ struct choice {
 };
 
 /* The second of each pair: all its tokens are known to be these. */
+#define UNTOLD 2 /* tokens, as a rule: steps are scheduled ahead */
+
 enum { RANK_NEW = 2, RANK_PREEMPTED = 4, RANK_GOES_ON = 6, RANK_KNOWN = 8, RANK_ROW = 1 };
 
 /* The tokens of @r; NULL: not captured. */
@@ -87,8 +89,9 @@ static bool was_in_last_step(const struct sequence *q, const struct aten_step *s
 }
 
 /* True if @a can have so many rows there: as many as it has tokens that are known before a step
- * begins. */
-static bool has_room(const struct vllm_asked *a, const struct run *r, bool goes_on)
+ * begins, of which we may not have heard of some. */
+static bool has_room(const struct vllm_batches *b, const struct vllm_asked *a, const struct run *r,
+		     bool goes_on)
 {
 	uint64_t end = (uint64_t)r->position + r->rows;
 
@@ -98,7 +101,7 @@ static bool has_room(const struct vllm_asked *a, const struct run *r, bool goes_
 		return end <= a->prompt;
 	if (goes_on && r->rows > 1 && !a->preempted)
 		return end <= a->prefill;
-	return end <= (uint64_t)a->prompt + a->generated + VLLM_UNTOLD_MAX;
+	return end <= (uint64_t)a->prompt + a->generated + b->untold;
 }
 
 static void consider(struct choice *best, struct choice one)
@@ -139,7 +142,9 @@ static void consider_sequences(struct vllm_batches *b, const struct aten_step *s
 		    !may_follow(q, r, s->scalar))
 			continue;
 		one.asked = batches__owner(b, c, q, s, r);
-		if (!one.asked || one.asked->tried == b->trials || !has_room(one.asked, r, true))
+		/* It may be another's than anybody that it is taken for now. */
+		best->taken += !one.asked && q->asked->inferred;
+		if (!one.asked || one.asked->tried == b->trials || !has_room(b, one.asked, r, true))
 			continue;
 		one.asked->tried = b->trials;
 		one.rank = rank_of(one.asked, r, RANK_GOES_ON) +
@@ -162,7 +167,7 @@ static void consider_requests(struct vllm_batches *b, const struct aten_step *s,
 		struct choice one = { .asked = a };
 
 		if (!a->hash || a->aborted_ns || a->tried == b->trials || (taken && !a->inferred) ||
-		    !has_room(a, r, false) ||
+		    !has_room(b, a, r, false) ||
 		    vllm_asked__contradicts(a, r->position, tokens, r->rows))
 			continue;
 		if (taken) {
@@ -291,7 +296,7 @@ static bool is_expected(const struct vllm_batches *b, const struct aten_step *s,
 
 	return tokens && !r->is_given && q->context == c->id && q->step != b->steps &&
 	       !sequence__is_over(q) && q->asked->inferred && may_follow(q, r, s->scalar) &&
-	       r->position + r->rows <= q->asked->tokens && has_room(q->asked, r, true) &&
+	       r->position + r->rows <= q->asked->tokens && has_room(b, q->asked, r, true) &&
 	       !vllm_asked__contradicts(q->asked, r->position, tokens, r->rows);
 }
 
@@ -367,46 +372,48 @@ static int give_round(struct vllm_batches *b, const struct aten_step *s, struct 
 	return give(b, s, c, guess, &likeliest, sink);
 }
 
-/* The only sequence that @r can go on with if we did not hear of all that it was given, for
- * messages were lost; 0: none. */
-static uint32_t find_untold(const struct vllm_batches *b, const struct aten_step *s,
-			    const struct aten_context *c, const struct run *r)
+/* How many tokens of a request we may not have heard of: messages are late for all alike, so what
+ * was computed of the others beyond what was told tells. */
+static uint32_t untold_now(const struct vllm_batches *b)
 {
-	const int64_t *tokens = tokens_of(s, r);
-	uint32_t found = 0, count = 0;
+	uint32_t most = 0;
 
 	for (uint32_t i = 0; i < b->live; i++) {
 		const struct sequence *q = &b->sequence[i];
+		uint64_t told = (uint64_t)q->asked->prompt + q->asked->generated;
 
-		if (q->context != c->id || q->step == b->steps || sequence__is_over(q) ||
-		    !may_follow(q, r, s->scalar) ||
-		    vllm_asked__contradicts(q->asked, r->position, tokens, r->rows))
+		if (sequence__is_over(q) || q->asked->prompt == ENGINE_UNKNOWN || q->next <= told)
 			continue;
-		found = i + 1;
-		count++;
+		if (q->next - told > most)
+			most = (uint32_t)(q->next - told);
 	}
-	return count == 1 ? found : 0;
+	return most + UNTOLD < VLLM_UNTOLD_MAX ? most + UNTOLD : VLLM_UNTOLD_MAX;
 }
 
 int batches__assign(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
 		    uint32_t runs, const struct engine_sink *sink)
 {
+	const struct choice nobody = { 0 };
 	bool progress = true;
-	int err = assign_within_blocks(b, s, c, runs, sink);
+	int err;
 
+	b->untold = untold_now(b);
+	err = assign_within_blocks(b, s, c, runs, sink);
 	if (!err)
 		err = give_expected(b, s, c, runs, sink);
 	while (!err && progress)
 		err = give_round(b, s, c, runs, &progress, sink);
+	/* Messages are late, or were lost. */
+	b->untold = VLLM_UNTOLD_MAX;
+	for (uint32_t i = 0; i < runs; i++)
+		b->run[i].in_doubt |= !b->run[i].is_given;
+	for (progress = true; !err && progress;)
+		err = give_round(b, s, c, runs, &progress, sink);
 	for (uint32_t i = 0; i < runs && !err; i++) {
-		struct run *r = &b->run[i];
-		struct choice to = { 0 };
-
-		if (r->is_given)
+		if (b->run[i].is_given)
 			continue;
-		to.sequence = find_untold(b, s, c, r);
-		r->in_doubt |= to.sequence > 0;
-		err = give(b, s, c, r, &to, sink);
+		b->run[i].in_doubt = false;
+		err = give(b, s, c, &b->run[i], &nobody, sink);
 	}
 	return err;
 }

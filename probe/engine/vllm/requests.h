@@ -14,8 +14,9 @@
 #include "probe/engine/wire/http.h"
 #include "probe/engine/wire/vllm_message.h"
 
-/* Tokens of a request that are computed before we hear of them: steps are scheduled ahead. */
-enum { VLLM_UNTOLD_MAX = 2 };
+/* Tokens of a request that are computed before we hear of them: one or two, since steps are
+ * scheduled ahead, but a busy machine may keep the thread waiting that sends the messages. */
+enum { VLLM_UNTOLD_MAX = 64 };
 
 /* One request. Stays where it is as long as it is open; owned by the table. */
 struct vllm_asked {
