@@ -267,7 +267,7 @@ static int follow(struct attach_session *s, size_t gone, uint64_t now_ns)
 static int open_log(struct attach_session *s, struct error *e)
 {
 	const struct service *v = &s->service;
-	struct raw_log_header h = { .attached_ns = v->attached_ns };
+	struct raw_log_header h = { .attached_ns = v->attached_ns, .headers = *s->o->headers };
 	struct buffer saved = { 0 };
 	int err;
 
@@ -316,7 +316,9 @@ static double ms_between(uint64_t begin_ns, uint64_t end_ns)
 
 static int attach(struct attach_session *s, struct error *e)
 {
-	const struct service_options o = { .broker = s->o->broker, .pid = s->o->pid };
+	const struct service_options o = { .broker = s->o->broker,
+					   .pid = s->o->pid,
+					   .headers = s->o->headers };
 	struct service *v = &s->service;
 	uint64_t begun_ns = stream__now_ns(), looked_ns, loaded_ns;
 	int err;

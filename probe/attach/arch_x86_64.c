@@ -258,4 +258,5 @@ const struct arch_ops arch_x86_64 = {
 	.sample_emulated = arch_x86_64__sample_emulated,
 	.sample_stepped = arch_x86_64__sample_stepped,
 	.sample_router = arch_x86_64__sample_router,
+	.knows_system_calls = true,
 };

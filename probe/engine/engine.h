@@ -11,6 +11,7 @@
 #ifndef MP_ENGINE_ENGINE_H
 #define MP_ENGINE_ENGINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,6 +25,7 @@ struct mapping;
 struct mp_event;
 struct engine_context;
 struct engine_sink;
+struct header_names;
 struct target;
 
 /* One probed place: the kernel's row, and where it is. */
@@ -36,7 +38,7 @@ struct engine_site {
 	const char *without;
 };
 
-#define ENGINE_SITES_MAX 16
+#define ENGINE_SITES_MAX 20
 
 /* What an engine found in a process. Plain data; pointers borrowed from engine and target. */
 struct engine_plan {
@@ -47,6 +49,7 @@ struct engine_plan {
 	uint32_t rank_tensor, rank_pipeline, rank_data, rank_expert;
 	char version[64];     /* of the engine, "" if unknown */
 	uint8_t build_id[20]; /* of the library with the router */
+	bool serves_http;     /* it answers requests of clients, whose headers may be read */
 	uint32_t threads;     /* that run the router operator, ENGINE_UNKNOWN */
 	/* Predicted hits of one step: by each of those threads, and by all; < 0: unknown. */
 	double hits_per_step_thread, hits_per_step;
@@ -73,6 +76,11 @@ struct engine_ops {
 	 */
 	int (*open)(struct engine **out, struct target *t, struct engine_plan *plan,
 		    struct error *e);
+
+	/* Which headers of requests are to become labels, after open() or replay(); copied. Their
+	 * heads come as MP_EVENT_BYTES that were received, of members whose plan says serves_http.
+	 * NULL: an engine that cannot say which request of its own a client's request became. */
+	void (*headers)(struct engine *g, const struct header_names *names);
 
 	/*
 	 * Another process of the same service. 1: it takes part, @plan says with what; 0: there is
