@@ -254,6 +254,14 @@ static error_t check_whole(struct argp_state *state)
 	return 0;
 }
 
+static error_t show_help(struct argp_state *state, struct options *o, unsigned flags)
+{
+	if (!o->help)
+		argp_state_help(state, stdout, flags);
+	o->help = true;
+	return 0;
+}
+
 static error_t parse_key(int key, char *arg, struct argp_state *state)
 {
 	struct parse *p = state->input;
@@ -299,15 +307,9 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 	case OPTION_HEADER:
 		return parse_header(state, arg, &o->headers);
 	case OPTION_HELP:
-		if (!o->help)
-			argp_state_help(state, stdout,
-					ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC);
-		o->help = true;
-		return 0;
+		return show_help(state, o, ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC);
 	case OPTION_USAGE:
-		argp_state_help(state, stdout, ARGP_HELP_USAGE);
-		o->help = true;
-		return 0;
+		return show_help(state, o, ARGP_HELP_USAGE);
 	case ARGP_KEY_ARG:
 		return parse_operand(state, arg);
 	case ARGP_KEY_END:
