@@ -171,6 +171,15 @@ static int read_fd_link(const struct broker *b, const struct broker_request *r, 
 	return -ENODATA;
 }
 
+static int read_variable(const struct broker *b, const struct broker_request *r, char *text)
+{
+	int err = check_open(b, r->pid);
+
+	return err ? err
+		   : opener_direct.read_variable(opener_direct.ctx, r->pid, r->variable, text,
+						 BROKER_TEXT_SIZE);
+}
+
 /* --- kernel programs ------------------------------------------------------------------------ */
 
 static struct programs_options programs_options(const struct broker *b, uint32_t ring_bytes)
@@ -434,6 +443,9 @@ unsigned broker__answer(struct broker *b, const struct broker_request *request,
 		return 0;
 	case BROKER_READ_FD_LINK:
 		response->result = read_fd_link(b, request, response->text);
+		return 0;
+	case BROKER_READ_VARIABLE:
+		response->result = read_variable(b, request, response->text);
 		return 0;
 	case BROKER_LOAD:
 		response->result = load(b, request, response);

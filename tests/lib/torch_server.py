@@ -142,12 +142,13 @@ def stopping(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def serving(model: Path, log: Path, *options: str, loop: str = "asyncio") -> Iterator[ServeServer]:
-    """`transformers serve` on @model. With CONTINUOUS the first request's sampling parameters are
+def serving(model: Path, log: Path, *options: str, loop: str = "asyncio",
+            **variables: str) -> Iterator[ServeServer]:
+    """`transformers serve` on @model, a folder or an id. With CONTINUOUS the first request's sampling parameters are
     those of all."""
     port = free_port()
     process = start([str(TRANSFORMERS), "serve", str(model), "--device", "cpu", "--host",
-                     "127.0.0.1", "--port", str(port), *options], log, **on_loop(loop))
+                     "127.0.0.1", "--port", str(port), *options], log, **on_loop(loop), **variables)
     server = ServeServer(process, model, log, "127.0.0.1", port)
     with stopping(server):
         yield server

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Makes system calls that do nothing. Reads lines "BLOCKS CALLS" from standard input, makes so many
- * blocks of so many calls, and prints after each line the mean time of a call of the fastest block, in
- * nanoseconds: what else the machine does only adds. Ends with its input. */
+ * blocks of so many calls, and prints after each line the mean time of a call of the fastest block,
+ * in nanoseconds: what else the machine does only adds. Ends with its input. */
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <time.h>
