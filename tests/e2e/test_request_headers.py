@@ -83,6 +83,23 @@ def test_labels(loop: str, keep: bool, tmp_path: Path) -> None:
     assert "x-tenant=tenant 3.4" in shown
 
 
+def test_doctor_says_the_price(tmp_path: Path) -> None:
+    with serving(torch_model(EXACT["olmoe"]), tmp_path / "server.log") as server:
+        with_headers = moeprobe("doctor", server.pid, "--header", "x-tenant")
+        without = moeprobe("doctor", server.pid)
+    assert with_headers.code == 0, with_headers.err
+    assert "request headers" in with_headers.out
+    assert "of any process" in with_headers.out
+    assert "request headers" not in without.out
+
+
+def test_refused_by_name(olmoe_server: Server) -> None:
+    """llama.cpp's requests are not joined with what clients sent."""
+    said = moeprobe("attach", olmoe_server.pid, "--header", "x-tenant", "-d", "1")
+    assert said.code == 5
+    assert "llama.cpp" in said.err and "leave --header away" in said.err
+
+
 def test_not_asked_for(tmp_path: Path) -> None:
     """Without the option no request has a label."""
     with serving(torch_model(EXACT["olmoe"]), tmp_path / "server.log") as server:

@@ -144,8 +144,8 @@ def stopping(server: Server) -> Iterator[None]:
 @contextmanager
 def serving(model: Path, log: Path, *options: str, loop: str = "asyncio",
             **variables: str) -> Iterator[ServeServer]:
-    """`transformers serve` on @model, a folder or an id. With CONTINUOUS the first request's sampling parameters are
-    those of all."""
+    """`transformers serve` on @model, a folder or an id. With CONTINUOUS the first request's sampling
+    parameters are those of all. @variables: of its environment."""
     port = free_port()
     process = start([str(TRANSFORMERS), "serve", str(model), "--device", "cpu", "--host",
                      "127.0.0.1", "--port", str(port), *options], log, **on_loop(loop), **variables)
