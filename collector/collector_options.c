@@ -36,7 +36,9 @@ static const struct argp_option known[] = {
 	  0 },
 	{ "raw-log", KEY_RAW_LOG, "FILE", 0,
 	  "write raw events to FILE too; they hold bytes of the responses that the server sends, "
-	  "generated text among them",
+	  "generated text among them, and with --header whole heads of requests, keys and cookies "
+	  "among "
+	  "them",
 	  0 },
 	{ "replay", KEY_REPLAY, "FILE", 0,
 	  "turn a raw log into a stream; needs no rights and no "

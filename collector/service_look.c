@@ -142,10 +142,13 @@ static int find_engine(struct service *s, struct roll *l, const struct engine_op
 /* The heads of the requests that it receives. Of no library, but it has to be named with one. */
 static void add_heads(struct engine_plan *p)
 {
-	struct engine_site *site = &p->site[p->sites];
+	struct engine_site *site;
 
-	if (!p->sites || p->sites == ENGINE_SITES_MAX)
+	if (!p->sites)
 		return;
+	if (p->sites == ENGINE_SITES_MAX)
+		p->sites--; /* the last is one of several that show what is sent */
+	site = &p->site[p->sites];
 	memset(site, 0, sizeof(*site));
 	site->purpose = "request headers";
 	site->library = p->site[0].library;

@@ -16,6 +16,9 @@ from lib.server import Server
 from lib.torch_client import TorchAsk, perform
 from lib.torch_models import EXACT, torch_model
 from lib.torch_server import serving
+from lib.vllm_client import VllmAsk
+from lib.vllm_client import perform as perform_vllm
+from lib.vllm_server import vllm_serving
 
 pytestmark = [pytest.mark.root, pytest.mark.transformers]
 
@@ -109,6 +112,26 @@ def test_not_asked_for(tmp_path: Path) -> None:
             server.wait_idle()
             picture = finished(record.stop(), tmp_path / "r.moeprobe")
     assert not any(request.labels for request in picture.requests.values())
+
+
+@pytest.mark.full
+@pytest.mark.vllm
+def test_vllm(tmp_path: Path) -> None:
+    """vLLM's API server, whose requests are computed by other processes."""
+    with vllm_serving(torch_model(EXACT["olmoe"]), tmp_path / "server.log") as server:
+        with recording(server.pid, tmp_path / "r.moeprobe", "--header", "x-request-id") as record:
+            await_attached(server, record, poke=lambda server, number: perform_vllm(
+                server, VllmAsk(TEXT, f"poke {number}", 2, request_id=f"poke-{number}")))
+            asks = [VllmAsk(TEXT, f"{number} is asked", 3 + number, request_id=f"ask-{number}")
+                    for number in range(2 * CLIENTS)]
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                answers = list(pool.map(lambda ask: perform_vllm(server, ask), asks))
+            server.wait_idle()
+            picture = finished(record.stop(), tmp_path / "r.moeprobe")
+    requests = {request.client_id: request for request in picture.requests.values()}
+    for ask, answer in zip(asks, answers, strict=True):
+        assert not answer.error, answer.error
+        assert requests[ask.client_id].labels == {"x-request-id": ask.request_id}
 
 
 @pytest.mark.parametrize("names", [("x y",), ("",), ("a:b",), ("x" * 64,), tuple("abcde")])
