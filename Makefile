@@ -114,7 +114,7 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.o $(COLLECTOR_OBJ) $(PROBE_OBJ) $(ANALYZER_
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS_collector) $(LDLIBS_analyzer)
 
 # The tests of the kernel programs share a stage, and a process to look at.
-$(O)/tests/unit/bpf_play.o: | $(SKELETON)
+$(O)/tests/unit/bpf_play.o $(O)/tests/unit/test_bpf_heads.o: | $(SKELETON)
 $(O)/tests/tools/ggml_double: tests/tools/ggml_double.h
 $(O)/tests/tools/aten_double: tests/tools/aten_double.h
 $(O)/tests/unit/test_bpf_%: $(O)/tests/unit/test_bpf_%.o $(O)/tests/unit/bpf_play.o \

@@ -26,7 +26,8 @@ static const struct options_spec spec = {
 		"Exit "
 		"code 0 if `moeprobe attach` would work.\n",
 	.operand = OPERAND_PID,
-	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_JSON, OPTION_USER, 0 },
+	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_JSON, OPTION_HEADER,
+			       OPTION_USER, 0 },
 };
 
 static int print_text(const struct findings *f, struct error *e)

@@ -26,6 +26,10 @@ static const struct argp_option all_options[] = {
 	{ "max-loss", OPTION_MAX_LOSS, "PERCENT", 0, "Exit with 6 if more was lost", 4 },
 	{ "ring", OPTION_RING, "BYTES", 0,
 	  "Size of the kernel's ring: a power of two from 64K to 16M (default 8M)", 4 },
+	{ "header", OPTION_HEADER, "NAME", 0,
+	  "Read this header of the requests that the server receives; each request has it as a "
+	  "label. Up to four times. Every system call of the machine takes longer meanwhile",
+	  4 },
 	{ "user", OPTION_USER, "NAME", 0,
 	  "As root, become NAME (default: the user of sudo, else nobody)", 4 },
 	{ "help", OPTION_HELP, NULL, 0, "Show this help", -1 },
@@ -196,6 +200,17 @@ static error_t parse_ring(struct argp_state *state, const char *arg, uint64_t *o
 	return bad_value(state, "--ring", arg, "a power of two from 64K to 16M bytes");
 }
 
+static error_t parse_header(struct argp_state *state, const char *arg, struct header_names *out)
+{
+	int err = header_names__add(out, arg);
+
+	if (err == -ENOSPC) {
+		argp_error(state, "--header: '%s' is one too many: four headers can be read", arg);
+		return EINVAL;
+	}
+	return err ? bad_value(state, "--header", arg, "a header's name (x-request-id)") : 0;
+}
+
 static error_t parse_operand(struct argp_state *state, char *arg)
 {
 	struct parse *p = state->input;
@@ -236,6 +251,14 @@ static error_t check_whole(struct argp_state *state)
 					    "attach` lists candidates");
 		return EINVAL;
 	}
+	return 0;
+}
+
+static error_t show_help(struct argp_state *state, struct options *o, unsigned flags)
+{
+	if (!o->help)
+		argp_state_help(state, stdout, flags);
+	o->help = true;
 	return 0;
 }
 
@@ -281,16 +304,12 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 			       : 0;
 	case OPTION_RING:
 		return parse_ring(state, arg, &o->ring_bytes);
+	case OPTION_HEADER:
+		return parse_header(state, arg, &o->headers);
 	case OPTION_HELP:
-		if (!o->help)
-			argp_state_help(state, stdout,
-					ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC);
-		o->help = true;
-		return 0;
+		return show_help(state, o, ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC);
 	case OPTION_USAGE:
-		argp_state_help(state, stdout, ARGP_HELP_USAGE);
-		o->help = true;
-		return 0;
+		return show_help(state, o, ARGP_HELP_USAGE);
 	case ARGP_KEY_ARG:
 		return parse_operand(state, arg);
 	case ARGP_KEY_END:

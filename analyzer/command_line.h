@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "analyzer/reduce.h"
+#include "probe/base/header_name.h"
 
 /* What the user asked for. Strings are borrowed from argv; NULL or 0: not given. */
 struct options {
@@ -24,7 +25,8 @@ struct options {
 	const char *user;
 	double max_loss_percent; /* negative: not given */
 	uint64_t ring_bytes;
-	double speed; /* of a replay; 0: as fast as it can be read */
+	struct header_names headers; /* of requests, to be read */
+	double speed;                /* of a replay; 0: as fast as it can be read */
 };
 
 enum option_key {
@@ -40,6 +42,7 @@ enum option_key {
 	OPTION_USER,
 	OPTION_MAX_LOSS,
 	OPTION_RING,
+	OPTION_HEADER,
 	OPTION_SPEED,
 	OPTION_USAGE,
 };

@@ -36,7 +36,7 @@ struct collector {
 
 /* Arguments as text: argv[] points into it. */
 struct command_line {
-	const char *argv[16];
+	const char *argv[24];
 	int count;
 	char duration[32], ring[32], pid[16];
 };
@@ -61,6 +61,10 @@ static void build_command_line(struct command_line *c, enum collector_task task,
 		snprintf(c->ring, sizeof(c->ring), "%llu", (unsigned long long)o->ring_bytes);
 		c->argv[c->count++] = "--ring";
 		c->argv[c->count++] = c->ring;
+	}
+	for (uint32_t i = 0; i < o->headers.count && task != COLLECTOR_LIST; i++) {
+		c->argv[c->count++] = "--header";
+		c->argv[c->count++] = o->headers.name[i];
 	}
 	if (o->user) {
 		c->argv[c->count++] = "--user";

@@ -275,7 +275,9 @@ static double ms_between(uint64_t begin_ns, uint64_t end_ns)
 
 static int attach(struct attach_session *s, struct error *e)
 {
-	const struct service_options o = { .broker = s->o->broker, .pid = s->o->pid };
+	const struct service_options o = { .broker = s->o->broker,
+					   .pid = s->o->pid,
+					   .headers = s->o->headers };
 	struct service *v = &s->service;
 	uint64_t begun_ns = stream__now_ns(), looked_ns, loaded_ns;
 	int err;
@@ -296,7 +298,7 @@ static int attach(struct attach_session *s, struct error *e)
 		err = service__link(v, e);
 	s->begin_ns = stream__now_ns();
 	if (!err)
-		err = session_log__open(&s->log, s->o->raw_log, v, s->begin_ns, e);
+		err = session_log__open(&s->log, s->o->raw_log, v, s->begin_ns, s->o->headers, e);
 	if (!err)
 		err = open_stream(s, e);
 	if (err)

@@ -8,16 +8,18 @@
 
 struct broker_client;
 struct error;
+struct header_names;
 
 struct attach_session_options {
 	struct broker_client *broker; /* borrowed, like the descriptors */
 	pid_t pid;
 	uint32_t ring_bytes;
-	uint64_t duration_ns; /* 0: until stopped */
-	int out;              /* the stream */
-	int statm;            /* our own memory, see struct cost */
-	int cpus;             /* processors, see counters__open() */
-	int raw_log;          /* -1: none */
+	uint64_t duration_ns;               /* 0: until stopped */
+	int out;                            /* the stream */
+	int statm;                          /* our own memory, see struct cost */
+	int cpus;                           /* processors, see counters__open() */
+	int raw_log;                        /* -1: none */
+	const struct header_names *headers; /* of requests, that become labels */
 };
 
 /*

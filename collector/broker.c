@@ -17,6 +17,7 @@
 #include "collector/broker_protocol.h"
 #include "collector/calibrator.h"
 #include "collector/kin.h"
+#include "collector/listeners.h"
 #include "collector/programs.h"
 #include "collector/target_file.h"
 #include "collector/unlinker.h"
@@ -46,6 +47,7 @@ struct broker {
 	uint32_t loading_bytes;
 	struct uprobe_links *link[BROKER_LINKS_MAX];
 	pid_t linked[BROKER_LINKS_MAX]; /* whose they are */
+	struct listeners listeners;
 	struct calibrator calibrator;
 	bool multi;
 	int socket; /* -1 while not serving */
@@ -169,12 +171,22 @@ static int read_fd_link(const struct broker *b, const struct broker_request *r, 
 	return -ENODATA;
 }
 
+static int read_variable(const struct broker *b, const struct broker_request *r, char *text)
+{
+	int err = check_open(b, r->pid);
+
+	return err ? err
+		   : opener_direct.read_variable(opener_direct.ctx, r->pid, r->variable, text,
+						 BROKER_TEXT_SIZE);
+}
+
 /* --- kernel programs ------------------------------------------------------------------------ */
 
 static struct programs_options programs_options(const struct broker *b, uint32_t ring_bytes)
 {
 	return (struct programs_options){
 		.ring_bytes = ring_bytes,
+		.heads = b->options.heads,
 		.multi = b->multi,
 		.verbose = b->options.verbose,
 	};
@@ -269,6 +281,16 @@ static int place(struct broker *b, const struct broker_request *r, struct broker
 	return err;
 }
 
+/* No place of a file: the process becomes one whose requests' heads are read. */
+static int listen_to(struct broker *b, const struct broker_request *r,
+		     struct broker_response *response)
+{
+	if (!b->options.heads || r->places.count != 1)
+		return -EACCES;
+	return listeners__add(&b->listeners, b->programs, r->pid, (uint32_t)r->places.cookie[0],
+			      &response->error);
+}
+
 static int link_places(struct broker *b, const struct broker_request *r,
 		       struct broker_response *response)
 {
@@ -289,6 +311,8 @@ static int link_places(struct broker *b, const struct broker_request *r,
 				  "collector: failed to probe process %d: it is gone", r->pid);
 	if (err)
 		return err;
+	if (r->places.program == MP_PROGRAM_HEADS)
+		return listen_to(b, r, response);
 	while (slot < BROKER_LINKS_MAX && b->link[slot])
 		slot++;
 	if (slot == BROKER_LINKS_MAX)
@@ -312,6 +336,7 @@ static void let_go(void *ctx)
 
 	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++)
 		uprobe_links__close(b->link[i]);
+	listeners__let_go(&b->listeners);
 	leave_reader(b);
 }
 
@@ -326,6 +351,7 @@ static void unlink_places(struct broker *b, pid_t pid)
 	};
 	size_t count = 0;
 
+	listeners__remove(&b->listeners, b->programs, pid);
 	for (uint32_t i = 0; i < BROKER_LINKS_MAX; i++) {
 		if (!b->link[i] || (pid && b->linked[i] != pid))
 			continue;
@@ -417,6 +443,9 @@ unsigned broker__answer(struct broker *b, const struct broker_request *request,
 		return 0;
 	case BROKER_READ_FD_LINK:
 		response->result = read_fd_link(b, request, response->text);
+		return 0;
+	case BROKER_READ_VARIABLE:
+		response->result = read_variable(b, request, response->text);
 		return 0;
 	case BROKER_LOAD:
 		response->result = load(b, request, response);

@@ -22,6 +22,7 @@ struct broker_options {
 		       that are the same user's; 0: none */
 	bool any_pid; /* open (not probe) files of every process: for the list of candidates */
 	bool verbose; /* say what libbpf says */
+	bool heads;   /* the command line asks for headers of requests: their heads may be read */
 };
 
 /* Errors: the process does not exist (EXIT_NO_TARGET). The caller frees. */

@@ -116,9 +116,9 @@ static int client_open_list(void *ctx)
 	return ask_fd(ctx, &r);
 }
 
-static int client_read_fd_link(void *ctx, pid_t pid, int fd, char *text, size_t size)
+static int ask_text(struct broker_client *c, const struct broker_request *r, char *text,
+		    size_t size)
 {
-	struct broker_request r = { .operation = BROKER_READ_FD_LINK, .pid = pid, .fd = fd };
 	struct broker_response response;
 	int fds[BROKER_FDS_MAX];
 	size_t length;
@@ -127,7 +127,7 @@ static int client_read_fd_link(void *ctx, pid_t pid, int fd, char *text, size_t 
 	if (!size)
 		return -EINVAL;
 	text[0] = '\0';
-	err = ask(ctx, &r, &response, fds);
+	err = ask(c, r, &response, fds);
 	if (err < 0)
 		return err;
 	length = strnlen(response.text, sizeof(response.text));
@@ -137,6 +137,23 @@ static int client_read_fd_link(void *ctx, pid_t pid, int fd, char *text, size_t 
 	return 0;
 }
 
+static int client_read_fd_link(void *ctx, pid_t pid, int fd, char *text, size_t size)
+{
+	struct broker_request r = { .operation = BROKER_READ_FD_LINK, .pid = pid, .fd = fd };
+
+	return ask_text(ctx, &r, text, size);
+}
+
+static int client_read_variable(void *ctx, pid_t pid, enum proc_variable variable, char *text,
+				size_t size)
+{
+	struct broker_request r = { .operation = BROKER_READ_VARIABLE,
+				    .pid = pid,
+				    .variable = variable };
+
+	return ask_text(ctx, &r, text, size);
+}
+
 struct opener broker_client__opener(struct broker_client *c)
 {
 	return (struct opener){
@@ -144,6 +161,7 @@ struct opener broker_client__opener(struct broker_client *c)
 		.open_mapped = client_open_mapped,
 		.open_path = client_open_path,
 		.read_fd_link = client_read_fd_link,
+		.read_variable = client_read_variable,
 		.open_list = client_open_list,
 		.ctx = c,
 	};

@@ -30,6 +30,7 @@
 	X(OPEN_LIST, "open /proc, to see which processes there are: one descriptor") \
 	X(LIST_KIN, "which descendants the process has: their ids and parents") \
 	X(READ_FD_LINK, "which socket or model's weights a descriptor of the process is: text") \
+	X(READ_VARIABLE, "where the process's environment says that models are kept: text") \
 	X(LOAD, "load the kernel programs, once: descriptors of ring, sites, counters") \
 	X(LINK, "place probes of one program in one mapped file") \
 	X(UNLINK, "take away the probes of one process, or all") \
@@ -52,6 +53,7 @@ struct broker_request {
 	union {
 		uint32_t file;       /* OPEN_PROC: enum proc_file */
 		int32_t fd;          /* READ_FD_LINK */
+		uint32_t variable;   /* READ_VARIABLE: enum proc_variable */
 		uint32_t ring_bytes; /* LOAD */
 		struct {
 			uint32_t threads; /* that hit at the same time */
@@ -71,7 +73,7 @@ struct broker_response {
 	uint32_t kin_count;          /* LIST_KIN */
 	uint64_t cpu_ns;             /* processor time of the broker and its children so far */
 	struct hit_costs costs;      /* after CALIBRATE, once they are known */
-	char text[BROKER_TEXT_SIZE]; /* READ_FD_LINK */
+	char text[BROKER_TEXT_SIZE]; /* READ_FD_LINK, READ_VARIABLE */
 	struct kin kin[BROKER_KIN_MAX];
 	struct error error; /* LOAD, LINK: why not */
 };

@@ -56,6 +56,7 @@ static int run_reader(struct collector *c, struct error *e)
 		.duration_ns = c->o->duration_ns,
 		.out = STDOUT_FILENO,
 		.raw_log = c->raw_log,
+		.headers = &c->o->headers,
 		.statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC),
 		.cpus = libbpf_num_possible_cpus(),
 	};
@@ -65,6 +66,7 @@ static int run_reader(struct collector *c, struct error *e)
 		.no_process = &c->no_process,
 		.ring_bytes = c->o->ring_bytes,
 		.abilities = c->abilities,
+		.headers = &c->o->headers,
 		.out = STDOUT_FILENO,
 	};
 	int err = sandbox__enter(&c->user, e);
@@ -304,6 +306,7 @@ static int run_split(struct collector *c, struct error *e)
 		.pid = c->o->pid,
 		.any_pid = c->o->list,
 		.verbose = c->o->verbose,
+		.heads = c->o->headers.count > 0,
 	};
 	struct broker *b;
 	int err, code;

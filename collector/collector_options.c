@@ -20,6 +20,7 @@ enum {
 	KEY_RAW_LOG,
 	KEY_REPLAY,
 	KEY_USER,
+	KEY_HEADER,
 	KEY_PROGRAM,
 	KEY_LIST,
 	KEY_DOCTOR,
@@ -35,7 +36,9 @@ static const struct argp_option known[] = {
 	  0 },
 	{ "raw-log", KEY_RAW_LOG, "FILE", 0,
 	  "write raw events to FILE too; they hold bytes of the responses that the server sends, "
-	  "generated text among them",
+	  "generated text among them, and with --header whole heads of requests, keys and cookies "
+	  "among "
+	  "them",
 	  0 },
 	{ "replay", KEY_REPLAY, "FILE", 0,
 	  "turn a raw log into a stream; needs no rights and no "
@@ -45,6 +48,8 @@ static const struct argp_option known[] = {
 	  "the user that the reading process becomes (default: "
 	  "nobody for root)",
 	  0 },
+	{ "header", KEY_HEADER, "NAME", 0,
+	  "read this header of the requests that the server receives (up to four times)", 0 },
 	{ "list", KEY_LIST, NULL, 0, "say which processes run a known engine", 0 },
 	{ "doctor", KEY_DOCTOR, NULL, 0, "say what rights, kernel and (with PID) target allow", 0 },
 	{ "program", KEY_PROGRAM, "NAME", 0, "call ourselves NAME in messages", 0 },
@@ -114,6 +119,15 @@ static int take_pid(struct parsing *p, const char *text)
 	return 0;
 }
 
+static int take_header(struct parsing *p, const char *text)
+{
+	int err = header_names__add(&p->o->headers, text);
+
+	if (err == -ENOSPC)
+		return usage(p, "four headers at most", text);
+	return err ? usage(p, "that is no name of a header", text) : 0;
+}
+
 static int check(struct parsing *p)
 {
 	const struct collector_options *o = p->o;
@@ -154,6 +168,8 @@ static error_t take(int key, char *text, struct argp_state *state)
 	case KEY_PROGRAM:
 		p->o->program = text;
 		return 0;
+	case KEY_HEADER:
+		return -take_header(p, text);
 	case KEY_LIST:
 		p->o->list = true;
 		return 0;

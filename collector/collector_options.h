@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "probe/base/header_name.h"
+
 struct error;
 
 /* Plain data; strings belong to argv. */
@@ -14,10 +16,11 @@ struct collector_options {
 	pid_t pid;            /* 0: none named */
 	uint64_t duration_ns; /* 0: until stopped */
 	uint32_t ring_bytes;
-	const char *raw_log; /* NULL: none */
-	const char *replay;  /* NULL: none */
-	const char *user;    /* NULL: chosen by sandbox__choose */
-	const char *program; /* for messages */
+	const char *raw_log;         /* NULL: none */
+	const char *replay;          /* NULL: none */
+	const char *user;            /* NULL: chosen by sandbox__choose */
+	const char *program;         /* for messages */
+	struct header_names headers; /* of requests, to be read */
 	bool list, doctor, verbose;
 };
 

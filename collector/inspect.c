@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "collector/broker_client.h"
+#include "collector/listeners.h"
 #include "collector/model_record.h"
 #include "collector/service.h"
 #include "collector/stream.h"
@@ -299,6 +300,9 @@ static int write_site(struct look *l, const struct engine_site *site)
 	const char *remedy = slow ? slow_remedy(&site->row) : NULL;
 	char cost[48] = "cost of a hit unknown";
 
+	if (site->row.program == MP_PROGRAM_HEADS)
+		return stream__finding(l->stream, TRACE_STATUS_OK, pid_of(l), "site", site->purpose,
+				       NULL, "%s", LISTENERS_COST);
 	if (ns)
 		snprintf(cost, sizeof(cost), "%.2f us a hit", (double)ns / 1000);
 	return stream__finding(l->stream, slow ? TRACE_STATUS_WARN : TRACE_STATUS_OK, pid_of(l),
@@ -364,7 +368,9 @@ static int write_hit_costs(struct look *l)
  */
 static int open_service(struct look *l, struct service *s, struct error *e)
 {
-	const struct service_options o = { .broker = l->o->broker, .pid = l->o->pid };
+	const struct service_options o = { .broker = l->o->broker,
+					   .pid = l->o->pid,
+					   .headers = l->o->headers };
 	struct engine_plan none;
 	struct error why = { 0 };
 	int err, said = 0;

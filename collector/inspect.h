@@ -10,6 +10,7 @@
 struct ability;
 struct broker_client;
 struct error;
+struct header_names;
 
 struct inspect_options {
 	struct broker_client *broker;    /* borrowed, like all of these */
@@ -17,6 +18,7 @@ struct inspect_options {
 	pid_t pid;                       /* doctor: 0 for the machine alone */
 	const struct error *no_process;  /* doctor: why nothing can be said of it, if set */
 	uint32_t ring_bytes;
+	const struct header_names *headers; /* doctor: of requests, that are to be read */
 	int out;
 };
 

@@ -23,7 +23,7 @@ static const int object_of[MP_PROGRAM_COUNT] = {
 	[MP_PROGRAM_ROUTE] = OBJECT_FIRST,  [MP_PROGRAM_ROWS] = OBJECT_FIRST,
 	[MP_PROGRAM_EMPTY] = OBJECT_FIRST,  [MP_PROGRAM_LINE] = OBJECT_SECOND,
 	[MP_PROGRAM_TASKS] = OBJECT_SECOND, [MP_PROGRAM_TENSORS] = OBJECT_FIRST,
-	[MP_PROGRAM_BYTES] = OBJECT_FIRST,
+	[MP_PROGRAM_BYTES] = OBJECT_FIRST,  [MP_PROGRAM_HEADS] = OBJECT_SECOND,
 };
 
 struct programs {
@@ -61,7 +61,21 @@ static void set_pid_namespace(struct mp_config *config)
 
 static bool is_wanted(const struct programs_options *o, uint32_t program)
 {
+	if (program == MP_PROGRAM_HEADS)
+		return o->heads;
 	return !o->only || o->only & 1u << program;
+}
+
+/* Without the program for heads nothing of it is there. */
+static int leave_heads(struct probe *object, const struct programs_options *o)
+{
+	struct bpf_map *const maps[] = { object->maps.listeners, object->maps.streams,
+					 object->maps.no_heads };
+	int err = 0;
+
+	for (size_t i = 0; i < sizeof(maps) / sizeof(*maps) && !err && !o->heads; i++)
+		err = bpf_map__set_autocreate(maps[i], false);
+	return err;
 }
 
 static int open_object(struct programs *p, int number, const struct programs_options *o)
@@ -75,11 +89,13 @@ static int open_object(struct programs *p, int number, const struct programs_opt
 	object->rodata->config.ring_bytes = o->ring_bytes;
 	set_pid_namespace(&object->rodata->config);
 	err = bpf_map__set_max_entries(object->maps.ring, o->ring_bytes);
+	if (!err)
+		err = leave_heads(object, o);
 	for (uint32_t i = 0; i < MP_PROGRAM_COUNT && !err; i++) {
 		struct bpf_program *program = program_of(object, i);
 
 		err = bpf_program__set_autoload(program, object_of[i] == number && is_wanted(o, i));
-		if (!err && o->multi)
+		if (!err && o->multi && i != MP_PROGRAM_HEADS)
 			err = bpf_program__set_expected_attach_type(
 				program, (enum bpf_attach_type)ATTACH_TYPE_UPROBE_MULTI);
 	}
@@ -110,7 +126,7 @@ static int share_maps(struct programs *p)
 
 	bpf_object__for_each_map(map, p->object[0]->obj)
 	{
-		if (!err && !bpf_map__is_internal(map))
+		if (!err && !bpf_map__is_internal(map) && bpf_map__autocreate(map))
 			err = share_map(p, map);
 	}
 	return err;

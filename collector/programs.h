@@ -17,7 +17,8 @@ struct programs;
 #define PROGRAM_MAPS(X) \
 	X(RING, ring) \
 	X(SITES, sites) \
-	X(COUNTERS, counters)
+	X(COUNTERS, counters) \
+	X(LISTENERS, listeners)
 
 enum program_map {
 #define X(name, map) PROGRAM_MAP_##name,
@@ -27,7 +28,8 @@ enum program_map {
 
 struct programs_options {
 	uint32_t ring_bytes; /* a power of two */
-	uint32_t only;       /* bit i: enum mp_program i is wanted; 0: all are */
+	uint32_t only;       /* bit i: enum mp_program i is wanted; 0: all are, but HEADS */
+	bool heads;          /* HEADS is wanted too */
 	bool multi;          /* for multi-uprobe links */
 	bool verbose;        /* the kernel's own words to standard error */
 };

@@ -15,12 +15,13 @@
 
 #include "collector/stream.h"
 #include "probe/abi/site.h"
+#include "probe/base/header_name.h"
 
 struct error;
 struct raw_log_reader;
 struct raw_log_writer;
 
-#define RAW_LOG_MAGIC "mp-raw-3"
+#define RAW_LOG_MAGIC "mp-raw-4"
 #define RAW_LOG_ENTRY_MAX (1u << 20)  /* bytes of an entry */
 #define RAW_LOG_SAVED_MAX (16u << 20) /* bytes of what the engine saved */
 
@@ -51,7 +52,8 @@ struct raw_log_header {
 	uint32_t saved_bytes;
 	char engine[32];
 	uint64_t attached_ns;
-	uint64_t begin_ns; /* of the stream */
+	uint64_t begin_ns;           /* of the stream */
+	struct header_names headers; /* of requests, that became labels */
 };
 
 /* Begin a log on @fd (borrowed): magic and sizes of @h are filled in here. */

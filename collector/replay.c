@@ -30,6 +30,7 @@ struct replay {
 static int open_engine(struct replay *r, struct error *e)
 {
 	const struct raw_log_header *h = raw_log__header(r->log);
+	int err;
 
 	r->ops = engine__by_name(h->engine);
 	if (!r->ops || !r->ops->replay)
@@ -37,7 +38,10 @@ static int open_engine(struct replay *r, struct error *e)
 			e, EXIT_UNSUPPORTED, ENOTSUP, NULL,
 			"collector: failed to replay: no engine '%s' that can be replayed",
 			h->engine);
-	return r->ops->replay(&r->engine, raw_log__saved(r->log), h->saved_bytes, e);
+	err = r->ops->replay(&r->engine, raw_log__saved(r->log), h->saved_bytes, e);
+	if (!err && r->ops->headers && header_names__is_sane(&h->headers))
+		r->ops->headers(r->engine, &h->headers);
+	return err;
 }
 
 static int take_counters(struct replay *r, const void *bytes, size_t size)

@@ -18,6 +18,7 @@
 
 struct broker_client;
 struct error;
+struct header_names;
 struct target;
 
 #define SERVICE_MEMBERS_MAX 64
@@ -30,6 +31,7 @@ struct service {
 	struct target *target; /* likewise; may be a member's too */
 	const struct engine_ops *ops;
 	struct engine *engine;
+	const struct header_names *headers;         /* borrowed; NULL: none are read */
 	struct member *member[SERVICE_MEMBERS_MAX]; /* in the order in which they joined */
 	size_t members;
 	uint32_t processes; /* ids given so far */
@@ -57,7 +59,8 @@ struct service_events {
 struct service_options {
 	struct broker_client *broker;
 	pid_t pid;
-	const struct engine_ops *ops; /* NULL: the first that matches somewhere */
+	const struct engine_ops *ops;       /* NULL: the first that matches somewhere */
+	const struct header_names *headers; /* of requests, to be read; none is NULL too */
 };
 
 /* Look at the processes: who they are, their engine, sites and model. No trace in them yet. Only

@@ -10,10 +10,12 @@
 #include "collector/service_internal.h"
 #include "collector/stream.h"
 #include "probe/base/error.h"
+#include "probe/base/header_name.h"
 #include "probe/target/proc_file.h"
 #include "probe/target/target.h"
 
 #define SECOND_NS 1000000000ull
+#define HEAD_BYTES_MAX 8192 /* that are read of a request */
 #define LOOK_SHARE 100 /* listing the processes takes at most one part in so many of the time */
 
 void service__refuse(struct service *s, pid_t pid, const struct error *why)
@@ -137,6 +139,25 @@ static int find_engine(struct service *s, struct roll *l, const struct engine_op
 	return err;
 }
 
+/* The heads of the requests that it receives. Of no library, but it has to be named with one. */
+static void add_heads(struct engine_plan *p)
+{
+	struct engine_site *site;
+
+	if (!p->sites)
+		return;
+	if (p->sites == ENGINE_SITES_MAX)
+		p->sites--; /* the last is one of several that show what is sent */
+	site = &p->site[p->sites];
+	memset(site, 0, sizeof(*site));
+	site->purpose = "request headers";
+	site->library = p->site[0].library;
+	site->required = 1; /* it was asked for by name */
+	site->row.program = MP_PROGRAM_HEADS;
+	site->row.heads.most = HEAD_BYTES_MAX;
+	p->sites++;
+}
+
 /* @t says yes to @plan: it becomes a member and @t its own. */
 static int take_in(struct service *s, struct target *t, const struct engine_plan *plan,
 		   struct error *e)
@@ -146,6 +167,8 @@ static int take_in(struct service *s, struct target *t, const struct engine_plan
 	if (!m)
 		return error__set(e, EXIT_FAILED, ENOMEM, NULL, "collector: out of memory");
 	m->plan = *plan;
+	if (s->headers && plan->serves_http)
+		add_heads(&m->plan);
 	return 0;
 }
 
@@ -189,6 +212,20 @@ static void ask_all(struct service *s, struct roll *l, size_t found)
 	}
 }
 
+static int choose_headers(struct service *s, const struct service_options *o, struct error *e)
+{
+	if (!o->headers || !o->headers->count)
+		return 0;
+	if (!s->ops->headers)
+		return error__set(e, EXIT_UNSUPPORTED, ENOTSUP, "leave --header away",
+				  "collector: failed to read the headers of requests: of %s it is "
+				  "not known which request a client's became",
+				  s->ops->name);
+	s->headers = o->headers;
+	s->ops->headers(s->engine, o->headers);
+	return 0;
+}
+
 static int open_engine(struct service *s, const struct service_options *o, struct error *e)
 {
 	struct engine_plan plan;
@@ -204,6 +241,8 @@ static int open_engine(struct service *s, const struct service_options *o, struc
 		err = find_engine(s, l, o->ops, &at, e);
 	if (!err)
 		err = s->ops->open(&s->engine, l->target[at], &plan, e);
+	if (!err)
+		err = choose_headers(s, o, e);
 	if (!err)
 		err = take_in(s, l->target[at], &plan, e);
 	if (!err && at)

@@ -18,9 +18,13 @@ static int failed(int err, struct error *e)
 }
 
 int session_log__open(struct raw_log_writer **out, int fd, const struct service *v,
-		      uint64_t begin_ns, struct error *e)
+		      uint64_t begin_ns, const struct header_names *headers, struct error *e)
 {
-	struct raw_log_header h = { .attached_ns = v->attached_ns, .begin_ns = begin_ns };
+	struct raw_log_header h = {
+		.attached_ns = v->attached_ns,
+		.begin_ns = begin_ns,
+		.headers = *headers,
+	};
 	struct buffer saved = { 0 };
 	int err;
 

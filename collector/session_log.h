@@ -16,7 +16,7 @@ struct service;
 /* Begin the log on @fd (borrowed; < 0: there is to be none), once the engine is open; the stream
  * begins at @begin_ns. raw_log__close() ends it. */
 int session_log__open(struct raw_log_writer **out, int fd, const struct service *v,
-		      uint64_t begin_ns, struct error *e);
+		      uint64_t begin_ns, const struct header_names *headers, struct error *e);
 /* Append @size bytes. */
 int session_log__append(struct raw_log_writer *w, enum raw_log_kind kind, const void *bytes,
 			size_t size, struct error *e);

@@ -22,6 +22,8 @@
 #define WEIGHTS_HEADER_MAX 100000000u /* by the format */
 #define HUB_MODEL "models--"
 #define HUB_BLOBS "blobs"
+#define HUB_REFERENCES "refs"
+#define HUB_COMMIT_DIGITS 40
 
 /* The line of /proc/PID/status that begins with @name, behind it; NULL. The kernel escapes what a
  * process says of itself, so a line is a line. */
@@ -126,11 +128,6 @@ static bool ends_with(const char *text, const char *end)
 	return n >= m && !strcmp(text + n - m, end);
 }
 
-bool target_file__is_weights(const char *path)
-{
-	return ends_with(path, WEIGHTS_ENDING);
-}
-
 /* The last part of @path. */
 static const char *base_of(const char *path)
 {
@@ -151,36 +148,72 @@ static size_t kind_of(const char *path)
 	return kind;
 }
 
-/* @path, which is changed, is in a hub's cache what the names in snapshots/ are links to:
- * models--OWNER--NAME/blobs/HASH. */
-static bool is_blob(char *path)
+/* @path, which is changed, is a file of @folder of a model in a hub's cache:
+ * models--OWNER--NAME/FOLDER/FILE. */
+static bool is_in_hub(char *path, const char *folder)
 {
-	const char *hash = base_of(path), *folder, *model;
-	size_t digits = strspn(hash, "0123456789abcdef");
+	const char *file = base_of(path), *its_folder, *model;
 
-	if (hash == path || hash[digits] || (digits != 40 && digits != 64))
+	if (file == path || !*file)
 		return false;
-	path[hash - path - 1] = '\0';
-	folder = base_of(path);
-	if (folder == path || strcmp(folder, HUB_BLOBS))
+	path[file - path - 1] = '\0';
+	its_folder = base_of(path);
+	if (its_folder == path || strcmp(its_folder, folder))
 		return false;
-	path[folder - path - 1] = '\0';
+	path[its_folder - path - 1] = '\0';
 	model = base_of(path);
 	return !strncmp(model, HUB_MODEL, strlen(HUB_MODEL));
 }
 
-/* @fd was opened as @path: what it is named itself, links followed, is of that kind too. Else any
- * file could be had by a link that is named as a model's. */
-static int check_name(int fd, const char *path)
+/* What the names in snapshots/ are links to: blobs/HASH. @path is changed. */
+static bool is_blob(char *path)
 {
-	char link[64], name[PATH_MAX];
+	const char *hash = base_of(path);
+	size_t digits = strspn(hash, "0123456789abcdef");
+
+	return !hash[digits] && (digits == 40 || digits == 64) && is_in_hub(path, HUB_BLOBS);
+}
+
+bool target_file__is_weights(const char *path)
+{
+	return ends_with(path, WEIGHTS_ENDING);
+}
+
+/* Which snapshot a revision of a model is: refs/REVISION, whose name is @path (changed), holds a
+ * commit and nothing else. */
+static bool is_reference(int fd, char *path)
+{
+	char text[HUB_COMMIT_DIGITS + 3] = "";
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+
+	return (n == HUB_COMMIT_DIGITS || (n == HUB_COMMIT_DIGITS + 1 && text[n - 1] == '\n')) &&
+	       strspn(text, "0123456789abcdef") == HUB_COMMIT_DIGITS &&
+	       is_in_hub(path, HUB_REFERENCES);
+}
+
+/* What @fd is named itself, links followed. */
+static int name_of(int fd, char name[PATH_MAX])
+{
+	char link[64];
 	ssize_t n;
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, name, sizeof(name));
-	if (n < 0 || (size_t)n >= sizeof(name))
+	n = readlink(link, name, PATH_MAX);
+	if (n < 0 || n >= PATH_MAX)
 		return n < 0 ? -errno : -ENAMETOOLONG;
 	name[n] = '\0';
+	return 0;
+}
+
+/* @fd was opened as @path: what it is named itself is of that kind too. Else any file could be had
+ * by a link that is named as a model's. */
+static int check_name(int fd, const char *path)
+{
+	char name[PATH_MAX];
+	int err = name_of(fd, name);
+
+	if (err)
+		return err;
 	return kind_of(name) == kind_of(path) || is_blob(name) ? 0 : -EACCES;
 }
 
@@ -196,6 +229,17 @@ static int check_beginning(int fd, const char *path)
 	fits = kinds[kind].begins(fd, bytes);
 	free(bytes);
 	return fits ? 0 : -EACCES;
+}
+
+static int check_file(int fd, const char *path)
+{
+	char name[PATH_MAX];
+	int err = name_of(fd, name);
+
+	if (err || is_reference(fd, name))
+		return err;
+	err = check_name(fd, path);
+	return err ? err : check_beginning(fd, path);
 }
 
 int target_file__open_model(pid_t pid, const char *path)
@@ -214,9 +258,7 @@ int target_file__open_model(pid_t pid, const char *path)
 	if (fd < 0)
 		return fd;
 	if (!err)
-		err = check_name(fd, path);
-	if (!err)
-		err = check_beginning(fd, path);
+		err = check_file(fd, path);
 	if (!err)
 		return fd;
 	close(fd);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "collector/watchdog.h"
 
+#include "collector/listeners.h"
 #include "collector/service.h"
 #include "collector/stream.h"
 
@@ -18,6 +19,9 @@ int watchdog__joined(struct stream *s, const struct member *m)
 		if (!m->site[i].linked)
 			err = stream__finding(s, TRACE_STATUS_WARN, pid, "site", site->purpose,
 					      site->without, "not probed: %s", m->site[i].reason);
+		else if (site->row.program == MP_PROGRAM_HEADS)
+			err = stream__finding(s, TRACE_STATUS_OK, pid, "site", site->purpose, NULL,
+					      "%s", LISTENERS_COST);
 		else if (site->place.class != SITE_EMULATED && site->required)
 			err = stream__finding(s, TRACE_STATUS_WARN, pid, "site", site->purpose,
 					      NULL, "%s probes: about 15 times the cost of others",

@@ -28,7 +28,7 @@ struct state_request {
 	uint32_t cached, prompt; /* tokens; cached is the part of prompt taken from the cache */
 	char client_id[96];      /* "" if unknown, like all names */
 	char request_id[96], trace_id[40], adapter[64];
-	char labels[256];        /* see analyzer/state/labels.h */
+	char labels[512];        /* see analyzer/state/labels.h */
 	bool named_by_inference; /* by its last name */
 	bool before_attach;
 	bool inferred; /* its rows were joined by inference, not by the server's word */

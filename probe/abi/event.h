@@ -21,7 +21,8 @@
 	X(4, TASK, "one queued server task: id, kind, the client's id") \
 	X(5, TASK_TOKENS, "the prompt of a queued task as token ids") \
 	X(6, TENSOR, "one libtorch tensor of a call") \
-	X(7, BYTES, "bytes that a call hands over to be sent")
+	X(7, BYTES, \
+	  "bytes that a call hands over to be sent, or of a request's head that it received")
 
 enum mp_event_kind {
 #define X(id, name, text) MP_EVENT_##name = (id),
@@ -165,6 +166,13 @@ _Static_assert(sizeof(struct mp_event_tensor) == 128, "mp_event_tensor is shared
 #define MP_BYTES_END 896u
 #define MP_BYTES_GAP 1u
 #define MP_BYTES_LOST 2u /* pieces of this channel are missing before it */
+/* Received: the part of a request's head that one call brought, and nothing behind the head.
+ * `length` are the bytes of the call, `event.object` is how many came on this connection before,
+ * since it was accepted or first looked at. */
+#define MP_BYTES_RECEIVED 4u
+#define MP_BYTES_OPENED 8u  /* nothing of this connection was delivered since it was accepted */
+#define MP_BYTES_BEGINS 16u /* it begins as a request does; else more of the head before it */
+#define MP_BYTES_ENDS 32u   /* the head's end is in it */
 struct mp_event_bytes {
 	struct mp_event event; /* total: bytes delivered */
 	__u64 length;          /* bytes of the piece */

@@ -24,7 +24,8 @@
 	X(3, TASKS, mp_tasks) \
 	X(4, EMPTY, mp_empty) \
 	X(5, TENSORS, mp_tensors) \
-	X(6, BYTES, mp_bytes)
+	X(6, BYTES, mp_bytes) \
+	X(7, HEADS, mp_heads)
 
 enum mp_program {
 #define X(id, name, function) MP_PROGRAM_##name = (id),
@@ -178,6 +179,13 @@ struct mp_bytes_site {
 	__u32 reserved;
 };
 
+/* MP_PROGRAM_HEADS: heads of HTTP requests, as a process receives them. Not at a place of a file
+ * but at the exit of system calls; the row is found by the process's number. */
+struct mp_heads_site {
+	__u32 most; /* bytes of a head at most */
+	__u32 reserved;
+};
+
 /* What a row is for: the order in which rows fall silent (results first), and what a lost capture
  * of it means. */
 enum mp_purpose { MP_PURPOSE_ROUTER, MP_PURPOSE_ROWS, MP_PURPOSE_IDENTITY, MP_PURPOSES };
@@ -194,6 +202,7 @@ struct mp_site {
 		struct mp_tasks_site tasks;
 		struct mp_tensors_site tensors;
 		struct mp_bytes_site sent;
+		struct mp_heads_site heads;
 		__u8 bytes[240];
 	};
 };

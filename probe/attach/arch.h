@@ -67,6 +67,9 @@ struct arch_ops {
 	void (*sample_emulated)(void), (*sample_emulated_twin)(void);
 	void (*sample_stepped)(void), (*sample_stepped_twin)(void);
 	void (*sample_router)(void); /* as sample_emulated, at a place of its own */
+	/* probe/bpf/heads.bpf.c knows the numbers of system calls, and where their arguments are
+	 * when they return. */
+	bool knows_system_calls;
 };
 
 extern const struct arch_ops arch_x86_64;

@@ -254,4 +254,5 @@ const struct arch_ops arch_x86_64 = {
 	.sample_stepped = arch_x86_64__sample_stepped,
 	.sample_stepped_twin = arch_x86_64__sample_stepped_twin,
 	.sample_router = arch_x86_64__sample_router,
+	.knows_system_calls = true,
 };

@@ -62,6 +62,16 @@ const volatile struct mp_config config __weak = {};
  * cannot reason away. */
 #define CLAMP(value, most) asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(value) : "i"(most))
 
+/* Four bytes of text, in memory order from the lowest byte on. */
+#define TEXT4(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
+
+/* struct iovec and the part of struct msghdr that leads to it (POSIX, 64 bits). */
+struct piece {
+	__u64 base, length;
+};
+#define MSGHDR_VECTOR 16
+#define MSGHDR_COUNT 24
+
 /* One hit of one row. */
 struct hit {
 	const struct mp_site *site;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The program for what a process sends: at the entry of send(), write(), sendmsg() and the like,
  * where all of it is there and no return probe is needed. */
+#include "probe/bpf/channel.bpf.h"
 #include "probe/bpf/emit.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -11,33 +12,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SMALL_BYTES (RECORD_SMALL - (__u32)sizeof(struct mp_event_bytes))
 _Static_assert(2 * MP_BYTES_END <= MEDIUM_BYTES, "head and tail fit into one record");
 
-/* struct iovec and the part of struct msghdr that leads to it (POSIX, 64 bits). */
-struct piece {
-	__u64 base, length;
-};
-#define MSGHDR_VECTOR 16
-#define MSGHDR_COUNT 24
-
-/* A channel: how many pieces that look like nothing are still delivered, and whether some were not.
- * A descriptor may be another's by now; so what it was known for does not last. */
 #define CREDIT_NEW 8u
 #define CREDIT_KNOWN 64u /* behind a status line, or in a stream of events */
-struct channel_key {
-	__u64 number;
-	__u32 tgid;
-	__u32 is_object;
-};
-struct channel {
-	__u32 credit;
-	__u32 missing;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct channel_key);
-	__type(value, struct channel);
-} channels SEC(".maps");
 
 struct sent {
 	struct hit hit;
@@ -140,7 +116,6 @@ static __always_inline void sent__ends(struct sent *s)
 
 /* The first bytes of a piece, in memory order from the lowest byte on. */
 #define START_BYTES 8
-#define TEXT4(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
 
 static __always_inline int start__is_status_line(__u64 start)
 {

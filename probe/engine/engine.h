@@ -15,45 +15,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "probe/abi/site.h"
-#include "probe/attach/site.h"
+#include "probe/engine/plan.h"
 
 struct buffer;
 struct error;
-struct mapping;
 struct mp_event;
 struct engine_context;
 struct engine_sink;
+struct header_names;
 struct target;
-
-/* One probed place: the kernel's row, and where it is. */
-struct engine_site {
-	const char *purpose;           /* "router", "rows", "requests": for doctor */
-	const struct mapping *library; /* borrowed from the target */
-	struct site place;
-	struct mp_site row;
-	unsigned required; /* 0: attach goes on without it, @without says what is lost */
-	const char *without;
-};
-
-#define ENGINE_SITES_MAX 16
-
-/* What an engine found in a process. Plain data; pointers borrowed from engine and target. */
-struct engine_plan {
-	size_t sites;
-	struct engine_site site[ENGINE_SITES_MAX];
-	char role[32]; /* in its service: "server", "api server", "worker"; "" if unknown */
-	/* Its place in each kind of parallelism; ENGINE_UNKNOWN where it has none. */
-	uint32_t rank_tensor, rank_pipeline, rank_data, rank_expert;
-	char version[64];     /* of the engine, "" if unknown */
-	uint8_t build_id[20]; /* of the library with the router */
-	uint32_t threads;     /* that run the router operator, ENGINE_UNKNOWN */
-	/* Predicted hits of one step: by each of those threads, and by all; < 0: unknown. */
-	double hits_per_step_thread, hits_per_step;
-};
-
-/* Nothing found: no sites, threads, hits and ranks unknown. */
-void engine_plan__clear(struct engine_plan *plan);
 
 struct engine; /* per engine, per service: assembly state */
 
@@ -73,6 +43,11 @@ struct engine_ops {
 	 */
 	int (*open)(struct engine **out, struct target *t, struct engine_plan *plan,
 		    struct error *e);
+
+	/* Which headers of requests are to become labels, after open() or replay(); copied. Their
+	 * heads come as MP_EVENT_BYTES that were received, of members whose plan says serves_http.
+	 * NULL: an engine that cannot say which request of its own a client's request became. */
+	void (*headers)(struct engine *g, const struct header_names *names);
 
 	/*
 	 * Another process of the same service. 1: it takes part, @plan says with what; 0: there is

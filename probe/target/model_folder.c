@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Where the model of a torch server comes from, in this order: the folders of safetensors files
- * that it has mapped or open, folders that its command line names, nothing. Weights are often
- * copied and their files let go after loading, so the command line is the usual case.
+ * that it has mapped or open, folders that its command line names, models of a hub's cache that it
+ * names, nothing. Weights are often copied and their files let go after loading, so the command
+ * line is the usual case.
  */
 #include "probe/target/model_folder.h"
 
@@ -17,6 +18,7 @@
 
 #include "probe/base/buffer.h"
 #include "probe/base/error.h"
+#include "probe/target/hub_cache.h"
 #include "probe/target/model_weights.h"
 #include "probe/target/opener.h"
 #include "probe/target/proc_file.h"
@@ -29,6 +31,7 @@
 #define SEEN_MAX 16       /* folders that are looked into, at most */
 #define ARGUMENTS_MAX 512 /* of the command line that are looked at */
 #define WINDOW 65536
+#define HUB_ID_MAX 256 /* bytes of an id or a revision, with NUL */
 
 /* What has been found so far. */
 struct search {
@@ -40,6 +43,8 @@ struct search {
 	size_t seen_count;
 	char last[PATH_MAX]; /* the folder that was looked into last: of its many files one counts
 			      */
+	bool revision_next;  /* the next argument is it */
+	char revision[HUB_ID_MAX]; /* of models in a hub's cache, by the command line */
 	bool dense;
 	char dense_path[MODEL_PATH_MAX];
 	uint32_t dense_blocks;
@@ -278,15 +283,39 @@ static void look_beside(struct search *s, const char *path)
 	look_into(s, folder);
 }
 
+/* The snapshot with a link to the blob that @m maps. */
+static void look_for_blob(struct search *s, const struct mapping *m)
+{
+	const struct opener *o = target__opener(s->target);
+	char folder[PATH_MAX];
+	const struct model_place place = { s->target, folder };
+	int fd;
+
+	if (!hub_cache__of_blob(s->target, m->path, s->revision, folder, sizeof(folder)) ||
+	    !strcmp(folder, s->last))
+		return;
+	fd = o->open_mapped(o->ctx, target__info(s->target)->pid, m->start, m->end);
+	if (fd < 0)
+		return;
+	if (model_weights__has(&place, fd)) {
+		memcpy(s->last, folder, strlen(folder) + 1);
+		look_into(s, folder);
+	}
+	close(fd);
+}
+
 static void search_mappings(struct search *s)
 {
 	const struct mapping *m;
 	size_t count;
 
 	m = target__mappings(s->target, &count);
-	for (size_t i = 0; i < count; i++)
-		if (!m[i].executable)
-			look_beside(s, m[i].path);
+	for (size_t i = 0; i < count; i++) {
+		if (m[i].executable)
+			continue;
+		look_beside(s, m[i].path);
+		look_for_blob(s, &m[i]);
+	}
 }
 
 static int look_at_fd(void *ctx, int number)
@@ -309,30 +338,75 @@ static void search_descriptors(struct search *s)
 		proc_file__each_number(fd, look_at_fd, s);
 }
 
-/* What an argument may name: behind the first '=' of an option, else all of it. */
+/* What an argument may name: behind the first '=' of an option, else all of it; "" if nothing. */
+static const char *value_of(const char *argument)
+{
+	const char *value;
+
+	if (argument[0] != '-')
+		return argument;
+	value = strchr(argument, '=');
+	return value ? value + 1 : "";
+}
+
 static void look_at_argument(struct search *s, const char *argument)
 {
+	const char *value = value_of(argument);
+	size_t n = strlen(value);
 	char path[PATH_MAX];
-	size_t n;
 
-	if (argument[0] == '-') {
-		argument = strchr(argument, '=');
-		if (!argument)
-			return;
-		argument++;
-	}
-	n = strlen(argument);
-	while (n > 1 && argument[n - 1] == '/')
+	while (n > 1 && value[n - 1] == '/')
 		n--;
 	if (!n || n >= sizeof(path))
 		return;
-	memcpy(path, argument, n);
+	memcpy(path, value, n);
 	path[n] = '\0';
 	look_into(s, path);
 }
 
-/* Any argument may be the folder: servers of this kind have no one option for it. */
-static void search_command_line(struct search *s)
+/* An id of a hub, maybe with "@REVISION", in the caches that the process looks into. */
+static void look_for_id(struct search *s, const char *argument)
+{
+	char id[HUB_ID_MAX], cache[PATH_MAX], folder[PATH_MAX];
+	const char *revision = s->revision;
+	size_t n = strlen(value_of(argument)), next = 0;
+	char *at;
+
+	if (n >= sizeof(id))
+		return;
+	memcpy(id, value_of(argument), n + 1);
+	at = strchr(id, '@');
+	if (at) {
+		*at = '\0';
+		revision = at + 1;
+	}
+	if (!hub_cache__is_id(id))
+		return;
+	while (hub_cache__next(s->target, &next, cache, sizeof(cache)))
+		if (hub_cache__snapshot(s->target, cache, id, revision, folder, sizeof(folder)))
+			look_into(s, folder);
+}
+
+/* "--revision X" and "--revision=X". */
+static void note_revision(struct search *s, const char *argument)
+{
+	static const char option[] = "--revision";
+	size_t n = sizeof(option) - 1;
+	const char *value = argument + n;
+
+	if (s->revision_next) {
+		snprintf(s->revision, sizeof(s->revision), "%s",
+			 strlen(argument) < sizeof(s->revision) ? argument : HUB_MAIN);
+		s->revision_next = false;
+	} else if (!strncmp(argument, option, n)) {
+		s->revision_next = !*value;
+		if (*value == '=' && strlen(value + 1) < sizeof(s->revision))
+			snprintf(s->revision, sizeof(s->revision), "%s", value + 1);
+	}
+}
+
+/* Any argument may be the model: servers of this kind have no one option for it. */
+static void each_argument(struct search *s, void (*each)(struct search *s, const char *argument))
 {
 	const char *text;
 	size_t size, n, arguments = 0;
@@ -342,7 +416,7 @@ static void search_command_line(struct search *s)
 		n = strnlen(text + at, size - at);
 		if (at + n == size)
 			break; /* not terminated: cut off */
-		look_at_argument(s, text + at);
+		each(s, text + at);
 	}
 }
 
@@ -362,13 +436,16 @@ static int refuse_dense(const struct search *s, struct error *e)
 
 int model_folders__read(struct model_folders *out, struct target *t, struct error *e)
 {
-	struct search s = { .out = out, .target = t };
+	struct search s = { .out = out, .target = t, .revision = HUB_MAIN };
 
 	memset(out, 0, sizeof(*out));
+	each_argument(&s, note_revision);
 	search_mappings(&s);
 	search_descriptors(&s);
 	if (!out->count)
-		search_command_line(&s);
+		each_argument(&s, look_at_argument);
+	if (!out->count)
+		each_argument(&s, look_for_id);
 	if (out->count)
 		return 0;
 	if (s.no_memory)

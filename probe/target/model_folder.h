@@ -42,9 +42,9 @@ struct model_folders {
 
 /*
  * Read the folders of the safetensors files that @t has mapped or open; if no such model has
- * experts, those that its command line names. 0 also when there is no folder at all (count 0).
- * Errors, if no model with experts was found: all found are dense, or none can be read
- * (EXIT_UNSUPPORTED, naming one).
+ * experts, those that its command line names, then the models of a hub's cache that it names. 0
+ * also when there is no folder at all (count 0). Errors, if no model with experts was found: all
+ * found are dense, or none can be read (EXIT_UNSUPPORTED, naming one).
  */
 int model_folders__read(struct model_folders *out, struct target *t, struct error *e);
 

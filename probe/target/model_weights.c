@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "probe/target/json_stream.h"
@@ -146,6 +147,27 @@ static void find_shards(struct shards *s, const struct model_place *p)
 		return;
 	}
 	add_mapped(s, p);
+}
+
+bool model_weights__has(const struct model_place *p, int fd)
+{
+	struct shards s = { .name = calloc(MODEL_SHARDS_MAX, sizeof(*s.name)) };
+	struct stat wanted, st;
+	bool found = false;
+
+	if (s.name && !fstat(fd, &wanted)) {
+		find_shards(&s, p);
+		for (size_t i = 0; i < s.count && !found; i++) {
+			int other = model_place__open(p, s.name[i]);
+
+			found = other >= 0 && !fstat(other, &st) && st.st_dev == wanted.st_dev &&
+				st.st_ino == wanted.st_ino;
+			if (other >= 0)
+				close(other);
+		}
+	}
+	free(s.name);
+	return found;
 }
 
 int model_weights__read(struct model_weights *out, const struct model_place *p,

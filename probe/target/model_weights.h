@@ -37,6 +37,9 @@ struct model_weights {
 int model_weights__read(struct model_weights *out, const struct model_place *p,
 			struct sha256_ctx *digest);
 
+/* True if the file that @fd is open on is one of them, whatever it is named: a link leads to it. */
+bool model_weights__has(const struct model_place *p, int fd);
+
 /* Length of the folder in @path if it is a safetensors file in one ("" for "/x"); else -1. */
 int model_weights__folder_length(const char *path);
 

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,6 +21,8 @@
 
 /* O_NONBLOCK: nothing that a target names may make us wait. */
 #define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+#define ENVIRONMENT_MAX (4u << 20) /* bytes that are looked at */
 
 static const char *const proc_paths[] = {
 #define X(name, path) [PROC_##name] = path,
@@ -178,6 +181,63 @@ static int direct_read_fd_link(void *ctx, pid_t pid, int fd, char *text, size_t 
 	return 0;
 }
 
+/* Values of one stream of NUL-ended entries "NAME=VALUE": one that fits @size, or -errno. */
+static int scan_environment(FILE *in, const char *name, char *text, size_t size)
+{
+	size_t wanted = strlen(name), at = 0, used = 0;
+	bool is_wanted = true;
+
+	for (size_t i = 0; i < ENVIRONMENT_MAX; i++) {
+		int c = getc_unlocked(in);
+
+		if (c == EOF || !c) {
+			if (is_wanted && at > wanted)
+				return used < size ? 0 : -ENAMETOOLONG;
+			if (c == EOF)
+				return -ENODATA;
+			at = used = 0;
+			is_wanted = true;
+			continue;
+		}
+		if (at <= wanted)
+			is_wanted &= c == (at < wanted ? name[at] : '=');
+		else if (is_wanted && used < size)
+			text[used++] = (char)c;
+		at++;
+	}
+	return -ENODATA;
+}
+
+static int direct_read_variable(void *ctx, pid_t pid, enum proc_variable variable, char *text,
+				size_t size)
+{
+	static const char *const names[] = {
+#define X(name) [PROC_VARIABLE_##name] = #name,
+		PROC_VARIABLES(X)
+#undef X
+	};
+	char path[64];
+	FILE *in;
+	int err;
+
+	if (!size)
+		return -EINVAL;
+	memset(text, 0, size);
+	if (pid <= 0 || (unsigned)variable >= PROC_VARIABLE_COUNT)
+		return -EINVAL;
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
+	in = fopen(path, "re");
+	if (!in)
+		return -errno;
+	err = scan_environment(in, names[variable], text, size);
+	fclose(in);
+	if (!err && text[0] != '/' && text[0] != '~')
+		err = -ENODATA;
+	if (err)
+		memset(text, 0, size);
+	return err;
+}
+
 static int direct_open_list(void *ctx)
 {
 	return open_or_errno("/proc", OPEN_FLAGS | O_DIRECTORY);
@@ -188,5 +248,6 @@ const struct opener opener_direct = {
 	.open_mapped = direct_open_mapped,
 	.open_path = direct_open_path,
 	.read_fd_link = direct_read_fd_link,
+	.read_variable = direct_read_variable,
 	.open_list = direct_open_list,
 };

@@ -26,6 +26,22 @@
 	X(NS_PID, "ns/pid") \
 	X(NS_MNT, "ns/mnt")
 
+/* Variables of a process's environment that may be asked for: where its user keeps models. */
+#define PROC_VARIABLES(X) \
+	X(HF_HOME) \
+	X(HF_HUB_CACHE) \
+	X(HUGGINGFACE_HUB_CACHE) \
+	X(TRANSFORMERS_CACHE) \
+	X(XDG_CACHE_HOME) \
+	X(HOME)
+
+enum proc_variable {
+#define X(name) PROC_VARIABLE_##name,
+	PROC_VARIABLES(X)
+#undef X
+		PROC_VARIABLE_COUNT
+};
+
 enum proc_file {
 #define X(name, path) PROC_##name,
 	PROC_FILES(X)
@@ -45,6 +61,10 @@ struct opener {
 	int (*open_path)(void *ctx, pid_t pid, const char *path);
 	/* readlink of /proc/PID/fd/@fd into @text ("socket:[123]", a path); 0 or -errno. */
 	int (*read_fd_link)(void *ctx, pid_t pid, int fd, char *text, size_t size);
+	/* The value of a variable, as it was when the process began, into @text; -ENODATA: there is
+	 * none, or none that begins as a path. NULL: no variable can be had. */
+	int (*read_variable)(void *ctx, pid_t pid, enum proc_variable variable, char *text,
+			     size_t size);
 	/* /proc itself, for listing. */
 	int (*open_list)(void *ctx);
 	void *ctx;

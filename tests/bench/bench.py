@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import blocks, latency, pytorch  # noqa: E402
+from bench import blocks, headers, latency, pytorch  # noqa: E402
 from bench.figures import broken, overhead, promise, say  # noqa: E402
 from bench.load import Load  # noqa: E402
 from bench.observers import bpftrace_observer, hits_alone, moeprobe_observer  # noqa: E402
@@ -156,7 +156,8 @@ def busy(directory: Path, rounds: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter blocks")
-    parser.add_argument("--part", choices=("busy", "tiny", "large", "pytorch"), help="only this one")
+    parser.add_argument("--part", choices=("busy", "tiny", "large", "pytorch", "headers"),
+                        help="only this one")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: attaching to a process needs root: sudo make bench")
@@ -167,7 +168,8 @@ def main() -> int:
             "busy": lambda: busy(directory, 3 if options.quick else 20),
             "tiny": lambda: one_model("tiny", TINY, pairs, few, seconds, directory),
             "large": lambda: one_model("large", LARGE, pairs, few, seconds, directory),
-            "pytorch": lambda: pytorch.part(directory, options.quick)}
+            "pytorch": lambda: pytorch.part(directory, options.quick),
+            "headers": lambda: headers.part(directory, options.quick)}
         for part, perform in parts.items():
             if options.part in (None, part):
                 perform()

@@ -12,6 +12,7 @@
 
 #include "probe/abi/event.h"
 #include "probe/base/buffer.h"
+#include "probe/base/header_name.h"
 #include "probe/engine/engine.h"
 #include "probe/engine/sink.h"
 #include "probe/engine/transformers/transformers.h"
@@ -191,6 +192,7 @@ static void fill_folder(struct model_folder *f, const char *family, uint32_t lay
 static struct engine *open_engine(uint8_t model)
 {
 	static struct model_folders m;
+	struct header_names headers = { 0 };
 	struct buffer saved = { 0 };
 	uint32_t pid = 1;
 	struct engine *g;
@@ -203,6 +205,8 @@ static struct engine *open_engine(uint8_t model)
 	require(!buffer__append(&saved, &pid, sizeof(pid)));
 	require(!model_folders__save(&m, &saved));
 	require(!engine_transformers.replay(&g, saved.data, saved.size, NULL));
+	require(!header_names__add(&headers, "x-request-id"));
+	engine_transformers.headers(g, &headers);
 	buffer__free(&saved);
 	return g;
 }
@@ -212,6 +216,7 @@ static struct engine *open_engine(uint8_t model)
 /* One input's play: what the process is in the middle of. */
 struct play {
 	struct engine *engine;
+	uint64_t pieces; /* requests and responses in turn */
 	struct engine_sink sink;
 	uint64_t now;
 	uint32_t computation, ordinal, rows, position;
@@ -299,20 +304,24 @@ static size_t good_bytes(uint8_t *bytes, struct play *p)
 	static const char text[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 				   "Transfer-Encoding: chunked\r\n\r\n27\r\ndata: {\"id\":"
 				   "\"chatcmpl-1\",\"object\":\"x\"}\n\n\r\n";
+	static const char head[] =
+		"POST / HTTP/1.1\r\nX-Request-Id: 7\r\nContent-Length: 0\r\n\r\n";
 	struct mp_event_bytes *b = (struct mp_event_bytes *)bytes;
-	uint32_t n = sizeof(text) - 1;
+	bool received = ++p->pieces % 2;
+	uint32_t n = received ? sizeof(head) - 1 : sizeof(text) - 1;
 
 	b->event = (struct mp_event){ .kind = MP_EVENT_BYTES,
 				      .tgid = 1,
 				      .tid = 3,
 				      .time_ns = p->now += 1000,
-				      .object = 9,
+				      .object = received ? p->pieces / 2 * n : 9,
 				      .chunks = 1,
 				      .total = n,
 				      .count = n };
 	b->length = n;
 	b->channel = 5;
-	memcpy(bytes + sizeof(*b), text, n);
+	b->flags = received ? MP_BYTES_RECEIVED | MP_BYTES_BEGINS | MP_BYTES_ENDS : 0;
+	memcpy(bytes + sizeof(*b), received ? head : text, n);
 	return sizeof(*b) + n;
 }
 

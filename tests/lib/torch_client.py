@@ -29,6 +29,7 @@ class TorchAsk(Ask):
     stream: bool = True
     top_k: int | None = None  # None: the server's own sampling parameters
     greedy: bool = False
+    headers: tuple[tuple[str, str], ...] = ()  # that the request has beside the usual ones
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -78,14 +79,17 @@ def take(answer: Answer, said: dict[str, Any]) -> None:
                                f"not {len(answer.prompt)}")
 
 
-def perform(server: Server, ask: TorchAsk) -> Answer:
-    """Make one request and follow it to its end, or to where it is cancelled."""
+def perform(server: Server, ask: TorchAsk,
+            kept: http.client.HTTPConnection | None = None) -> Answer:
+    """Make one request and follow it to its end, or to where it is cancelled. @kept: a connection
+    that stays open for the next one."""
     answer = Answer(ask, ask.prompt_ids, client_id=ask.request_id)
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=300)
+    connection = kept or http.client.HTTPConnection(server.host, server.port, timeout=300)
     answer.begin = time.monotonic()
     try:
         connection.request("POST", ask.endpoint, json.dumps(body_of(ask)),
-                           {"Content-Type": "application/json", "x-request-id": ask.request_id})
+                           {"Content-Type": "application/json", "x-request-id": ask.request_id,
+                            **dict(ask.headers)})
         response = connection.getresponse()
         if response.status != 200:
             raise RuntimeError(f"status {response.status}: {response.read()[:300]!r}")
@@ -101,7 +105,8 @@ def perform(server: Server, ask: TorchAsk) -> Answer:
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         answer.error = repr(error)
     finally:
-        connection.close()
+        if not kept:
+            connection.close()
         answer.end = time.monotonic()
     return answer
 

@@ -3,8 +3,11 @@
 generate(), and a program that uses torch alone."""
 from __future__ import annotations
 
+import http.client
 import io
+import os
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -78,16 +81,55 @@ class PlainServer(TorchServer):
         return self.alive() and len(answer["generated"]) == 2
 
 
+class UvicornServer(TorchServer):
+    """serve_uvicorn.py, with or without TLS."""
+
+    certificate: Path | None = None
+
+    def connection(self, seconds: float = 300) -> http.client.HTTPConnection:
+        if not self.certificate:
+            return http.client.HTTPConnection(self.host, self.port, timeout=seconds)
+        trust = ssl.create_default_context(cafile=str(self.certificate))
+        return http.client.HTTPSConnection(self.host, self.port, timeout=seconds, context=trust)
+
+    def healthy(self) -> bool:
+        connection = self.connection(5)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 of our own making, and its key."""
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
+    return made, key
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+def start(command: list[str], log: Path, **variables: str) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        return subprocess.Popen(command, env=environment(), stdout=output,
+        return subprocess.Popen(command, env=environment() | variables, stdout=output,
                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+
+def on_loop(loop: str) -> dict[str, str]:
+    """Variables with which uvicorn runs on @loop, "asyncio" or "uvloop": it takes uvloop where that
+    can be imported."""
+    path = os.environ.get("PYTHONPATH", "")
+    return {} if loop == "uvloop" else \
+        {"PYTHONPATH": os.pathsep.join(filter(None, (str(HERE / "no_uvloop"), path)))}
 
 
 @contextmanager
@@ -100,12 +142,13 @@ def stopping(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def serving(model: Path, log: Path, *options: str) -> Iterator[ServeServer]:
-    """`transformers serve` on @model. With CONTINUOUS the first request's sampling parameters are
-    those of all."""
+def serving(model: Path, log: Path, *options: str, loop: str = "asyncio",
+            **variables: str) -> Iterator[ServeServer]:
+    """`transformers serve` on @model, a folder or an id. With CONTINUOUS the first request's sampling
+    parameters are those of all. @variables: of its environment."""
     port = free_port()
     process = start([str(TRANSFORMERS), "serve", str(model), "--device", "cpu", "--host",
-                     "127.0.0.1", "--port", str(port), *options], log)
+                     "127.0.0.1", "--port", str(port), *options], log, **on_loop(loop), **variables)
     server = ServeServer(process, model, log, "127.0.0.1", port)
     with stopping(server):
         yield server
@@ -116,6 +159,18 @@ def generating(model: Path, log: Path, *options: str) -> Iterator[GenerateServer
     """An operator's own server around generate()."""
     process = start([str(PYTHON), str(HERE / "serve_generate.py"), str(model), *options], log)
     server = GenerateServer(process, model, log)
+    with stopping(server):
+        yield server
+
+
+@contextmanager
+def uvicorn(model: Path, log: Path, loop: str, tls: tuple[Path, Path] | None = None,
+            ) -> Iterator[UvicornServer]:
+    """An operator's own server on uvicorn; @tls: a certificate and its key."""
+    process = start([str(PYTHON), str(HERE / "serve_uvicorn.py"), str(model), "--loop", loop,
+                     *(("--tls", *map(str, tls)) if tls else ())], log)
+    server = UvicornServer(process, model, log)
+    server.certificate = tls[0] if tls else None
     with stopping(server):
         yield server
 

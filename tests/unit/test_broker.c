@@ -357,6 +357,13 @@ static void test_opener(void **state)
 	assert_true(client.cpu_ns > 0);
 	assert_int_equal(o.open_proc(o.ctx, getpid(), PROC_COMM), -EACCES);
 	assert_int_equal(o.read_fd_link(o.ctx, f.parent, 99999, text, sizeof(text)), -ENOENT);
+	assert_int_equal(o.read_variable(o.ctx, getpid(), PROC_VARIABLE_HOME, text, sizeof(text)),
+			 -EACCES);
+	assert_int_equal(o.read_variable(o.ctx, f.parent, PROC_VARIABLE_COUNT, text, sizeof(text)),
+			 -EINVAL);
+	assert_int_equal(o.read_variable(o.ctx, f.parent, PROC_VARIABLE_HOME, text, sizeof(text)),
+			 opener_direct.read_variable(NULL, getpid(), PROC_VARIABLE_HOME, text,
+						     sizeof(text)));
 	/* A message of another size is answered and refused; then it goes on. */
 	assert_int_equal(send(client.fd, "?", 1, 0), 1);
 	{

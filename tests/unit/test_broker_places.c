@@ -187,6 +187,40 @@ static void test_user_of_descendant(void **state)
 	}
 }
 
+/* A process whose requests' heads are read: only where the command line asked for it, and only of
+ * the service; also of one that came once all was frozen. */
+static void test_heads(void **state)
+{
+	struct family f = start_family(), stranger = start_family();
+	const struct broker_options o = { .pid = f.parent, .heads = true };
+	struct broker_request parent = { .operation = BROKER_LINK, .pid = f.parent }, other;
+	struct broker *b = start_broker(f.parent, false);
+	struct error e = { 0 };
+
+	parent.places.program = MP_PROGRAM_HEADS;
+	parent.places.count = 1;
+	load_or_skip(b, &f);
+	assert_int_equal(ask(b, &parent), -EACCES);
+	broker__free(b);
+	assert_int_equal(broker__new(&b, &o, &e), 0);
+	load_or_skip(b, &f);
+	other = parent;
+	other.pid = stranger.child;
+	assert_int_equal(ask(b, &other), -EACCES);
+	other = parent;
+	other.places.count = 2;
+	assert_int_equal(ask(b, &other), -EACCES);
+	assert_int_equal(ask(b, &parent), 0);
+	assert_int_equal(unlink_all(b), 0);
+	other = parent;
+	other.pid = f.child;
+	assert_int_equal(ask(b, &other), 0);
+	assert_int_equal(ask(b, &parent), 0);
+	end_family(&stranger);
+	end_family(&f);
+	broker__free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +228,7 @@ int main(void)
 		cmocka_unit_test(test_frozen),
 		cmocka_unit_test(test_frozen_but_for_descendants),
 		cmocka_unit_test(test_user_of_descendant),
+		cmocka_unit_test(test_heads),
 	};
 
 	return cmocka_run_group_tests_name("broker_places", tests, NULL, NULL);

@@ -46,6 +46,34 @@ static void test_no_process(void **state)
 	assert_non_null(strstr(e.remedy, "moeprobe attach"));
 }
 
+static void test_headers(void **state)
+{
+	static const char *const bad[] = { "", "a b", "a:" };
+	struct error e;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		assert_true(parse(&e, "--header", bad[i]) < 0);
+		assert_int_equal(e.exit, EXIT_USAGE);
+		assert_non_null(strstr(e.what, bad[i]));
+	}
+	for (int count = HEADER_NAMES_MAX; count <= HEADER_NAMES_MAX + 1; count++) {
+		char *argv[16] = { "moeprobe-collector", "5" },
+		     name[5][2] = { "a", "b", "c", "D", "e" };
+		struct collector_options o;
+		int argc = 2;
+
+		for (int i = 0; i < count; i++) {
+			argv[argc++] = "--header";
+			argv[argc++] = name[i];
+		}
+		memset(&e, 0, sizeof(e));
+		assert_int_equal(collector_options__parse(&o, argc, argv, &e) == 0,
+				 count == HEADER_NAMES_MAX);
+		assert_int_equal(o.headers.count, HEADER_NAMES_MAX);
+		assert_string_equal(o.headers.name[3], "d");
+	}
+}
+
 static void test_help_is_printed(void **state)
 {
 	char text[4096];
@@ -75,6 +103,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_unknown_is_named),
 		cmocka_unit_test(test_no_process),
+		cmocka_unit_test(test_headers),
 		cmocka_unit_test(test_help_is_printed),
 	};
 

@@ -429,6 +429,155 @@ static void is_saved_and_loaded(void **state)
 	buffer__free(&b);
 }
 
+/* --- a hub's cache -----------------------------------------------------------------------------
+ */
+
+#define COMMIT "0123456789abcdef0123456789abcdef01234567"
+#define OTHER "89abcdef0123456789abcdef0123456789abcdef"
+#define BLOB "89abcdef0123456789abcdef0123456789abcdef89abcdef0123456789abcdef"
+
+static const char *const variables[] = { "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE",
+					 "TRANSFORMERS_CACHE", "XDG_CACHE_HOME" };
+
+/* Two revisions of one model in cache @cache, with as many layers as their numbers. */
+static void put_model(const char *cache, const char *name)
+{
+	char path[256], text[64];
+
+	snprintf(path, sizeof(path), "%s/%s/refs/main", cache, name);
+	put_text(path, COMMIT);
+	snprintf(path, sizeof(path), "%s/%s/refs/dev", cache, name);
+	put_text(path, OTHER);
+	for (int layers = 2; layers <= 3; layers++) {
+		snprintf(path, sizeof(path), "%s/%s/blobs/config%d", cache, name, layers);
+		put_text(path, layers == 2 ? MOE(2) : MOE(3));
+		snprintf(path, sizeof(path), "%s/%s/snapshots/%s/x", cache, name,
+			 layers == 2 ? COMMIT : OTHER);
+		put_text(path, "");
+		strcpy(strrchr(path, '/'), "/config.json");
+		snprintf(text, sizeof(text), "../../blobs/config%d", layers);
+		unlink(place(path));
+		assert_int_equal(symlink(text, place(path)), 0);
+	}
+}
+
+static void assert_from_hub(const char *a, const char *b, uint32_t layers, const char *name)
+{
+	struct model_folders m;
+	struct error e = { 0 };
+
+	assert_int_equal(read_named(&m, a, b, &e), 0);
+	assert_int_equal(m.count, layers ? 1 : 0);
+	if (!layers)
+		return;
+	assert_string_equal(m.item[0].name, name);
+	assert_int_equal(m.item[0].config.moe_layers, layers);
+}
+
+static void forget_variables(void)
+{
+	for (size_t i = 0; i < sizeof(variables) / sizeof(*variables); i++)
+		unsetenv(variables[i]);
+	setenv("HOME", place("nowhere"), 1);
+}
+
+static void finds_the_cache(void **state)
+{
+	static const struct {
+		const char *variable, *below;
+	} cases[] = {
+		{ "HF_HOME", "home" },
+		{ "HF_HUB_CACHE", "home/hub" },
+		{ "HUGGINGFACE_HUB_CACHE", "home/hub" },
+		{ "TRANSFORMERS_CACHE", "home/hub" },
+		{ "XDG_CACHE_HOME", "xdg" },
+		{ "HOME", "user" },
+	};
+	put_model("home/hub", "models--org--moe");
+	put_model("xdg/huggingface/hub", "models--org--moe");
+	put_model("user/.cache/huggingface/hub", "models--org--moe");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		forget_variables();
+		assert_from_hub("--model", "org/moe", 0, "");
+		setenv(cases[i].variable, place(cases[i].below), 1);
+		assert_from_hub("--model", "org/moe", 2, "org/moe");
+	}
+	forget_variables();
+	setenv("HOME", place("home"), 1);
+	setenv("HF_HUB_CACHE", "~/hub", 1);
+	assert_from_hub("--model", "org/moe", 2, "org/moe");
+	/* One that is set and empty of it is the only one. */
+	setenv("HF_HUB_CACHE", place("nowhere"), 1);
+	setenv("HF_HOME", place("home"), 1);
+	assert_from_hub("--model", "org/moe", 0, "");
+	forget_variables();
+}
+
+static void finds_the_revision(void **state)
+{
+	static const struct {
+		const char *a, *b;
+		uint32_t layers;
+	} cases[] = {
+		{ "org/moe", "-x", 2 },
+		{ "--model=org/moe", "x", 2 },
+		{ "tiny", "x", 2 },
+		{ "org/moe", "--revision=dev", 3 },
+		{ "--revision=main", "org/moe", 2 },
+		{ "org/moe@dev", "x", 3 },
+		{ "org/moe@" OTHER, "x", 3 },
+		{ "org/moe", "--revision=" OTHER, 3 },
+		{ "org/moe@none", "x", 0 },
+		{ "org/moe", "--revision=../refs/dev", 0 },
+		{ "org/moe@../refs/dev", "x", 0 },
+		{ "org/none", "x", 0 },
+		{ "org/../moe", "x", 0 },
+		{ "org--moe", "x", 0 },
+		{ "org/moe/", "x", 0 },
+		{ "/org/moe", "x", 0 },
+		{ "bad/moe", "x", 0 },
+	};
+
+	forget_variables();
+	setenv("HF_HOME", place("home"), 1);
+	put_model("home/hub", "models--org--moe");
+	put_model("home/hub", "models--tiny");
+	put_model("home/hub", "models--bad--moe");
+	put_text("home/hub/models--bad--moe/refs/main", "../../models--tiny/snapshots/" COMMIT);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_from_hub(cases[i].a, cases[i].b, cases[i].layers,
+				strcmp(cases[i].a, "tiny") ? "org/moe" : "tiny");
+	forget_variables();
+}
+
+/* Mapped from blobs/: of the snapshot that leads there. */
+static void finds_what_a_blob_is_of(void **state)
+{
+	char link[256];
+
+	put_model("home/hub", "models--org--moe");
+	put_weights("home/hub/models--org--moe/blobs/" BLOB, "{}", 4096);
+	snprintf(mapped_path, sizeof(mapped_path), "%s",
+		 place("home/hub/models--org--moe/blobs/" BLOB));
+	for (int linked = 0; linked < 2; linked++) {
+		struct model_folders m;
+		struct error e = { 0 };
+		pid_t pid;
+
+		snprintf(link, sizeof(link), "%s",
+			 place("home/hub/models--org--moe/snapshots/" COMMIT "/model.safetensors"));
+		if (linked)
+			assert_int_equal(symlink("../../blobs/" BLOB, link), 0);
+		pid = spawn(map_weights);
+		assert_int_equal(read_folders(&m, pid, &e), 0);
+		assert_int_equal(m.count, linked);
+		if (linked)
+			assert_string_equal(m.item[0].name, "org/moe");
+		end(pid);
+	}
+	unlink(link);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -440,6 +589,9 @@ int main(void)
 		cmocka_unit_test(says_why_there_is_none),
 		cmocka_unit_test(distrusts_weights),
 		cmocka_unit_test(is_saved_and_loaded),
+		cmocka_unit_test(finds_the_cache),
+		cmocka_unit_test(finds_the_revision),
+		cmocka_unit_test(finds_what_a_blob_is_of),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

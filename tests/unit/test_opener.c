@@ -115,6 +115,80 @@ static void reads_links_of_descriptors(void **state)
 			 -EINVAL);
 }
 
+/* A process with these entries of an environment; it ends with @to. */
+static pid_t start_with(char *const *environment, int *to)
+{
+	char *const argv[] = { "sh", "-c", "echo; read x", NULL };
+	int ready[2], ends[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	assert_int_equal(pipe(ends), 0);
+	pid = fork_mortal();
+	if (!pid) {
+		dup2(ends[0], 0);
+		dup2(ready[1], 1);
+		close(ends[1]);
+		execve("/bin/sh", argv, environment);
+		_exit(1);
+	}
+	close(ends[0]);
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	*to = ends[1];
+	return pid;
+}
+
+static void reads_variables(void **state)
+{
+	static const struct {
+		enum proc_variable variable;
+		const char *text;
+		int result;
+	} cases[] = {
+		{ PROC_VARIABLE_HF_HOME, "/cache/of mine=", 0 },
+		{ PROC_VARIABLE_HOME, "/first", 0 },
+		{ PROC_VARIABLE_XDG_CACHE_HOME, "~/cache", 0 },
+		{ PROC_VARIABLE_HF_HUB_CACHE, "", -ENODATA },          /* is empty */
+		{ PROC_VARIABLE_TRANSFORMERS_CACHE, "", -ENODATA },    /* is no path */
+		{ PROC_VARIABLE_HUGGINGFACE_HUB_CACHE, "", -ENODATA }, /* is not there */
+		{ PROC_VARIABLE_COUNT, "", -EINVAL },
+	};
+	char *const environment[] = { "HF_HOME_=/a",
+				      "XHF_HOME=/b",
+				      "HF_HOM=/c",
+				      "HF_HOME",
+				      "HF_HOME=/cache/of mine=",
+				      "HF_HUB_CACHE=",
+				      "TRANSFORMERS_CACHE=secret",
+				      "HOME=/first",
+				      "HOME=/second",
+				      "XDG_CACHE_HOME=~/cache",
+				      "HF_TOKEN=/secret",
+				      NULL };
+	int to;
+	pid_t pid = start_with(environment, &to);
+	char text[64];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		memset(text, 'x', sizeof(text));
+		assert_int_equal(opener_direct.read_variable(NULL, pid, cases[i].variable, text,
+							     sizeof(text)),
+				 cases[i].result);
+		assert_string_equal(text, cases[i].text);
+	}
+	assert_int_equal(opener_direct.read_variable(NULL, pid, PROC_VARIABLE_HOME, text, 7), 0);
+	assert_int_equal(opener_direct.read_variable(NULL, pid, PROC_VARIABLE_HOME, text, 6),
+			 -ENAMETOOLONG);
+	assert_string_equal(text, "");
+	assert_int_equal(opener_direct.read_variable(NULL, 0, PROC_VARIABLE_HOME, text, 6),
+			 -EINVAL);
+	close(to);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static int make_scratch(void **state)
 {
 	return mkdtemp(scratch) ? 0 : -1;
@@ -135,6 +209,7 @@ int main(void)
 		cmocka_unit_test(resolves_relative_paths),
 		cmocka_unit_test(refuses_devices_and_kernel_files),
 		cmocka_unit_test(reads_links_of_descriptors),
+		cmocka_unit_test(reads_variables),
 	};
 
 	return cmocka_run_group_tests(tests, make_scratch, remove_scratch);

@@ -160,11 +160,51 @@ static void what_a_link_leads_to(void **state)
 	assert_int_equal(rmdir(folder), 0);
 }
 
+/* What says which snapshot a revision is: a commit and nothing else, where a hub keeps it. */
+static void references(void **state)
+{
+	static const struct {
+		const char *name, *text;
+		int result;
+	} cases[] = {
+		{ HUB "/refs/main", HASH, 0 },
+		{ HUB "/refs/main", HASH "\n", 0 },
+		{ HUB "/refs/main", HASH "\n\n", -EACCES },
+		{ HUB "/refs/main", HASH "0", -EACCES },
+		{ HUB "/refs/main", "0123456789abcdef0123456789abcdef0123456g", -EACCES },
+		{ HUB "/refs/main", "0123456789ABCDEF0123456789abcdef01234567", -EACCES },
+		{ HUB "/refs/main", "", -EACCES },
+		{ HUB "/refs/main", "secret", -EACCES },
+		{ HUB "/blobs/main", HASH, -EACCES },
+		{ "refs/main", HASH, -EACCES },
+		{ "a/refs/main", HASH, -EACCES },
+		{ "secret", HASH, -EACCES },
+	};
+	static const char *const folders[] = {
+		"refs", "a", "a/refs", HUB, HUB "/refs", HUB "/blobs"
+	};
+
+	need_root();
+	strcpy(folder, "/tmp/target-file-XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
+		assert_int_equal(mkdir(place(folders[i]), 0700), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		put(cases[i].name, cases[i].text, strlen(cases[i].text));
+		assert_int_equal(try(cases[i].name), cases[i].result);
+		unlink(place(cases[i].name));
+	}
+	for (size_t i = sizeof(folders) / sizeof(*folders); i--;)
+		rmdir(place(folders[i]));
+	assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(opens_what_begins_as_it_is_named),
 		cmocka_unit_test(what_a_link_leads_to),
+		cmocka_unit_test(references),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

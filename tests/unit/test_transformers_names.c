@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "probe/base/header_name.h"
 #include "probe/engine/transformers/names.h"
 #include "probe/engine/transformers/sequences.h"
 #include "tests/unit/aten_play.h"
@@ -30,7 +31,7 @@ struct play {
 	struct {
 		uint32_t request;
 		bool inferred;
-		char id[32];
+		char id[32], labels[64];
 	} name[NAMES_MAX];
 };
 
@@ -41,6 +42,8 @@ static int on_name(void *ctx, const struct engine_request_info *i)
 	assert_true(p->said < NAMES_MAX);
 	p->name[p->said].request = i->request;
 	p->name[p->said].inferred = i->inferred;
+	snprintf(p->name[p->said].labels, sizeof(p->name[0].labels), "%s",
+		 i->labels ? i->labels : "");
 	snprintf(p->name[p->said++].id, sizeof(p->name[0].id), "%s", i->client_id);
 	return 0;
 }
@@ -194,6 +197,28 @@ static void assert_name(const struct play *p, uint32_t at, uint32_t request, con
 	assert_int_equal(p->name[at].request, request);
 	assert_string_equal(p->name[at].id, id);
 	assert_int_equal(p->name[at].inferred, inferred);
+}
+
+/* A request on the connection of @channel, which it opens: of tenant @tenant, NULL: of nobody. */
+static void ask(struct play *p, uint64_t channel, const char *tenant)
+{
+	char head[128];
+
+	snprintf(head, sizeof(head), "POST / HTTP/1.1\r\n%s%s\r\n\r\n",
+		 tenant ? "X-Tenant: " : "Y: ", tenant ? tenant : "nobody");
+	send_piece(p, channel, head,
+		   MP_BYTES_RECEIVED | MP_BYTES_OPENED | MP_BYTES_BEGINS | MP_BYTES_ENDS);
+}
+
+static void assert_labels(const struct play *p, const char *id, const char *labels)
+{
+	const char *last = NULL;
+
+	for (uint32_t i = 0; i < p->said; i++)
+		if (!strcmp(p->name[i].id, id))
+			last = p->name[i].labels;
+	assert_non_null(last);
+	assert_string_equal(last, labels);
 }
 
 /* --- certainty -------------------------------------------------------------------------------- */
@@ -458,6 +483,62 @@ static void test_a_piece_costs_little(void **state)
 	play__free(p);
 }
 
+/* --- headers of requests ---------------------------------------------------------------------- */
+
+static void test_labels_of_the_request(void **state)
+{
+	struct header_names names = { 0 };
+	struct play *p = play__new();
+
+	assert_int_equal(header_names__add(&names, "x-tenant"), 0);
+	transformers_names__headers(p->names, &names);
+	ask(p, 7, "seven");
+	ask(p, 8, NULL);
+	ask(p, 9, "nine");
+	generate(p, 1, 5, 4);
+	generate(p, 2, 5, 3);
+	generate(p, 3, 6, 4);
+	answer(p, 9, "a", 5, 4);
+	answer(p, 7, "b", 6, 4);
+	answer(p, 8, "c", 5, 3);
+	assert_labels(p, "a", "x-tenant=nine\n");
+	assert_labels(p, "b", "x-tenant=seven\n");
+	assert_labels(p, "c", "");
+	/* A response without a request that was seen, on a connection that had one. */
+	generate(p, 1, 9, 4);
+	answer(p, 9, "d", 9, 4);
+	assert_labels(p, "d", "");
+	/* Pieces are missing: it may be another's response. */
+	ask(p, 7, "lost");
+	generate(p, 1, 11, 4);
+	send_piece(p, 7, "x", MP_BYTES_LOST);
+	answer(p, 7, "e", 11, 4);
+	assert_labels(p, "e", "");
+	play__free(p);
+}
+
+/* Of a stream that is named early the labels come with its end: a guess may be wrong. */
+static void test_labels_are_not_guessed_early(void **state)
+{
+	struct header_names names = { 0 };
+	struct play *p = play__new();
+
+	assert_int_equal(header_names__add(&names, "x-tenant"), 0);
+	transformers_names__headers(p->names, &names);
+	ask(p, 9, "nine");
+	begin_stream(p, 9);
+	send_event(p, 9, "a", "");
+	compute(p, 1, 0, 5);
+	send_event(p, 9, "a", "");
+	compute(p, 1, 5, 1);
+	send_event(p, 9, "a", "");
+	assert_name(p, 0, 1, "a", true);
+	assert_labels(p, "a", "");
+	end_stream(p, 9, "a", 5, 2);
+	assert_labels(p, "a", "x-tenant=nine\n");
+	play__free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -474,6 +555,8 @@ int main(void)
 		cmocka_unit_test(test_what_is_old_is_forgotten),
 		cmocka_unit_test(test_thousands),
 		cmocka_unit_test(test_a_piece_costs_little),
+		cmocka_unit_test(test_labels_of_the_request),
+		cmocka_unit_test(test_labels_are_not_guessed_early),
 	};
 
 	return cmocka_run_group_tests_name("transformers: names", tests, NULL, NULL);

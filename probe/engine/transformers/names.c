@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "probe/engine/transformers/candidates.h"
+#include "probe/engine/wire/asked.h"
 #include "probe/engine/wire/http.h"
 
 #define CHANNELS_MAX 256   /* connections at a time */
@@ -25,6 +26,8 @@ struct channel {
 	uint32_t tgid;
 	uint64_t used;
 	struct http_stream http;
+	struct wire_asked asked;
+	char labels[ASKED_LABELS_BYTES]; /* that the request of the response at hand says */
 };
 
 /* A response that is to be matched. */
@@ -39,6 +42,7 @@ struct response {
 	uint64_t tried_steps; /* ended: steps, and 1, when nothing fitted it; 0: not tried */
 	uint64_t tried_ns;    /* not ended: when it was last looked for among those that stopped */
 	struct http_response http;
+	char *labels; /* from its request's headers; NULL: none */
 };
 
 /* The sequence of a process that computes alone. */
@@ -51,6 +55,7 @@ struct lone {
 struct transformers_names {
 	struct transformers_sequences *sequences;
 	struct candidates *candidates;
+	struct header_names headers;
 	struct lone lone; /* until something is said */
 	uint64_t calls;
 	struct channel *at; /* whose callback runs */
@@ -80,9 +85,16 @@ void transformers_names__free(struct transformers_names *n)
 {
 	if (!n)
 		return;
+	for (size_t i = 0; i < n->responses; i++)
+		free(n->response[i].labels);
 	candidates__free(n->candidates);
 	free(n->piece);
 	free(n);
+}
+
+void transformers_names__headers(struct transformers_names *n, const struct header_names *names)
+{
+	n->headers = *names;
 }
 
 /* --- responses ---------------------------------------------------------------------------------
@@ -90,6 +102,7 @@ void transformers_names__free(struct transformers_names *n)
 
 static void forget(struct transformers_names *n, size_t at)
 {
+	free(n->response[at].labels);
 	n->responses--;
 	memmove(&n->response[at], &n->response[at + 1], (n->responses - at) * sizeof(*n->response));
 }
@@ -109,6 +122,8 @@ static struct response *open_response(struct transformers_names *n)
 		forget(n, 0);
 	r = &n->response[n->responses++];
 	*r = (struct response){ .tgid = n->at->tgid, .channel = n->at->number };
+	if (*n->at->labels)
+		r->labels = strdup(n->at->labels); /* NULL: they stay unknown */
 	return r;
 }
 
@@ -116,6 +131,13 @@ static struct response *open_response(struct transformers_names *n)
 static bool is_answer(const struct http_response *h)
 {
 	return h->body == HTTP_BODY_EVENTS || h->answer.known & ANSWER_COMPLETION;
+}
+
+static void on_head(void *ctx, const struct http_response *h)
+{
+	struct transformers_names *n = ctx;
+
+	wire_asked__answer(&n->at->asked, &n->headers, n->at->labels);
 }
 
 static void on_body(void *ctx, const struct http_response *h)
@@ -145,16 +167,17 @@ static void on_end(void *ctx, const struct http_response *h)
 	struct transformers_names *n = ctx;
 	struct response *r;
 
-	if (!is_answer(h))
-		return;
-	r = open_response(n);
-	r->http = *h;
-	r->ended = h->answer.known & ANSWER_COMPLETION;
-	r->stopped = !r->ended;
-	r->tried_ns = 0;
+	if (is_answer(h)) {
+		r = open_response(n);
+		r->http = *h;
+		r->ended = h->answer.known & ANSWER_COMPLETION;
+		r->stopped = !r->ended;
+		r->tried_ns = 0;
+	}
+	n->at->labels[0] = '\0';
 }
 
-static const struct http_events events = { .body = on_body, .end = on_end };
+static const struct http_events events = { .head = on_head, .body = on_body, .end = on_end };
 
 /* --- pieces ------------------------------------------------------------------------------------
  */
@@ -209,6 +232,40 @@ static int gather(struct transformers_names *n, const struct capture *c, const u
 	return 0;
 }
 
+static struct channel *use_channel(struct transformers_names *n, const struct mp_event_bytes *head)
+{
+	n->at = channel_of(n, head->event.tgid, head->channel);
+	n->at->used = ++n->calls;
+	return n->at;
+}
+
+static int take_head(struct transformers_names *n, const struct mp_event_bytes *head,
+		     const uint8_t *bytes)
+{
+	struct asked_part part;
+	struct channel *c;
+
+	if (!asked_part__read(&part, head, bytes))
+		return -EBADMSG;
+	c = use_channel(n, head);
+	wire_asked__part(&c->asked, &n->headers, &part, c->http.is_active);
+	return 0;
+}
+
+static int take_sent(struct transformers_names *n, const struct mp_event_bytes *head,
+		     const struct wire_piece *piece)
+{
+	struct channel *c = use_channel(n, head);
+
+	if (head->flags & MP_BYTES_LOST) {
+		http_stream__lost(&c->http);
+		wire_asked__lost(&c->asked);
+	}
+	http_stream__piece(&c->http, piece, &events, n);
+	note_progress(n);
+	return 0;
+}
+
 int transformers_names__bytes(struct transformers_names *n, const struct capture *c)
 {
 	struct mp_event_bytes head;
@@ -222,6 +279,8 @@ int transformers_names__bytes(struct transformers_names *n, const struct capture
 	err = gather(n, c, &bytes);
 	if (err)
 		return err;
+	if (head.flags & MP_BYTES_RECEIVED)
+		return take_head(n, &head, bytes);
 	piece = (struct wire_piece){
 		.time_ns = head.event.time_ns,
 		.total = head.length,
@@ -235,15 +294,7 @@ int transformers_names__bytes(struct transformers_names *n, const struct capture
 		piece.head_size = piece.tail_size = MP_BYTES_END;
 		piece.tail = bytes + MP_BYTES_END;
 	}
-	if (!wire_piece__valid(&piece))
-		return -EBADMSG;
-	n->at = channel_of(n, head.event.tgid, head.channel);
-	n->at->used = ++n->calls;
-	if (head.flags & MP_BYTES_LOST)
-		http_stream__lost(&n->at->http);
-	http_stream__piece(&n->at->http, &piece, &events, n);
-	note_progress(n);
-	return 0;
+	return wire_piece__valid(&piece) ? take_sent(n, &head, &piece) : -EBADMSG;
 }
 
 /* --- matching ----------------------------------------------------------------------------------
@@ -282,6 +333,8 @@ static int say_name(struct transformers_names *n, const struct response *r, uint
 		.client_id = h->answer.id,
 		.request_id = h->request_id,
 		.trace_id = h->trace_id,
+		/* Not by an early guess: a label that is said of another request stays there. */
+		.labels = origin == ENGINE_ORIGIN_ORDER ? NULL : r->labels,
 		.time_ns = now_ns,
 	};
 
@@ -466,7 +519,7 @@ static int match_open(struct transformers_names *n, struct response *r, uint64_t
 		request = find_cancelled(n, r, now_ns);
 		r->tried_ns = now_ns;
 	}
-	if (request && !r->request)
+	if (request && (!r->request || r->labels))
 		err = say_name(n, r, request, true, ENGINE_ORIGIN_HTTP_RESPONSE, now_ns, sink);
 	return err ? err : request || now_ns > r->http.last_ns + PATIENCE_NS;
 }

@@ -18,13 +18,19 @@
 
 struct transformers_names;
 
+struct header_names;
+
 /* @sequences is borrowed and must outlive it. 0 or -ENOMEM. */
 int transformers_names__new(struct transformers_names **out,
 			    struct transformers_sequences *sequences);
 /* Accepts NULL. */
 void transformers_names__free(struct transformers_names *n);
 
-/* Something that was sent. 0, -ENOMEM; -EBADMSG: the capture contradicts itself. */
+/* Which headers of requests become labels; copied. */
+void transformers_names__headers(struct transformers_names *n, const struct header_names *names);
+
+/* Something that was sent, or a request's head that was received. 0, -ENOMEM; -EBADMSG: the capture
+ * contradicts itself. */
 int transformers_names__bytes(struct transformers_names *n, const struct capture *c);
 /* Match responses with sequences, and say what is found. 0 or the sink's error. */
 int transformers_names__match(struct transformers_names *n, uint64_t now_ns,

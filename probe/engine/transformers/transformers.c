@@ -151,6 +151,7 @@ static int plan_sites(struct engine *g, struct target *t, struct engine_plan *pl
 	err = aten_sites__plan(plan, t, &places, e);
 	if (!err)
 		wire_sites__plan(plan, t);
+	plan->serves_http = true;
 	return err;
 }
 
@@ -218,6 +219,11 @@ static int transformers_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint
 	err_end = transformers_sequences__end(g->sequences, UINT64_MAX, (uint32_t)pid, now_ns,
 					      ending, sink);
 	return err ? err : err_end;
+}
+
+static void transformers_headers(struct engine *g, const struct header_names *names)
+{
+	transformers_names__headers(g->names, names);
 }
 
 static void learn(const struct engine *g, const struct member *m)
@@ -422,6 +428,7 @@ const struct engine_ops engine_transformers = {
 	.looked_for = "libtorch_cpu.so",
 	.match = transformers_match,
 	.open = transformers_open,
+	.headers = transformers_headers,
 	.join = transformers_join,
 	.leave = transformers_leave,
 	.model = transformers_model,

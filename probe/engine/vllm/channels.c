@@ -8,6 +8,7 @@
 #include "probe/abi/event.h"
 #include "probe/base/buffer.h"
 #include "probe/engine/vllm/requests.h"
+#include "probe/engine/wire/asked.h"
 #include "probe/engine/wire/http.h"
 #include "probe/engine/wire/vllm_message.h"
 #include "probe/engine/wire/zmtp.h"
@@ -21,10 +22,13 @@ struct channel {
 	struct zmtp_stream messages;
 	struct vllm_reader reader;
 	struct http_stream responses;
+	struct wire_asked asked;
+	char labels[ASKED_LABELS_BYTES]; /* that the request of the response at hand says */
 };
 
 struct vllm_channels {
 	struct vllm_requests *requests;
+	struct header_names headers;
 	uint64_t calls;
 	struct buffer piece;
 	/* While a piece is read. */
@@ -52,6 +56,11 @@ void vllm_channels__free(struct vllm_channels *s)
 		zmtp__close(&s->item[i].messages);
 	buffer__free(&s->piece);
 	free(s);
+}
+
+void vllm_channels__headers(struct vllm_channels *s, const struct header_names *names)
+{
+	s->headers = *names;
 }
 
 /* --- what is told
@@ -97,14 +106,22 @@ static void on_frame(void *ctx, const struct zmtp_frame *f)
 static const struct zmtp_events zmtp_events = { .frame = on_frame,
 						.plausible = vllm_message__plausible };
 
+static void on_head(void *ctx, const struct http_response *r)
+{
+	struct vllm_channels *s = ctx;
+
+	wire_asked__answer(&s->channel->asked, &s->headers, s->channel->labels);
+}
+
 static void on_response(void *ctx, const struct http_response *r)
 {
 	struct vllm_channels *s = ctx;
 
-	keep(s, vllm_requests__response(s->requests, r, s->sink));
+	keep(s, vllm_requests__response(s->requests, r, s->channel->labels, s->sink));
+	s->channel->labels[0] = '\0';
 }
 
-static const struct http_events http_events = { .end = on_response };
+static const struct http_events http_events = { .head = on_head, .end = on_response };
 
 /* --- channels
  * ------------------------------------------------------------------------------------- */
@@ -174,6 +191,29 @@ static int describe(const struct vllm_channels *s, const struct mp_event_bytes *
 	return 0;
 }
 
+static struct channel *use(struct vllm_channels *s, const struct mp_event_bytes *head,
+			   const struct engine_sink *sink)
+{
+	s->sink = sink;
+	s->err = 0;
+	s->channel = find(s, head->event.tgid, head->channel, head->event.time_ns);
+	s->channel->used = ++s->calls;
+	return s->channel;
+}
+
+static int take_head(struct vllm_channels *s, const struct mp_event_bytes *head,
+		     const struct engine_sink *sink)
+{
+	struct asked_part part;
+	struct channel *c;
+
+	if (!asked_part__read(&part, head, s->piece.data))
+		return -EBADMSG;
+	c = use(s, head, sink);
+	wire_asked__part(&c->asked, &s->headers, &part, c->responses.is_active);
+	return s->err;
+}
+
 int vllm_channels__piece(struct vllm_channels *s, const struct capture *c,
 			 const struct engine_sink *sink)
 {
@@ -185,14 +225,12 @@ int vllm_channels__piece(struct vllm_channels *s, const struct capture *c,
 	if (err)
 		return err;
 	memcpy(&head, c->chunk[0], sizeof(head));
+	if (head.flags & MP_BYTES_RECEIVED)
+		return take_head(s, &head, sink);
 	err = describe(s, &head, &piece);
 	if (err)
 		return err;
-	s->sink = sink;
-	s->err = 0;
-	channel = find(s, head.event.tgid, head.channel, piece.time_ns);
-	s->channel = channel;
-	channel->used = ++s->calls;
+	channel = use(s, &head, sink);
 	if (http_stream__verdict(&channel->responses) != HTTP_YES)
 		keep(s, zmtp__piece(&channel->messages, &piece, &zmtp_events, s));
 	if (zmtp__verdict(&channel->messages) != ZMTP_YES)

@@ -9,6 +9,7 @@
 #include "probe/engine/capture.h"
 #include "probe/engine/sink.h"
 
+struct header_names;
 struct vllm_channels;
 struct vllm_requests;
 
@@ -17,6 +18,8 @@ int vllm_channels__new(struct vllm_channels **out, struct vllm_requests *request
 /* Accepts NULL. */
 void vllm_channels__free(struct vllm_channels *s);
 
+/* Which headers of requests become labels; copied. */
+void vllm_channels__headers(struct vllm_channels *s, const struct header_names *names);
 /* A piece (MP_EVENT_BYTES). 0, -ENOMEM, the sink's error; -EBADMSG: it contradicts itself. */
 int vllm_channels__piece(struct vllm_channels *s, const struct capture *c,
 			 const struct engine_sink *sink);

@@ -340,18 +340,19 @@ int vllm_requests__output(struct vllm_requests *q, uint64_t time_ns, const struc
 }
 
 int vllm_requests__response(struct vllm_requests *q, const struct http_response *r,
-			    const struct engine_sink *sink)
+			    const char *labels, const struct engine_sink *sink)
 {
 	struct engine_request_info info = {
 		.origin = ENGINE_ORIGIN_HTTP_RESPONSE,
 		.request_id = r->request_id,
 		.trace_id = r->trace_id,
+		.labels = labels,
 		.time_ns = r->last_ns,
 	};
 	int err = 0;
 
 	if (!(r->answer.known & ANSWER_ID) || !sink->request_info ||
-	    (!*r->request_id && !*r->trace_id))
+	    (!*r->request_id && !*r->trace_id && !*labels))
 		return 0;
 	for (uint32_t i = 0; i < q->count && !err; i++) {
 		struct vllm_asked *a = at(q, i);

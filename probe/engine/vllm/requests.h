@@ -54,8 +54,9 @@ int vllm_requests__asked(struct vllm_requests *q, uint64_t time_ns, const struct
 void vllm_requests__abort(struct vllm_requests *q, uint64_t time_ns, struct vllm_text id);
 int vllm_requests__output(struct vllm_requests *q, uint64_t time_ns, const struct vllm_output *o,
 			  const struct engine_sink *sink);
+/* @labels: "name=value" lines that its request says, "" if none. */
 int vllm_requests__response(struct vllm_requests *q, const struct http_response *r,
-			    const struct engine_sink *sink);
+			    const char *labels, const struct engine_sink *sink);
 
 /* A number that no request has, for a sequence. */
 uint32_t vllm_requests__number(struct vllm_requests *q);

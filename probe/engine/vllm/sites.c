@@ -8,6 +8,7 @@
 #include "probe/base/error.h"
 #include "probe/engine/aten/sites.h"
 #include "probe/engine/aten/tensor.h"
+#include "probe/engine/wire/sites.h"
 #include "probe/target/elf.h"
 #include "probe/target/target.h"
 
@@ -256,6 +257,7 @@ static int plan_senders(struct engine_plan *plan, struct target *t, const struct
 	add_sender(plan, m, f, "write", MP_BYTES_BUFFER, WHOLE_RESPONSE);
 	add_sender(plan, m, f, "writev", MP_BYTES_VECTOR, WHOLE_RESPONSE);
 	add_sender(plan, m, f, "sendmsg", MP_BYTES_MESSAGE, WHOLE_RESPONSE);
+	wire_sites__plan_tls(plan, t);
 	return 0;
 }
 

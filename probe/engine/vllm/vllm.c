@@ -217,6 +217,7 @@ static int plan_member(struct engine *g, struct target *t, struct engine_plan *p
 
 	role = vllm_role__of(cmdline, size);
 	plan_role(plan, &role);
+	plan->serves_http = role.part == VLLM_SERVER;
 	if (role.part == VLLM_WORKER) {
 		plan->threads = 1;
 		/* Router and cache in each layer, tokens and rows once. */
@@ -294,6 +295,11 @@ static int vllm_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t end
 			g->member[i--] = g->member[--g->members];
 	err = err ? err : err_channels;
 	return err ? err : err_held ? err_held : err_end;
+}
+
+static void vllm_headers(struct engine *g, const struct header_names *names)
+{
+	vllm_channels__headers(g->channels, names);
 }
 
 static void learn(const struct engine *g, const struct member *m)
@@ -524,6 +530,7 @@ const struct engine_ops engine_vllm = {
 	.looked_for = "vllm/_C*.so",
 	.match = vllm_match,
 	.open = vllm_open,
+	.headers = vllm_headers,
 	.join = vllm_join,
 	.leave = vllm_leave,
 	.model = vllm_model,

@@ -9,13 +9,15 @@
 
 #define ARGUMENT(n) (1u << (n))
 
-/* Only functions for sockets: write() would show files and pipes too, which are none of ours. */
+/* write() and writev() show files and pipes too: the kernel program lets go of a descriptor that
+ * carries no responses. */
 static const struct hook {
 	const char *library, *symbol; /* how the library's file name begins */
 	enum mp_bytes_form form;
 } hooks[] = {
 	{ "libc.so", "send", MP_BYTES_BUFFER },        { "libc.so", "sendto", MP_BYTES_BUFFER },
-	{ "libc.so", "sendmsg", MP_BYTES_MESSAGE },    { "libssl", "SSL_write", MP_BYTES_OBJECT },
+	{ "libc.so", "sendmsg", MP_BYTES_MESSAGE },    { "libc.so", "write", MP_BYTES_BUFFER },
+	{ "libc.so", "writev", MP_BYTES_VECTOR },      { "libssl", "SSL_write", MP_BYTES_OBJECT },
 	{ "libssl", "SSL_write_ex", MP_BYTES_OBJECT },
 };
 
@@ -43,7 +45,7 @@ static void add(struct engine_plan *plan, const struct hook *h, const struct map
 	plan->sites++;
 }
 
-void wire_sites__plan(struct engine_plan *plan, struct target *t)
+static void plan_hooks(struct engine_plan *plan, struct target *t, bool only_tls)
 {
 	const struct mapping *m;
 	size_t at = 0;
@@ -53,10 +55,21 @@ void wire_sites__plan(struct engine_plan *plan, struct target *t)
 			struct elf_symbol found;
 			struct elf *f;
 
-			if (!begins(m->path, hooks[i].library) || plan->sites == ENGINE_SITES_MAX ||
+			if ((only_tls && hooks[i].form != MP_BYTES_OBJECT) ||
+			    !begins(m->path, hooks[i].library) || plan->sites == ENGINE_SITES_MAX ||
 			    target__elf(t, m, &f, NULL) || elf__symbol(f, hooks[i].symbol, &found))
 				continue;
 			add(plan, &hooks[i], m, f);
 		}
 	}
+}
+
+void wire_sites__plan(struct engine_plan *out, struct target *t)
+{
+	plan_hooks(out, t, false);
+}
+
+void wire_sites__plan_tls(struct engine_plan *out, struct target *t)
+{
+	plan_hooks(out, t, true);
 }

@@ -11,7 +11,10 @@ struct target;
 /* Bytes of a piece that are delivered whole; of a longer one head and tail. */
 #define WIRE_WHOLE_BYTES 16000
 
-/* Append the places of @t where it sends on sockets to @plan. None is required. */
+/* Append the places of @t where it sends to @plan: those of the C library that servers send
+ * responses by, and of a TLS library what is sent before it is encrypted. None is required. */
 void wire_sites__plan(struct engine_plan *plan, struct target *t);
+/* Only the TLS library's. */
+void wire_sites__plan_tls(struct engine_plan *plan, struct target *t);
 
 #endif
