@@ -72,6 +72,16 @@ def verdict_of(picture: Picture, answers: list[Answer], early: list[Answer], mod
             last_layer_outputs=False, page=BLOCK, preempts=preempts))
 
 
+def check_sampling(picture: Picture, answers: list[Answer]) -> None:
+    """What each client asked for is what its request is said to have asked for."""
+    by_id = {request.client_id: request.begin.fields for request in picture.requests.values()}
+    for answer in answers:
+        ask, begin = answer.ask, by_id[answer.client_id or ""]
+        assert isinstance(ask, VllmAsk)
+        assert (begin["temperature"], begin["top_p"], begin["top_k"], begin["max_tokens"]) == (
+            0 if ask.greedy else 1, 1, 0 if ask.greedy else ask.top_k or 0, ask.generate), ask
+
+
 @pytest.mark.parametrize("family", ["olmoe", "qwen3_moe", "mixtral"])
 def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                shows: Shows) -> None:
@@ -90,6 +100,7 @@ def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
         assert server.still_serves()
     verdict = verdict_of(picture, answers, early, model, tmp_path)
     check_totals(picture)
+    check_sampling(picture, answers)
     assert picture.recording.one("process").columns["engine"] == "vLLM"
     assert verdict.unfinished == 3 and verdict.decisions > 5000
     assert any(request.begin.fields["cached"] for request in picture.requests.values())

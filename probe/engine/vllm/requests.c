@@ -196,6 +196,7 @@ int vllm_asked__begin(struct vllm_requests *q, struct vllm_asked *a, uint32_t co
 		.inferred = a->inferred,
 		.begin_ns = a->before_attach ? UINT64_MAX : a->asked_ns,
 		.time_ns = time_ns,
+		.sampling = a->has_sampling ? &a->sampling : NULL,
 	};
 
 	a->number = ++q->said;
@@ -280,6 +281,8 @@ int vllm_requests__asked(struct vllm_requests *q, uint64_t time_ns, const struct
 		return err;
 	a->hash = hash_of(r->id);
 	copy_client_id(a, r);
+	a->has_sampling = r->has_sampling;
+	a->sampling = r->sampling;
 	if (r->prompt.is_nil)
 		return 0;
 	a->prompt = a->prefill = r->prompt.count;

@@ -28,6 +28,8 @@ struct vllm_asked {
 	uint64_t asked_ns, last_ns;
 	uint64_t aborted_ns; /* 0: not */
 	bool before_attach, inferred, preempted, open;
+	bool has_sampling;
+	struct engine_sampling sampling;
 	bool answered;  /* the response to the client was seen */
 	bool sequenced; /* the sequence of its number was used */
 	char client_id[128];
