@@ -10,13 +10,14 @@ from lib.abilities import VLLM
 from lib.client import TEXT, Answer
 from lib.exact import capture_work, check_totals, report
 from lib.judge import Rules, Verdict, judge
-from lib.recording import Picture
+from lib.recording import UNKNOWN_64, Picture
 from lib.server import Server
 from lib.shown import Shows
 from lib.torch_models import EXACT, torch_model
 from lib.torch_oracle import torch_oracle
 from lib.vllm_client import VllmAsk, crowd, long_asks, perform, vllm_asks
 from lib.vllm_server import BLOCK, Setting, vllm_serving
+from models.make_torch_model import TOP_K
 
 pytestmark = [pytest.mark.full, pytest.mark.root, pytest.mark.vllm]
 
@@ -73,13 +74,14 @@ def verdict_of(picture: Picture, answers: list[Answer], early: list[Answer], mod
 
 
 def check_sampling(picture: Picture, answers: list[Answer]) -> None:
-    """What each client asked for is what its request is said to have asked for."""
+    """What each client asked for, or the model's folder proposes to who does not say, is what its
+    request is said to have asked for."""
     by_id = {request.client_id: request.begin.fields for request in picture.requests.values()}
     for answer in answers:
         ask, begin = answer.ask, by_id[answer.client_id or ""]
         assert isinstance(ask, VllmAsk)
         assert (begin["temperature"], begin["top_p"], begin["top_k"], begin["max_tokens"]) == (
-            0 if ask.greedy else 1, 1, 0 if ask.greedy else ask.top_k or 0, ask.generate), ask
+            0 if ask.greedy else 1, 1, 0 if ask.greedy else ask.top_k or TOP_K, ask.generate), ask
 
 
 @pytest.mark.parametrize("family", ["olmoe", "qwen3_moe", "mixtral"])
@@ -122,3 +124,41 @@ def test_tensor_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             lambda: crowd(server, vllm_asks(4)).start().wait(), poke)
     verdict = verdict_of(picture, answers, early, model, tmp_path)
     report(verdict, "vLLM, two tensor-parallel workers", capsys)
+
+
+def parts_of(picture: Picture) -> dict[int, list[int]]:
+    """The contexts of a model that is shared out, and the layers of each."""
+    parts = {record.fields["context"]: [int(layer) for layer in record.columns["layer_ids"]]
+             for record in picture.recording.of("model")}
+    keys = {record.fields["context"]: record.fields["model_key"]
+            for record in picture.recording.of("context")}
+    assert set(keys) == set(parts) and len(set(keys.values())) == 1 and 0 not in keys.values()
+    return parts
+
+
+@pytest.mark.parametrize("stages", [2, 4])
+def test_pipeline_parallel(stages: int, tmp_path: Path,
+                           capsys: pytest.CaptureFixture[str]) -> None:
+    """Workers have some of the four layers each, or one: all layers of each token are there, the
+    token is counted once, and the steps of all say which belong together."""
+    model = torch_model(EXACT["olmoe"])
+    setting = Setting(context=640, blocks=24, chunk=64, pipeline=stages)
+    with vllm_serving(model, tmp_path / "server.log", setting) as server:
+        assert sorted(server.workers()) == [f"VLLM::Worker_PP{stage}" for stage in range(stages)]
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(5)).start().wait(), poke)
+        assert server.still_serves()
+    parts = parts_of(picture)
+    assert [len(layers) for layers in parts.values()] == [4 // stages] * stages
+    assert picture.layers == [0, 1, 2, 3]
+    batches: dict[int, list[int]] = {}
+    for step in picture.recording.of("step"):
+        batches.setdefault(step.fields["batch"], []).append(step.fields["context"])
+    assert UNKNOWN_64 not in batches and len(batches) > 50
+    for contexts in batches.values():
+        assert sorted(contexts) == sorted(parts)
+    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    check_totals(picture)
+    check_sampling(picture, answers)
+    report(verdict, f"vLLM, {stages} pipeline stages", capsys)

@@ -13,6 +13,8 @@
 #include "probe/engine/vllm/batches.h"
 #include "probe/engine/vllm/requests.h"
 #include "probe/engine/vllm/role.h"
+#include "probe/engine/vllm/stages.h"
+#include "probe/target/model_config.h"
 
 #define BLOCK 4 /* slots of a block of the cache */
 #define ROWS_MAX 32
@@ -45,6 +47,38 @@ static void roles(void **state)
 	assert_int_equal(vllm_role__of("VLLM::Worker", 8).part, VLLM_SERVER); /* cut */
 }
 
+/* What get_pp_indices of vLLM 0.32 gives; the first @dense layers have no router. */
+static void stages(void **state)
+{
+	static const struct {
+		uint32_t blocks, stages, dense, first[4], count[4];
+	} cases[] = {
+		{ 4, 2, 0, { 0, 2 }, { 2, 2 } },
+		{ 5, 2, 0, { 0, 3 }, { 3, 2 } },
+		{ 4, 4, 0, { 0, 1, 2, 3 }, { 1, 1, 1, 1 } },
+		{ 6, 4, 0, { 0, 1, 3, 5 }, { 1, 2, 2, 1 } },
+		{ 27, 4, 1, { 1, 7, 14, 21 }, { 6, 7, 7, 6 } },
+		{ 4, 2, 3, { 0, 3 }, { 0, 1 } },
+		{ MODEL_UNKNOWN, 2, 0, { 0, 0 }, { 8, 8 } },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct model_config c = { .blocks = cases[i].blocks };
+		uint32_t blocks = c.blocks == MODEL_UNKNOWN ? 8 : c.blocks;
+
+		for (uint32_t n = cases[i].dense; n < blocks; n++)
+			c.layer_ids[c.moe_layers++] = (uint16_t)n;
+		for (uint32_t stage = 0; stage < cases[i].stages; stage++) {
+			uint16_t to[32];
+			uint32_t count = vllm_stage__layers(to, &c, cases[i].stages, stage);
+
+			assert_int_equal(count, cases[i].count[stage]);
+			for (uint32_t n = 0; n < count; n++)
+				assert_int_equal(to[n], cases[i].first[stage] + n);
+		}
+	}
+}
+
 /* --- what is said --------------------------------------------------------------------------------
  */
 
@@ -55,7 +89,8 @@ struct heard {
 	struct engine_bind bind[16];
 	size_t begins, ends, binds, infos, invalid;
 	struct engine_row row[ROWS_MAX];
-	uint32_t rows;
+	uint32_t rows, context;
+	uint64_t batch;
 };
 
 static int on_begin(void *ctx, const struct engine_request *r)
@@ -95,6 +130,8 @@ static int on_step(void *ctx, const struct engine_step *s)
 
 	memcpy(h->row, s->row, s->rows * sizeof(*h->row));
 	h->rows = s->rows;
+	h->context = s->context;
+	h->batch = s->batch;
 	return 0;
 }
 
@@ -110,7 +147,7 @@ static int on_invalid(void *ctx, uint32_t cause, uint64_t count)
 struct play {
 	struct vllm_requests *requests;
 	struct vllm_batches *batches;
-	struct aten_context context;
+	struct aten_context context, later; /* the other stage of a pipeline */
 	struct heard heard;
 	struct engine_sink sink;
 	int64_t column[4][ROWS_MAX + 1]; /* token, position, slot, start */
@@ -124,6 +161,7 @@ static void play__begin(struct play *p)
 	assert_int_equal(vllm_requests__new(&p->requests), 0);
 	assert_int_equal(vllm_batches__new(&p->batches, p->requests), 0);
 	p->context.id = 1;
+	p->later.id = 2;
 	p->sink = (struct engine_sink){ .request_begin = on_begin,
 					.request_end = on_end,
 					.bind = on_bind,
@@ -180,7 +218,7 @@ static void run(struct play *p, const char *t, uint32_t position, int64_t slot)
 	p->column[3][++p->runs] = p->rows;
 }
 
-static void step(struct play *p)
+static void step_of(struct play *p, struct aten_context *c, struct aten_context *home)
 {
 	struct aten_step s = {
 		.begin_ns = ++p->now_ns,
@@ -193,8 +231,20 @@ static void step(struct play *p)
 		.start = { p->runs + 1, p->runs + 1, p->column[3] },
 	};
 
-	assert_int_equal(vllm_batches__step(p->batches, &s, &p->context, &p->sink), 0);
+	assert_int_equal(vllm_batches__step(p->batches, &s, c, home, &p->sink), 0);
 	p->rows = p->runs = 0;
+}
+
+static void step(struct play *p)
+{
+	step_of(p, &p->context, NULL);
+}
+
+/* The step as @c, a stage of a pipeline, shows it. */
+static void stage(struct play *p, struct aten_context *c)
+{
+	step_of(p, c, &p->context);
+	assert_int_equal(p->heard.context, c->id);
 }
 
 /* The request of row @i of the last step, by the client's id; corrections taken into account. */
@@ -328,6 +378,111 @@ static void twins(void **state)
 	play__end(&p);
 }
 
+/* --- pipelines -----------------------------------------------------------------------------------
+ */
+
+/* The second stage sees the rows in another order; they are the same requests', counted once. */
+static void stages_are_joined(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "abc");
+	ask(&p, "j", "cmpl-y-0", "de");
+	run(&p, "abc", 0, 0);
+	run(&p, "de", 0, 8);
+	stage(&p, &p.context);
+	assert_int_equal(p.heard.batch, 1);
+	run(&p, "de", 0, 8);
+	run(&p, "abc", 0, 0);
+	stage(&p, &p.later);
+	assert_int_equal(p.heard.batch, 1);
+	assert_string_equal(owner(&p, 0), "cmpl-y");
+	assert_string_equal(owner(&p, 2), "cmpl-x");
+	assert_true(p.heard.row[1].output && p.heard.row[4].output && !p.heard.row[3].output);
+	assert_int_equal(p.heard.row[2].sequence, p.heard.begin[0].sequence);
+	give(&p, "i", "f", VLLM_RUNNING);
+	give(&p, "j", "g", VLLM_RUNNING);
+	/* Each on its own: both are under way at once. */
+	run(&p, "f", 3, 3);
+	stage(&p, &p.context);
+	assert_int_equal(p.heard.batch, 2);
+	run(&p, "g", 2, 10);
+	stage(&p, &p.context);
+	assert_int_equal(p.heard.batch, 3);
+	run(&p, "f", 3, 3);
+	stage(&p, &p.later);
+	assert_int_equal(p.heard.batch, 2);
+	assert_int_equal(p.heard.row[0].phase, ENGINE_DECODE);
+	run(&p, "g", 2, 10);
+	stage(&p, &p.later);
+	assert_int_equal(p.heard.batch, 3);
+	assert_string_equal(owner(&p, 0), "cmpl-y");
+	assert_int_equal(p.heard.begins, 2);
+	assert_int_equal(p.heard.binds, 0);
+	play__end(&p);
+}
+
+/* A step that one stage lost shifts nothing in the others. */
+static void stages_lose_steps(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "abc");
+	run(&p, "abc", 0, 0);
+	stage(&p, &p.later); /* the first stage lost it, or gives it later */
+	assert_int_equal(p.heard.batch, 1);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	give(&p, "i", "d", VLLM_RUNNING);
+	run(&p, "d", 3, 3);
+	stage(&p, &p.context);
+	assert_int_equal(p.heard.batch, 2);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	give(&p, "i", "e", VLLM_RUNNING); /* the second lost that one */
+	run(&p, "e", 4, 16);
+	stage(&p, &p.context);
+	run(&p, "e", 4, 16);
+	stage(&p, &p.later);
+	assert_int_equal(p.heard.batch, 3);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_int_equal(p.heard.begins, 1);
+	run(&p, "e", 4, 16); /* once more: another pass */
+	stage(&p, &p.later);
+	assert_int_equal(p.heard.batch, 4);
+	play__end(&p);
+}
+
+/* Who is corrected between two stages is so in both. */
+static void stages_are_corrected(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "ab");
+	ask(&p, "j", "cmpl-y-0", "ab");
+	run(&p, "ab", 0, 0);
+	run(&p, "ab", 0, 8);
+	stage(&p, &p.context);
+	run(&p, "ab", 0, 8);
+	run(&p, "ab", 0, 0);
+	stage(&p, &p.later);
+	give(&p, "i", "d", VLLM_RUNNING);
+	give(&p, "j", "c", VLLM_RUNNING);
+	run(&p, "c", 2, 2);
+	run(&p, "d", 2, 10);
+	stage(&p, &p.context);
+	assert_int_equal(p.heard.binds, 2);
+	assert_int_equal(p.heard.infos, 2);
+	run(&p, "d", 2, 10);
+	run(&p, "c", 2, 2);
+	stage(&p, &p.later);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_string_equal(owner(&p, 1), "cmpl-y");
+	assert_int_equal(p.heard.binds, 2);
+	play__end(&p);
+}
+
 static void of_nobody(void **state)
 {
 	struct play p;
@@ -371,12 +526,16 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(roles),
+		cmocka_unit_test(stages),
 		cmocka_unit_test(names),
 		cmocka_unit_test(one_request),
 		cmocka_unit_test(preempted),
 		cmocka_unit_test(equal_beginnings),
 		cmocka_unit_test(twins),
 		cmocka_unit_test(of_nobody),
+		cmocka_unit_test(stages_are_joined),
+		cmocka_unit_test(stages_lose_steps),
+		cmocka_unit_test(stages_are_corrected),
 		cmocka_unit_test(contradictions),
 	};
 

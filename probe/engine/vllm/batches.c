@@ -5,19 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "probe/engine/vllm/passes.h"
+
 int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
 {
+	int err;
+
 	*out = calloc(1, sizeof(**out));
 	if (!*out)
 		return -ENOMEM;
 	(*out)->requests = requests;
-	return 0;
+	err = vllm_passes__new(&(*out)->passes);
+	if (err) {
+		vllm_batches__free(*out);
+		*out = NULL;
+	}
+	return err;
 }
 
 void vllm_batches__free(struct vllm_batches *b)
 {
 	if (!b)
 		return;
+	vllm_passes__free(b->passes);
 	free(b->run);
 	free(b->row);
 	free(b->route);
@@ -341,26 +351,38 @@ static void note_written(struct vllm_batches *b, const struct aten_step *s,
 	}
 }
 
-static void run__rows(const struct vllm_batches *b, const struct aten_step *s, const struct run *r,
-		      struct engine_row *to)
+/* The owner of @r's rows by its sequence. */
+static struct owner owner_of(const struct vllm_batches *b, const struct run *r)
 {
 	const struct sequence *q = r->sequence ? &b->sequence[r->sequence - 1] : NULL;
 	bool known = q && q->asked->hash && q->asked->prompt != ENGINE_UNKNOWN;
 
+	return (struct owner){
+		.sequence = q ? q->number : 0,
+		.request = q ? q->request : ENGINE_UNKNOWN,
+		.prefill = known ? q->asked->prefill : ENGINE_UNKNOWN,
+	};
+}
+
+static void run__rows(const struct aten_step *s, const struct run *r, struct engine_row *to)
+{
+	const struct owner *o = &r->owner;
+	bool known = o->prefill != ENGINE_UNKNOWN;
+
 	for (uint32_t i = 0; i < r->rows; i++) {
 		uint32_t position = r->position + i;
 		int64_t token = column(&s->token, r->first + i);
-		bool prefill = known ? position < q->asked->prefill : r->rows > 1 || !position;
+		bool prefill = known ? position < o->prefill : r->rows > 1 || !position;
 
 		to[i] = (struct engine_row){
-			.sequence = q ? q->number : 0,
-			.request = q ? q->request : ENGINE_UNKNOWN,
+			.sequence = o->sequence,
+			.request = o->request,
 			.position = position,
 			.token = token >= 0 && token <= INT32_MAX ? (int32_t)token : -1,
-			.phase = !q        ? ENGINE_PHASE_UNKNOWN
-				 : prefill ? ENGINE_PREFILL
-					   : ENGINE_DECODE,
-			.output = known ? position + 1 >= q->asked->prefill : i + 1 == r->rows,
+			.phase = !o->sequence ? ENGINE_PHASE_UNKNOWN
+				 : prefill    ? ENGINE_PREFILL
+					      : ENGINE_DECODE,
+			.output = known ? position + 1 >= o->prefill : i + 1 == r->rows,
 		};
 	}
 }
@@ -378,7 +400,7 @@ static void fill_route(struct engine_route *out, const struct aten_layer *l,
 }
 
 static int say(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
-	       uint32_t runs, const struct engine_sink *sink)
+	       uint32_t runs, uint64_t batch, const struct engine_sink *sink)
 {
 	struct engine_step out = {
 		.context = c->id,
@@ -389,19 +411,84 @@ static int say(struct vllm_batches *b, const struct aten_step *s, struct aten_co
 		.row = b->row,
 		.routes = s->layers,
 		.route = b->route,
+		.batch = batch,
 	};
 
 	for (uint32_t i = 0; i < runs; i++)
-		run__rows(b, s, &b->run[i], b->row + b->run[i].first);
+		run__rows(s, &b->run[i], b->row + b->run[i].first);
 	for (uint32_t i = 0; i < s->layers; i++)
 		fill_route(&b->route[i], &s->layer[i], c);
 	return sink->step(sink->ctx, &out);
 }
 
+/* Whose rows the step has, which nobody has said yet. */
+static int find_owners(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+		       uint32_t runs, const struct engine_sink *sink)
+{
+	int err = assign(b, s, c, runs, sink);
+
+	for (uint32_t i = 0; i < runs && !err; i++) {
+		if (b->run[i].sequence)
+			note_rows(b, s, i);
+		b->run[i].owner = owner_of(b, &b->run[i]);
+	}
+	note_written(b, s, c);
+	return err;
+}
+
+/* --- stages of a pipeline ----------------------------------------------------------------------
+ */
+
+static uint64_t hash_tokens(const struct aten_step *s, const struct run *r)
+{
+	uint64_t hash = 0xcbf29ce484222325ull; /* FNV-1a, by tokens */
+
+	if (s->token.count < s->rows)
+		return 0;
+	for (uint32_t i = 0; i < r->rows; i++)
+		hash = (hash ^ (uint64_t)s->token.value[r->first + i]) * 0x100000001b3ull;
+	return hash | 1;
+}
+
+/* Another stage said whose rows these are; who is corrected meanwhile is another's. */
+static void refresh_owners(struct vllm_batches *b, const struct aten_step *s, uint32_t runs)
+{
+	for (uint32_t i = 0; i < runs; i++) {
+		struct owner *o = &b->run[i].owner;
+
+		for (uint32_t n = 0; n < b->live; n++) {
+			if (b->sequence[n].number != o->sequence)
+				continue;
+			o->request = b->sequence[n].request;
+			b->sequence[n].asked->last_ns = s->end_ns;
+			break;
+		}
+	}
+}
+
+/* The same as find_owners() of a stage of @home's pipeline; in *@batch which pass it is. */
+static int find_pass(struct vllm_batches *b, const struct aten_step *s,
+		     const struct aten_context *c, struct aten_context *home, uint32_t runs,
+		     uint64_t *batch, const struct engine_sink *sink)
+{
+	int err;
+
+	for (uint32_t i = 0; i < runs; i++)
+		b->run[i].tokens = hash_tokens(s, &b->run[i]);
+	*batch = vllm_passes__join(b->passes, home->id, c->id, b->run, runs);
+	if (*batch) {
+		refresh_owners(b, s, runs);
+		return 0;
+	}
+	err = find_owners(b, s, home, runs, sink);
+	return err ? err : vllm_passes__add(b->passes, home->id, c->id, b->run, runs, batch);
+}
+
 int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_context *c,
-		       const struct engine_sink *sink)
+		       struct aten_context *home, const struct engine_sink *sink)
 {
 	uint32_t runs = s->start.count > 1 ? s->start.count - 1 : 0;
+	uint64_t batch = 0;
 	int err;
 
 	if (!c || !s->rows)
@@ -418,10 +505,7 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 	b->steps++;
 	b->has_tokens |= s->token.count >= s->rows;
 	forget_ended(b);
-	err = assign(b, s, c, runs, sink);
-	for (uint32_t i = 0; i < runs && !err; i++)
-		if (b->run[i].sequence)
-			note_rows(b, s, i);
-	note_written(b, s, c);
-	return err ? err : say(b, s, c, runs, sink);
+	err = home ? find_pass(b, s, c, home, runs, &batch, sink)
+		   : find_owners(b, s, c, runs, sink);
+	return err ? err : say(b, s, c, runs, batch, sink);
 }

@@ -11,7 +11,8 @@
  *   request whose tokens these are (requests.h). Where several have the same, the one that asked
  *   first, and that is said to be inferred until what they generate tells them apart.
  *
- * Requests are the sequences: a preempted one goes on at an earlier position.
+ * Requests are the sequences: a preempted one goes on at an earlier position. The stages of a
+ * pipeline have their sequences in common (passes.h).
  */
 #ifndef MP_VLLM_BATCHES_H
 #define MP_VLLM_BATCHES_H
@@ -29,9 +30,10 @@ int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
 /* Accepts NULL. */
 void vllm_batches__free(struct vllm_batches *b);
 
-/* Say the step @s of context @c, its requests before it. 0, -ENOMEM, or the sink's error. */
+/* Say the step @s of context @c, its requests before it. @home: the first context of the pipeline
+ * that @c is a stage of; NULL: it is none. 0, -ENOMEM, or the sink's error. */
 int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_context *c,
-		       const struct engine_sink *sink);
+		       struct aten_context *home, const struct engine_sink *sink);
 /* Process @tgid is gone. */
 void vllm_batches__leave(struct vllm_batches *b, uint32_t tgid);
 

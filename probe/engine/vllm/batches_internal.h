@@ -11,7 +11,7 @@
 
 #define SEQUENCES_MAX 4096 /* that are computed at the same time, in all workers */
 
-/* A sequence in one context (a pipeline stage has its own). */
+/* A sequence in one context; in a pipeline in the one that showed a pass first, for all. */
 struct sequence {
 	uint32_t tgid, context;
 	struct vllm_asked *asked;
@@ -25,16 +25,26 @@ struct sequence {
 	uint64_t step;    /* in which it last had rows */
 };
 
+/* Whose rows are. */
+struct owner {
+	uint32_t sequence; /* number; 0: none */
+	uint32_t request;
+	uint32_t prefill; /* positions from known tokens; ENGINE_UNKNOWN */
+};
+
 /* The rows of one sequence in one step. */
 struct run {
 	uint32_t first, rows, position;
 	int64_t slot, last_slot, block; /* -1: not captured */
+	uint64_t tokens;                /* their hash; 0: not captured, or not needed */
 	uint32_t sequence;              /* index + 1; 0: none yet, or there is no room */
 	bool is_given, in_doubt;
+	struct owner owner;
 };
 
 struct vllm_batches {
 	struct vllm_requests *requests;
+	struct vllm_passes *passes;
 	uint64_t steps;
 	bool has_tokens; /* a step had some: where they lie is known */
 	uint32_t live;   /* of @sequence */
