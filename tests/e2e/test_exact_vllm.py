@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -10,13 +11,14 @@ from lib.abilities import VLLM
 from lib.client import TEXT, Answer
 from lib.exact import capture_work, check_totals, report
 from lib.judge import Rules, Verdict, judge
+from lib.moeprobe import moeprobe
 from lib.recording import UNKNOWN_64, Picture
 from lib.server import Server
 from lib.shown import Shows
 from lib.torch_models import EXACT, torch_model
 from lib.torch_oracle import torch_oracle
 from lib.vllm_client import VllmAsk, crowd, long_asks, perform, vllm_asks
-from lib.vllm_server import BLOCK, Setting, vllm_serving
+from lib.vllm_server import BLOCK, Setting, other_names, vllm_serving
 from models.make_torch_model import TOP_K
 
 pytestmark = [pytest.mark.full, pytest.mark.root, pytest.mark.vllm]
@@ -162,3 +164,21 @@ def test_pipeline_parallel(stages: int, tmp_path: Path,
     check_totals(picture)
     check_sampling(picture, answers)
     report(verdict, f"vLLM, {stages} pipeline stages", capsys)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "mixtral"])
+def test_by_topk(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the function that takes the router's choice has another name, choices and weights are
+    made again from the router's scores, and are the same."""
+    model = torch_model(EXACT[family])
+    with TemporaryDirectory() as package, vllm_serving(
+            model, tmp_path / "server.log", TIGHT, other_names(Path(package))) as server:
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(6)).start().wait(), poke)
+        doctor = moeprobe("doctor", server.pid)
+        assert server.still_serves()
+    assert "router by top-k" in doctor.out and "topk_out_cpu" in doctor.out
+    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    check_totals(picture)
+    report(verdict, f"vLLM, {family}, by top-k", capsys)

@@ -47,6 +47,14 @@ int aten_layers__next(struct aten_step *s, uint32_t rows, uint32_t k, struct ate
 	return layer__reserve(*out, rows, k);
 }
 
+bool aten_layer__has_flags(const struct aten_layer *l)
+{
+	for (uint32_t i = 0; i < l->rows; i++)
+		if (l->flags[i])
+			return true;
+	return false;
+}
+
 void aten_layers__free(struct aten_step *s)
 {
 	for (uint32_t i = 0; i < s->layer_capacity; i++)

@@ -392,6 +392,8 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 
 	if (cause)
 		return cause == NOT_A_ROUTERS ? 0 : sink->invalid(sink->ctx, cause, 1);
+	if (r.context && !r.context->id)
+		r.context->by_scores = !ids;
 	if (r.context && !r.context->id && s->o.describe)
 		s->o.describe(s->o.ctx, r.context);
 	err = aten_layers__next(step, r.rows, r.k, &l);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "probe/engine/aten/layers.h"
 #include "probe/engine/vllm/passes.h"
 
 int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
@@ -396,6 +397,8 @@ static void fill_route(struct engine_route *out, const struct aten_layer *l,
 		.k = l->k,
 		.ids = l->ids,
 		.weights = l->weights,
+		.flags = c->by_scores && c->gate.final == ATEN_RAW ? ENGINE_ROUTE_RAW : 0,
+		.row_flags = aten_layer__has_flags(l) ? l->flags : NULL,
 	};
 }
 

@@ -120,14 +120,33 @@ static bool has_routers(const struct engine *g, const struct member *m)
 	       vllm_stage__layers(layer, c, pipeline_stages(g), m->role.pipeline);
 }
 
+/* Where vLLM chooses among logits, and makes weights of those that it chose (cpu_router.py). Of
+ * other families the scores say nothing of the weights. */
+static struct aten_gate gate_of_logits(const struct model_config *c)
+{
+	static const char *const families[] = { "olmoe", "qwen2_moe", "qwen3_moe", "mixtral",
+						"gpt_oss" };
+	struct aten_gate g = aten_gate__of(c);
+
+	g.rounded = false;
+	for (size_t i = 0; c && i < sizeof(families) / sizeof(*families); i++) {
+		if (strcmp(families[i], c->model_type))
+			continue;
+		g.logits = g.final != ATEN_SOFTMAX;
+		return g;
+	}
+	return (struct aten_gate){ .final = ATEN_RAW, .scale = 1 };
+}
+
 static void on_context(void *ctx, struct aten_context *c)
 {
 	const struct engine *g = ctx;
 	const struct member *m = find_member(g, (pid_t)c->tgid);
+	const struct model_config *config = c->folder ? &c->folder->config : NULL;
 	uint32_t stages = pipeline_stages(g);
 
-	/* Weights are final, however the family comes to them. */
-	c->gate = aten_gate__of(c->folder ? &c->folder->config : NULL);
+	/* Weights are final, however the family comes to them, unless choices are made again. */
+	c->gate = c->by_scores ? gate_of_logits(config) : aten_gate__of(config);
 	if (m && (stages > 1 || m->role.data != ENGINE_UNKNOWN))
 		c->model_key = 1;
 	if (m && stages > 1 && c->layers_known && c->folder)
