@@ -129,6 +129,39 @@ def test_each_fault_is_named(oracle: TorchOracle, plant: Callable[[Story], Any],
     assert any(reason in fault for fault in faults), faults
 
 
+def test_order_of_equal_weights_is_free(oracle: TorchOracle) -> None:
+    """Only as near as rounding, and never another set."""
+    story = story_of(oracle)
+    answers = [answer for answer, _, _ in story]
+    wrong_order(story)
+
+    class Near:
+        """The reference, by whose word the two weights are equal."""
+
+        layers = oracle.layers
+
+        def __init__(self, gap: float) -> None:
+            self.gap = gap
+
+        def forward(self, tokens: list[int], forced: Any = None) -> Any:
+            layers, logits = oracle.forward(tokens, forced)
+            if len(tokens) > 7:
+                layers[2].order_gap[7] = self.gap
+                layers[2].weights[7, 1] = layers[2].weights[7, 0]
+            return layers, logits
+
+    layers = [1, 2, 3]
+    ids, weights = story[0][2][7].routes[2]
+    weights[1] = weights[0] = weights[:2].max()
+    judged = [judge_torch(picture_of(story, layers), answers, Near(gap), page=32).faults
+              for gap in (1e-8, 1e-5)]
+    assert not any("experts" in fault for fault in judged[0]), judged[0]
+    assert any("layer 2 position 7: experts" in fault for fault in judged[1])
+    wrong_id(story)
+    faults = judge_torch(picture_of(story, layers), answers, Near(1e-8), page=32).faults
+    assert any("layer 2 position 7: experts" in fault for fault in faults)
+
+
 def test_prefix_must_have_been_computed(oracle: TorchOracle) -> None:
     answer = answer_of("b", SHARED + "other", "no")
     faults = faults_of([(answer, CACHED, rows_of(1, answer, oracle, CACHED))], oracle, [answer])

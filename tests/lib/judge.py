@@ -267,6 +267,12 @@ class Judge:
                 return True
         return False
 
+    def is_order_tie(self, ids: Any, wanted: Any, position: int) -> bool:
+        """The same experts in another order, of weights that are as good as equal: find_tie()
+        counted it, and a reference that sorts by its own weights keeps its own order."""
+        return (set(ids) == set(wanted.ids[position])
+                and float(wanted.order_gap[position]) < self.order_limit)
+
     def routing(self, request: Request, tokens: list[int], verdict: Verdict) -> None:
         if max(request.position, default=-1) >= len(tokens):
             verdict.fault(f"request {request.begin.fields['request']}: rows are missing before "
@@ -287,7 +293,8 @@ class Judge:
             for index, (ids, weights) in entries.items():
                 position = request.position[index]
                 wanted = layers[number]
-                if list(ids) != list(wanted.ids[position]):
+                if list(ids) != list(wanted.ids[position]) and not self.is_order_tie(
+                        ids, wanted, position):
                     verdict.fault(
                         f"{name}: layer {number} position {position}: experts {list(ids)}, not "
                         f"{list(wanted.ids[position])} (gap {wanted.gap[position]:.1e}, of the "

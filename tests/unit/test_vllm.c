@@ -11,6 +11,7 @@
 
 #include "probe/engine/sink.h"
 #include "probe/engine/vllm/batches.h"
+#include "probe/engine/vllm/held.h"
 #include "probe/engine/vllm/requests.h"
 #include "probe/engine/vllm/role.h"
 #include "probe/engine/vllm/stages.h"
@@ -18,6 +19,7 @@
 
 #define BLOCK 4 /* slots of a block of the cache */
 #define ROWS_MAX 32
+#define STEPS_MAX 16
 
 static struct vllm_role role(const char *title)
 {
@@ -87,9 +89,14 @@ struct heard {
 	char client_id[16][128];
 	struct engine_request_end end[16];
 	struct engine_bind bind[16];
-	size_t begins, ends, binds, infos, invalid;
-	struct engine_row row[ROWS_MAX];
-	uint32_t rows, context;
+	size_t begins, ends, binds, infos, invalid, steps;
+	struct said {
+		struct engine_row row[ROWS_MAX];
+		uint32_t rows;
+		size_t begins; /* said before it */
+	} step[STEPS_MAX];
+	struct engine_row *row; /* of the last one, and */
+	uint32_t context;
 	uint64_t batch;
 };
 
@@ -127,9 +134,13 @@ static int on_info(void *ctx, const struct engine_request_info *i)
 static int on_step(void *ctx, const struct engine_step *s)
 {
 	struct heard *h = ctx;
+	struct said *to = &h->step[h->steps++];
 
-	memcpy(h->row, s->row, s->rows * sizeof(*h->row));
-	h->rows = s->rows;
+	assert_in_range(h->steps, 1, STEPS_MAX);
+	memcpy(to->row, s->row, s->rows * sizeof(*h->row));
+	to->rows = s->rows;
+	to->begins = h->begins;
+	h->row = to->row;
 	h->context = s->context;
 	h->batch = s->batch;
 	return 0;
@@ -146,10 +157,11 @@ static int on_invalid(void *ctx, uint32_t cause, uint64_t count)
 
 struct play {
 	struct vllm_requests *requests;
+	struct vllm_held *held;
 	struct vllm_batches *batches;
 	struct aten_context context, later; /* the other stage of a pipeline */
 	struct heard heard;
-	struct engine_sink sink;
+	struct engine_sink heard_by, sink;
 	int64_t column[4][ROWS_MAX + 1]; /* token, position, slot, start */
 	uint32_t rows, runs;
 	uint64_t now_ns;
@@ -159,21 +171,24 @@ static void play__begin(struct play *p)
 {
 	memset(p, 0, sizeof(*p));
 	assert_int_equal(vllm_requests__new(&p->requests), 0);
-	assert_int_equal(vllm_batches__new(&p->batches, p->requests), 0);
+	assert_int_equal(vllm_held__new(&p->held), 0);
+	assert_int_equal(vllm_batches__new(&p->batches, p->requests, p->held), 0);
 	p->context.id = 1;
 	p->later.id = 2;
-	p->sink = (struct engine_sink){ .request_begin = on_begin,
-					.request_end = on_end,
-					.bind = on_bind,
-					.request_info = on_info,
-					.step = on_step,
-					.invalid = on_invalid,
-					.ctx = &p->heard };
+	p->heard_by = (struct engine_sink){ .request_begin = on_begin,
+					    .request_end = on_end,
+					    .bind = on_bind,
+					    .request_info = on_info,
+					    .step = on_step,
+					    .invalid = on_invalid,
+					    .ctx = &p->heard };
+	p->sink = vllm_held__sink(p->held, &p->heard_by);
 }
 
 static void play__end(struct play *p)
 {
 	vllm_batches__free(p->batches);
+	vllm_held__free(p->held);
 	vllm_requests__free(p->requests);
 }
 
@@ -244,18 +259,42 @@ static void step(struct play *p)
 static void stage(struct play *p, struct aten_context *c)
 {
 	step_of(p, c, &p->context);
-	assert_int_equal(p->heard.context, c->id);
 }
 
-/* The request of row @i of the last step, by the client's id; corrections taken into account. */
-static const char *owner(const struct play *p, uint32_t i)
+static const char *name_of(const struct play *p, uint32_t request)
 {
-	uint32_t request = p->heard.row[i].request;
-
 	for (size_t n = 0; n < p->heard.begins; n++)
 		if (p->heard.begin[n].request == request)
 			return p->heard.client_id[n];
 	return "";
+}
+
+/* The request of row @i of step @number, by the client's id: said to begin before that. */
+static const char *owner_in(const struct play *p, size_t number, uint32_t i)
+{
+	const struct said *s = &p->heard.step[number];
+
+	assert_true(number < p->heard.steps && i < s->rows);
+	for (size_t n = 0; n < s->begins; n++)
+		if (p->heard.begin[n].request == s->row[i].request)
+			return p->heard.client_id[n];
+	return "";
+}
+
+/* Of the last step. */
+static const char *owner(const struct play *p, uint32_t i)
+{
+	assert_true(p->heard.steps > 0);
+	return owner_in(p, p->heard.steps - 1, i);
+}
+
+static const struct engine_request *begin_of(const struct play *p, const char *client_id)
+{
+	for (size_t n = 0; n < p->heard.begins; n++)
+		if (!strcmp(p->heard.client_id[n], client_id))
+			return &p->heard.begin[n];
+	fail_msg("%s did not begin", client_id);
+	return NULL;
 }
 
 static void names(void **state)
@@ -332,8 +371,7 @@ static void preempted(void **state)
 	play__end(&p);
 }
 
-/* Equal beginnings: the piece says nothing; what can be one only goes first, later tokens correct.
- */
+/* Equal beginnings: the first piece says nothing, so it waits until later tokens tell. */
 static void equal_beginnings(void **state)
 {
 	struct play p;
@@ -343,15 +381,44 @@ static void equal_beginnings(void **state)
 	ask(&p, "j", "cmpl-y-0", "aaaacc");
 	run(&p, "aaaa", 0, 0);
 	step(&p);
-	assert_string_equal(owner(&p, 0), "cmpl-x"); /* asked first */
-	assert_true(p.heard.begin[0].inferred);
+	assert_int_equal(p.heard.steps + p.heard.begins, 0);
 	run(&p, "cc", 4, 4);
 	run(&p, "aaaabb", 0, 16);
 	step(&p);
-	assert_int_equal(p.heard.bind[0].sequence, 1);
-	assert_int_equal(p.heard.bind[0].position, 0);
-	assert_string_equal(owner(&p, 0), "cmpl-y");
-	assert_string_equal(owner(&p, 2), "cmpl-x");
+	assert_int_equal(p.heard.steps, 2);
+	assert_string_equal(owner_in(&p, 0, 0), "cmpl-y");
+	assert_string_equal(owner_in(&p, 1, 0), "cmpl-y");
+	assert_string_equal(owner_in(&p, 1, 2), "cmpl-x");
+	assert_int_equal(begin_of(&p, "cmpl-y")->sequence, p.heard.step[0].row[0].sequence);
+	assert_int_equal(p.heard.binds, 0);
+	assert_int_equal(p.heard.begins, 2);
+	assert_false(begin_of(&p, "cmpl-x")->inferred);
+	assert_false(begin_of(&p, "cmpl-y")->inferred);
+	play__end(&p);
+}
+
+/* What was taken for the first of a request, and was not, leaves no trace: its prefix is the one
+ * that it begins with in truth. */
+static void taken_back(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "aaaaaaaabb");
+	ask(&p, "j", "cmpl-y-0", "aaaaaaaacc");
+	run(&p, "aaaa", 0, 0);
+	step(&p);
+	run(&p, "aaaacc", 4, 4);
+	step(&p);
+	assert_int_equal(p.heard.begins, 1);
+	assert_string_equal(owner_in(&p, 0, 0), "cmpl-y");
+	assert_string_equal(owner_in(&p, 1, 0), "cmpl-y");
+	run(&p, "bb", 8, 20); /* the prefix comes from the cache */
+	step(&p);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_int_equal(begin_of(&p, "cmpl-x")->cached, 8);
+	assert_int_equal(begin_of(&p, "cmpl-y")->cached, 0);
+	assert_int_equal(p.heard.binds, 0);
 	play__end(&p);
 }
 
@@ -371,10 +438,125 @@ static void twins(void **state)
 	run(&p, "c", 2, 2);
 	run(&p, "d", 2, 10);
 	step(&p);
+	for (size_t i = 0; i < 2; i++) {
+		assert_string_equal(owner_in(&p, i, 0), "cmpl-y");
+		assert_string_equal(owner_in(&p, i, i ? 1 : 2), "cmpl-x");
+	}
+	assert_int_equal(p.heard.binds + p.heard.infos, 0);
+	assert_false(begin_of(&p, "cmpl-x")->inferred);
+	play__end(&p);
+}
+
+/* Nothing tells them apart in time: said as inferred, and corrected when something does. */
+static void told_too_late(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "ab");
+	ask(&p, "j", "cmpl-y-0", "ab");
+	run(&p, "ab", 0, 0);
+	run(&p, "ab", 0, 8);
+	step(&p);
+	p.now_ns += 3000000000;
+	assert_int_equal(vllm_batches__settle(p.batches, p.now_ns, &p.sink), 0);
+	assert_int_equal(p.heard.steps, 1);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_true(begin_of(&p, "cmpl-x")->inferred);
+	assert_true(begin_of(&p, "cmpl-y")->inferred);
+	run(&p, "c", 2, 2);
+	run(&p, "d", 2, 10);
+	step(&p);
+	assert_int_equal(p.heard.steps, 2); /* it was said that these are in doubt */
+	give(&p, "i", "d", VLLM_RUNNING);
+	give(&p, "j", "c", VLLM_RUNNING);
+	p.heard.binds = 0;
+	run(&p, "e", 3, 3);
+	run(&p, "f", 3, 11);
+	step(&p);
+	assert_int_equal(p.heard.steps, 3);
 	assert_string_equal(owner(&p, 0), "cmpl-y");
-	assert_string_equal(owner(&p, 1), "cmpl-x");
 	assert_int_equal(p.heard.binds, 2);
+	assert_int_equal(p.heard.bind[0].position, 0);
+	assert_string_equal(name_of(&p, p.heard.bind[0].request), "cmpl-y");
 	assert_int_equal(p.heard.infos, 2);
+	play__end(&p);
+}
+
+/* A request comes back after a preemption where another one fills a block, which it is not: it has
+ * more tokens than that one was ever given. */
+static void preempted_beside_a_full_block(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "abcd");
+	ask(&p, "j", "cmpl-y-0", "zzzzabcdefgh");
+	run(&p, "zzzzabcdefgh", 0, 0);
+	step(&p);
+	run(&p, "abcd", 0, 40);
+	step(&p);
+	run(&p, "abcdefgh", 4, 80); /* its first block was in the cache still */
+	run(&p, "q", 4, 60);
+	step(&p);
+	assert_string_equal(owner(&p, 0), "cmpl-y");
+	assert_string_equal(owner(&p, 8), "cmpl-x");
+	give(&p, "i", "q", VLLM_RUNNING);
+	run(&p, "r", 5, 61);
+	step(&p);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_int_equal(p.heard.begins, 2);
+	play__end(&p);
+}
+
+/* Two fill a block at once and nobody told of their tokens yet: rows may have changed places. */
+static void full_blocks_at_once(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "aaaa");
+	ask(&p, "j", "cmpl-y-0", "bbbb");
+	run(&p, "aaaa", 0, 0);
+	run(&p, "bbbb", 0, 8);
+	step(&p);
+	assert_int_equal(p.heard.steps, 1);
+	run(&p, "d", 4, 20);
+	run(&p, "c", 4, 40);
+	step(&p);
+	assert_int_equal(p.heard.steps, 1);
+	give(&p, "i", "c", VLLM_RUNNING);
+	give(&p, "j", "d", VLLM_RUNNING);
+	run(&p, "e", 5, 21);
+	run(&p, "f", 5, 41);
+	step(&p);
+	assert_int_equal(p.heard.steps, 3);
+	for (size_t i = 1; i < 3; i++) {
+		assert_string_equal(owner_in(&p, i, 0), "cmpl-y");
+		assert_string_equal(owner_in(&p, i, 1), "cmpl-x");
+	}
+	assert_int_equal(p.heard.begins, 2);
+	assert_int_equal(begin_of(&p, "cmpl-x")->cached, 0);
+	play__end(&p);
+}
+
+/* Messages were lost: what goes on with nothing else goes on with the only one that it can. */
+static void untold(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "a");
+	run(&p, "a", 0, 0);
+	step(&p);
+	for (uint32_t i = 1; i < 8; i++) {
+		run(&p, "x", i, i < 4 ? i : 36 + i);
+		step(&p);
+	}
+	assert_int_equal(vllm_batches__settle(p.batches, UINT64_MAX, &p.sink), 0);
+	assert_int_equal(p.heard.steps, 8);
+	assert_string_equal(owner(&p, 0), "cmpl-x");
+	assert_int_equal(p.heard.begins, 1);
 	play__end(&p);
 }
 
@@ -453,7 +635,7 @@ static void stages_lose_steps(void **state)
 	play__end(&p);
 }
 
-/* Who is corrected between two stages is so in both. */
+/* Who is corrected between two stages is so in both, also where both wait. */
 static void stages_are_corrected(void **state)
 {
 	struct play p;
@@ -467,19 +649,24 @@ static void stages_are_corrected(void **state)
 	run(&p, "ab", 0, 8);
 	run(&p, "ab", 0, 0);
 	stage(&p, &p.later);
+	assert_int_equal(p.heard.steps, 0);
 	give(&p, "i", "d", VLLM_RUNNING);
 	give(&p, "j", "c", VLLM_RUNNING);
 	run(&p, "c", 2, 2);
 	run(&p, "d", 2, 10);
 	stage(&p, &p.context);
-	assert_int_equal(p.heard.binds, 2);
-	assert_int_equal(p.heard.infos, 2);
 	run(&p, "d", 2, 10);
 	run(&p, "c", 2, 2);
 	stage(&p, &p.later);
-	assert_string_equal(owner(&p, 0), "cmpl-x");
-	assert_string_equal(owner(&p, 1), "cmpl-y");
-	assert_int_equal(p.heard.binds, 2);
+	assert_int_equal(p.heard.steps, 4);
+	assert_string_equal(owner_in(&p, 0, 0), "cmpl-y");
+	assert_string_equal(owner_in(&p, 0, 2), "cmpl-x");
+	assert_string_equal(owner_in(&p, 1, 0), "cmpl-x");
+	assert_string_equal(owner_in(&p, 1, 2), "cmpl-y");
+	assert_string_equal(owner_in(&p, 3, 0), "cmpl-x");
+	assert_string_equal(owner_in(&p, 3, 1), "cmpl-y");
+	assert_int_equal(p.heard.binds, 0);
+	assert_false(p.heard.begin[0].inferred || p.heard.begin[1].inferred);
 	play__end(&p);
 }
 
@@ -531,7 +718,12 @@ int main(void)
 		cmocka_unit_test(one_request),
 		cmocka_unit_test(preempted),
 		cmocka_unit_test(equal_beginnings),
+		cmocka_unit_test(taken_back),
 		cmocka_unit_test(twins),
+		cmocka_unit_test(told_too_late),
+		cmocka_unit_test(preempted_beside_a_full_block),
+		cmocka_unit_test(full_blocks_at_once),
+		cmocka_unit_test(untold),
 		cmocka_unit_test(of_nobody),
 		cmocka_unit_test(stages_are_joined),
 		cmocka_unit_test(stages_lose_steps),

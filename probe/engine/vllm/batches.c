@@ -8,7 +8,8 @@
 #include "probe/engine/aten/layers.h"
 #include "probe/engine/vllm/passes.h"
 
-int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
+int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests,
+		      struct vllm_held *held)
 {
 	int err;
 
@@ -16,6 +17,7 @@ int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests)
 	if (!*out)
 		return -ENOMEM;
 	(*out)->requests = requests;
+	(*out)->held = held;
 	err = vllm_passes__new(&(*out)->passes);
 	if (err) {
 		vllm_batches__free(*out);
@@ -100,224 +102,9 @@ static bool cut(struct vllm_batches *b, const struct aten_step *s, uint32_t runs
 			.position = (uint32_t)s->position.value[first],
 			.slot = column(&s->slot, (uint32_t)first),
 			.last_slot = column(&s->slot, (uint32_t)end - 1),
-			.block = column(&s->block, i),
 		};
 	}
 	return true;
-}
-
-/* --- whose run it is ----------------------------------------------------------------------------
- */
-
-/* True if @r can be what follows in @q, by the cache. */
-static bool follows(const struct sequence *q, const struct run *r, int64_t block_size)
-{
-	if (q->next != r->position)
-		return false;
-	if (r->slot < 0 || q->slot < 0)
-		return r->slot < 0 && q->block == r->block;
-	if (!block_size || r->position % block_size)
-		return q->slot + 1 == r->slot;
-	return (q->slot + 1) % block_size == 0 && q->block == r->block;
-}
-
-static bool tokens_fit(const struct sequence *q, const struct aten_step *s, const struct run *r)
-{
-	return s->token.count < r->first + r->rows ||
-	       vllm_asked__fits(q->asked, r->position, s->token.value + r->first, r->rows);
-}
-
-/* The sequence that run @number goes on with, 0: none; in *@sure whether another one could not. */
-static uint32_t find_sequence(const struct vllm_batches *b, const struct aten_step *s,
-			      const struct aten_context *c, uint32_t number, bool *sure)
-{
-	const struct run *r = &b->run[number];
-	uint32_t found = 0, rank = 0, count = 0;
-
-	for (uint32_t i = 0; i < b->live; i++) {
-		const struct sequence *q = &b->sequence[i];
-		uint32_t better;
-
-		if (q->context != c->id || q->step == b->steps || !follows(q, r, s->scalar))
-			continue;
-		better = 1 + 2 * tokens_fit(q, s, r) + (q->row == number);
-		count += better / 2 == rank / 2;
-		if (better <= rank)
-			continue;
-		if (better / 2 > rank / 2)
-			count = 1;
-		rank = better;
-		found = i + 1;
-	}
-	*sure = count < 2;
-	return found;
-}
-
-/* How well a request that fits is what begins now: a preempted one, whose cache others have
- * written to since; one that did not begin; one of which nothing says that it was preempted. */
-static uint32_t preference(const struct sequence *q)
-{
-	return !q ? 2 : q->slot < 0 ? 3 : 1;
-}
-
-/* The request whose tokens @r may be, the likeliest; NULL: none. In *@count how many there are, two
- * if that cannot be known. */
-static struct vllm_asked *find_asked(struct vllm_batches *b, const struct aten_step *s,
-				     const struct aten_context *c, const struct run *r,
-				     uint32_t *count)
-{
-	bool captured = s->token.count >= r->first + r->rows;
-	struct vllm_asked *found = NULL;
-	uint32_t at = 0, best = 0;
-
-	*count = captured ? 0 : 1;
-	for (struct vllm_asked *a; (a = vllm_requests__next(b->requests, &at));) {
-		struct sequence *q = batches__sequence(b, c, a);
-
-		if (!a->hash || a->aborted_ns || (q && q->step == b->steps) ||
-		    !vllm_asked__fits(a, r->position, captured ? s->token.value + r->first : NULL,
-				      captured ? r->rows : 0))
-			continue;
-		++*count;
-		if (preference(q) <= best)
-			continue;
-		best = preference(q);
-		found = a;
-	}
-	return found;
-}
-
-/* A sequence for @a in @c, as if it had not begun. */
-static struct sequence *sequence__make(struct vllm_batches *b, const struct aten_context *c,
-				       struct vllm_asked *a)
-{
-	struct sequence *q = batches__sequence(b, c, a);
-
-	if (!q && b->live == SEQUENCES_MAX)
-		return NULL;
-	if (!q)
-		q = &b->sequence[b->live++];
-	*q = (struct sequence){ .tgid = c->tgid, .context = c->id, .asked = a, .slot = -1 };
-	return q;
-}
-
-/* True if rows before @r, or its tokens, were not captured, because it began before we came or
- * while we found our way: a prefix from the cache ends where a block does, and before the prompt
- * does. */
-static bool began_unseen(const struct vllm_batches *b, const struct aten_step *s,
-			 const struct run *r, const struct vllm_asked *a)
-{
-	if (!b->has_tokens && s->token.count < s->rows)
-		return true;
-	if (!a->hash)
-		return r->position && r->rows == 1;
-	return r->position &&
-	       (r->position >= a->prompt || (s->scalar > 0 && r->position % s->scalar));
-}
-
-/* The run is the first of request @a (NULL: nobody told of it), or its first since it was
- * preempted. */
-static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
-		 struct run *r, struct vllm_asked *a, bool sure, const struct engine_sink *sink)
-{
-	struct sequence *q;
-	int err = 0;
-
-	if (!a) {
-		a = vllm_requests__nameless(b->requests, s->begin_ns, &err, sink);
-		if (!a)
-			return err;
-	}
-	a->inferred |= !sure;
-	a->preempted |= a->number && batches__sequence(b, c, a);
-	if (a->hash && a->prompt != ENGINE_UNKNOWN)
-		a->prefill = a->prompt + a->generated;
-	if (!a->number) {
-		a->before_attach = began_unseen(b, s, r, a);
-		a->cached = a->before_attach ? ENGINE_UNKNOWN : r->position;
-		err = vllm_asked__begin(b->requests, a, c->id, s->begin_ns, sink);
-	}
-	if (err)
-		return err;
-	q = sequence__make(b, c, a);
-	if (!q)
-		return 0;
-	q->request = a->number;
-	q->number = a->sequenced ? vllm_requests__number(b->requests) : a->number;
-	q->first = r->position;
-	q->step = b->steps;
-	r->sequence = (uint32_t)(q - b->sequence) + 1;
-	err = a->sequenced ? sequence__say_bind(q, s->begin_ns, sink) : 0;
-	a->sequenced = true;
-	return err;
-}
-
-/* --- a step -------------------------------------------------------------------------------------
- */
-
-/* Begin those of the runs that go on with nothing which can be of one request only; with @forced
- * also the first of the others. */
-static int begin_round(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
-		       uint32_t runs, bool forced, bool *progress, bool *pending,
-		       const struct engine_sink *sink)
-{
-	int err = 0;
-
-	*progress = *pending = false;
-	for (uint32_t i = 0; i < runs && !err; i++) {
-		struct run *r = &b->run[i];
-		struct vllm_asked *a;
-		uint32_t count;
-
-		if (r->is_given)
-			continue;
-		a = find_asked(b, s, c, r, &count);
-		r->in_doubt |= count > 1;
-		if (count > 1 && !forced) {
-			*pending = true;
-			continue;
-		}
-		forced = forced && count < 2;
-		err = begin(b, s, c, r, a, !r->in_doubt, sink);
-		r->is_given = *progress = true;
-	}
-	return err;
-}
-
-static int begin_new(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
-		     uint32_t runs, const struct engine_sink *sink)
-{
-	bool progress = true, pending;
-	int err;
-
-	do
-		err = begin_round(b, s, c, runs, !progress, &progress, &pending, sink);
-	while (!err && pending);
-	return err;
-}
-
-/* Give each run its sequence: those that go on first. */
-static int assign(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
-		  uint32_t runs, const struct engine_sink *sink)
-{
-	bool sure;
-	int err = 0;
-
-	for (uint32_t i = 0; i < runs; i++) {
-		struct run *r = &b->run[i];
-
-		r->sequence = r->position ? find_sequence(b, s, c, i, &sure) : 0;
-		if (!r->sequence)
-			continue;
-		r->is_given = true;
-		b->sequence[r->sequence - 1].step = b->steps;
-		b->sequence[r->sequence - 1].asked->inferred |= !sure;
-	}
-	for (uint32_t i = 0; i < runs && !err; i++)
-		if (b->run[i].sequence)
-			err = batches__tell_apart(b, c, &b->sequence[b->run[i].sequence - 1], s,
-						  &b->run[i], sink);
-	return err ? err : begin_new(b, s, c, runs, sink);
 }
 
 /* --- saying the step
@@ -330,8 +117,9 @@ static void note_rows(struct vllm_batches *b, const struct aten_step *s, uint32_
 
 	q->next = r->position + r->rows;
 	q->slot = r->last_slot;
-	q->block = r->block;
 	q->row = number;
+	for (uint32_t i = r->rows < RECENT ? 0 : r->rows - RECENT; i < r->rows; i++)
+		q->recent[(r->position + i) % RECENT] = column(&s->token, r->first + i);
 	q->asked->last_ns = s->end_ns;
 }
 
@@ -352,17 +140,11 @@ static void note_written(struct vllm_batches *b, const struct aten_step *s,
 	}
 }
 
-/* The owner of @r's rows by its sequence. */
-static struct owner owner_of(const struct vllm_batches *b, const struct run *r)
+static struct owner sequence__owner(const struct sequence *q)
 {
-	const struct sequence *q = r->sequence ? &b->sequence[r->sequence - 1] : NULL;
-	bool known = q && q->asked->hash && q->asked->prompt != ENGINE_UNKNOWN;
+	bool known = q->asked->hash && q->asked->prompt != ENGINE_UNKNOWN;
 
-	return (struct owner){
-		.sequence = q ? q->number : 0,
-		.request = q ? q->request : ENGINE_UNKNOWN,
-		.prefill = known ? q->asked->prefill : ENGINE_UNKNOWN,
-	};
+	return (struct owner){ q->number, q->request, known ? q->asked->prefill : ENGINE_UNKNOWN };
 }
 
 static void run__rows(const struct aten_step *s, const struct run *r, struct engine_row *to)
@@ -428,12 +210,18 @@ static int say(struct vllm_batches *b, const struct aten_step *s, struct aten_co
 static int find_owners(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
 		       uint32_t runs, const struct engine_sink *sink)
 {
-	int err = assign(b, s, c, runs, sink);
+	int err;
 
+	vllm_held__hold(b->held);
+	err = batches__assign(b, s, c, runs, sink);
 	for (uint32_t i = 0; i < runs && !err; i++) {
-		if (b->run[i].sequence)
-			note_rows(b, s, i);
-		b->run[i].owner = owner_of(b, &b->run[i]);
+		struct run *r = &b->run[i];
+
+		r->owner = (struct owner){ 0, ENGINE_UNKNOWN, ENGINE_UNKNOWN };
+		if (!r->sequence)
+			continue;
+		note_rows(b, s, i);
+		r->owner = sequence__owner(&b->sequence[r->sequence - 1]);
 	}
 	note_written(b, s, c);
 	return err;
@@ -460,10 +248,13 @@ static void refresh_owners(struct vllm_batches *b, const struct aten_step *s, ui
 		struct owner *o = &b->run[i].owner;
 
 		for (uint32_t n = 0; n < b->live; n++) {
-			if (b->sequence[n].number != o->sequence)
+			struct sequence *q = &b->sequence[n];
+
+			if (q->number != o->sequence)
 				continue;
-			o->request = b->sequence[n].request;
-			b->sequence[n].asked->last_ns = s->end_ns;
+			q->asked->last_ns = s->end_ns;
+			if (q->request != o->request && q->first <= b->run[i].position)
+				*o = sequence__owner(q);
 			break;
 		}
 	}
@@ -492,7 +283,7 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 {
 	uint32_t runs = s->start.count > 1 ? s->start.count - 1 : 0;
 	uint64_t batch = 0;
-	int err;
+	int err, err_settle;
 
 	if (!c || !s->rows)
 		return 0;
@@ -510,5 +301,20 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 	forget_ended(b);
 	err = home ? find_pass(b, s, c, home, runs, &batch, sink)
 		   : find_owners(b, s, c, runs, sink);
+	err_settle = vllm_batches__settle(b, s->end_ns, sink);
+	err = err ? err : err_settle;
 	return err ? err : say(b, s, c, runs, batch, sink);
+}
+
+int vllm_batches__settle(struct vllm_batches *b, uint64_t now_ns, const struct engine_sink *sink)
+{
+	bool in_doubt = batches__in_doubt(b);
+	int err = 0, err_release;
+
+	if (in_doubt && !vllm_held__is_full(b->held, now_ns))
+		return 0;
+	if (in_doubt)
+		err = batches__say_doubts(b, now_ns, sink);
+	err_release = vllm_held__release(b->held);
+	return err ? err : err_release;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What batches.c and doubts.c share. */
+/* What batches.c, owners.c and doubts.c share. */
 #ifndef MP_VLLM_BATCHES_INTERNAL_H
 #define MP_VLLM_BATCHES_INTERNAL_H
 
@@ -7,22 +7,28 @@
 #include <stdint.h>
 
 #include "probe/engine/vllm/batches.h"
+#include "probe/engine/vllm/held.h"
 #include "probe/engine/vllm/requests.h"
 
 #define SEQUENCES_MAX 4096 /* that are computed at the same time, in all workers */
+#define RECENT \
+	16 /* tokens that a sequence remembers: they are told of after they are \
+	      computed */
 
 /* A sequence in one context; in a pipeline in the one that showed a pass first, for all. */
 struct sequence {
 	uint32_t tgid, context;
 	struct vllm_asked *asked;
-	uint32_t request; /* its number; another one in @asked: the place was given away */
-	uint32_t number;  /* of the sequence */
-	uint32_t first;   /* its first position */
-	uint32_t next;    /* position */
-	int64_t slot;     /* of its last row; -1: not captured, or written by another since */
-	int64_t block;    /* the first of its cache; -1: not captured */
-	uint32_t row;     /* of the batch, in its last step */
-	uint64_t step;    /* in which it last had rows */
+	uint32_t request;  /* its number; another one in @asked: the place was given away */
+	uint32_t number;   /* of the sequence */
+	uint32_t first;    /* its first position that is this request's */
+	uint32_t next;     /* position */
+	int64_t slot;      /* of its last row; -1: not captured, or written by another since */
+	uint32_t row;      /* of the batch, in its last step */
+	uint64_t step;     /* in which it last had rows */
+	uint64_t begin_ns; /* its first step */
+	uint32_t checked;  /* positions below: their tokens are @asked's, or were never known */
+	int64_t recent[RECENT]; /* tokens of the last rows, by position; -1: not captured */
 };
 
 /* Whose rows are. */
@@ -35,17 +41,19 @@ struct owner {
 /* The rows of one sequence in one step. */
 struct run {
 	uint32_t first, rows, position;
-	int64_t slot, last_slot, block; /* -1: not captured */
-	uint64_t tokens;                /* their hash; 0: not captured, or not needed */
-	uint32_t sequence;              /* index + 1; 0: none yet, or there is no room */
-	bool is_given, in_doubt;
+	int64_t slot, last_slot; /* -1: not captured */
+	uint64_t tokens;         /* their hash; 0: not captured, or not needed */
+	uint32_t sequence;       /* index + 1; 0: none yet, or there is no room */
+	bool is_given, is_several, in_doubt;
 	struct owner owner;
 };
 
 struct vllm_batches {
 	struct vllm_requests *requests;
 	struct vllm_passes *passes;
+	struct vllm_held *held;
 	uint64_t steps;
+	uint64_t trials; /* runs that a request was looked for */
 	bool has_tokens; /* a step had some: where they lie is known */
 	uint32_t live;   /* of @sequence */
 	struct sequence sequence[SEQUENCES_MAX];
@@ -65,9 +73,24 @@ struct sequence *batches__sequence(struct vllm_batches *b, const struct aten_con
 /* Whose @q is, from its first position on. */
 int sequence__say_bind(const struct sequence *q, uint64_t time_ns, const struct engine_sink *sink);
 
+/* Give each of the step's @runs its sequence. 0, -ENOMEM, or the sink's error. */
+int batches__assign(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+		    uint32_t runs, const struct engine_sink *sink);
+
+/* What @q is if @r goes on with it: the request that it is taken for, or another one with an equal
+ * beginning; NULL: neither has these tokens. */
+struct vllm_asked *batches__owner(struct vllm_batches *b, const struct aten_context *c,
+				  const struct sequence *q, const struct aten_step *s,
+				  const struct run *r);
 /* The rows of @r say which of those with an equal beginning @q is, if they can: correct it. */
 int batches__tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
 			const struct aten_step *s, const struct run *r,
 			const struct engine_sink *sink);
+/* @a may be another one from @position on. */
+void asked__doubt(struct vllm_asked *a, uint32_t position);
+/* True if more tokens may tell whose some rows are. */
+bool batches__in_doubt(const struct vllm_batches *b);
+/* Nothing told in time: say who is taken for whom, and that it is inferred. */
+int batches__say_doubts(struct vllm_batches *b, uint64_t time_ns, const struct engine_sink *sink);
 
 #endif

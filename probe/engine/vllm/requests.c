@@ -8,6 +8,7 @@
 
 #define REMEMBERED 4096       /* requests, ended ones included: names come late */
 #define TOKENS_MAX (1u << 20) /* kept of one request */
+#define UNTOLD 2              /* tokens that are computed before we hear of them: scheduled ahead */
 #define ID_SUFFIX 9 /* "-" and 8 characters, by which a request is told from others of its id */
 
 struct vllm_requests {
@@ -160,16 +161,22 @@ static int append(struct vllm_asked *a, struct vllm_tokens tokens)
 	return 0;
 }
 
+bool vllm_asked__contradicts(const struct vllm_asked *a, uint32_t position, const int64_t *token,
+			     uint32_t count)
+{
+	for (uint32_t i = 0; token && i < count && position + i < a->tokens; i++)
+		if (token[i] != a->token[position + i])
+			return true;
+	return false;
+}
+
 bool vllm_asked__fits(const struct vllm_asked *a, uint32_t position, const int64_t *token,
 		      uint32_t count)
 {
 	if (a->prompt != ENGINE_UNKNOWN &&
-	    (uint64_t)position + count > (uint64_t)a->prompt + a->generated + 1)
+	    (uint64_t)position + count > (uint64_t)a->prompt + a->generated + UNTOLD)
 		return false;
-	for (uint32_t i = 0; i < count && position + i < a->tokens; i++)
-		if (token[i] != a->token[position + i])
-			return false;
-	return true;
+	return !vllm_asked__contradicts(a, position, token, count);
 }
 
 uint32_t vllm_requests__number(struct vllm_requests *q)

@@ -30,8 +30,11 @@ struct vllm_asked {
 	bool before_attach, inferred, preempted, open;
 	bool has_sampling;
 	struct engine_sampling sampling;
-	bool answered;  /* the response to the client was seen */
-	bool sequenced; /* the sequence of its number was used */
+	uint32_t doubt_from; /* while inferred: the first position that may be another's */
+	bool doubt_said;     /* and that was said, since nothing told them apart in time */
+	uint64_t tried;      /* batches.c: the run that it was last considered for */
+	bool answered;       /* the response to the client was seen */
+	bool sequenced;      /* the sequence of its number was used */
 	char client_id[128];
 };
 
@@ -63,7 +66,12 @@ int vllm_asked__begin(struct vllm_requests *q, struct vllm_asked *a, uint32_t co
 		      uint64_t time_ns, const struct engine_sink *sink);
 int vllm_asked__end(struct vllm_requests *q, struct vllm_asked *a, uint64_t now_ns, uint32_t ending,
 		    uint32_t finish, const struct engine_sink *sink);
-/* True if nothing known of @a speaks against @count tokens from @position on being its own. */
+/* True if one of @count tokens from @position on is known to be another one in @a. @token NULL: not
+ * captured; so below. */
+bool vllm_asked__contradicts(const struct vllm_asked *a, uint32_t position, const int64_t *token,
+			     uint32_t count);
+/* True if nothing known of @a speaks against @count tokens from @position on being its own: none
+ * contradicts, and there are not more than it was given. */
 bool vllm_asked__fits(const struct vllm_asked *a, uint32_t position, const int64_t *token,
 		      uint32_t count);
 

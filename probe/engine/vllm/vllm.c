@@ -10,6 +10,7 @@
  *   requests.c  messages become requests: prompt, generated tokens, end, names
  *   batches.c   a step's rows go on with sequences, which are requests
  *   passes.c    and the steps of a pipeline's stages are one forward pass
+ *   held.c      what is said waits while it is not clear which of two requests some rows are of
  */
 #include "probe/engine/vllm/vllm.h"
 
@@ -28,6 +29,7 @@
 #include "probe/engine/sink.h"
 #include "probe/engine/vllm/batches.h"
 #include "probe/engine/vllm/channels.h"
+#include "probe/engine/vllm/held.h"
 #include "probe/engine/vllm/requests.h"
 #include "probe/engine/vllm/role.h"
 #include "probe/engine/vllm/sites.h"
@@ -64,6 +66,7 @@ struct engine {
 	struct aten_contexts *contexts;
 	struct aten_steps *steps;
 	struct vllm_requests *requests;
+	struct vllm_held *held;
 	struct vllm_batches *batches;
 	struct vllm_channels *channels;
 	struct pipeline pipeline[PIPELINES_MAX];
@@ -79,6 +82,7 @@ static void vllm_free(struct engine *g)
 		return;
 	vllm_channels__free(g->channels);
 	vllm_batches__free(g->batches);
+	vllm_held__free(g->held);
 	vllm_requests__free(g->requests);
 	aten_steps__free(g->steps);
 	aten_contexts__free(g->contexts);
@@ -226,7 +230,9 @@ static int create_parts(struct engine *g, pid_t pid)
 	if (!err)
 		err = vllm_requests__new(&g->requests);
 	if (!err)
-		err = vllm_batches__new(&g->batches, g->requests);
+		err = vllm_held__new(&g->held);
+	if (!err)
+		err = vllm_batches__new(&g->batches, g->requests, g->held);
 	if (!err)
 		err = vllm_channels__new(&g->channels, g->requests);
 	return err;
@@ -339,22 +345,26 @@ static int vllm_join(struct engine *g, struct target *t, struct engine_plan *pla
 static int vllm_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t ending,
 		      const struct engine_sink *sink)
 {
+	const struct engine_sink to = vllm_held__sink(g->held, sink);
 	const struct member *m = find_member(g, pid);
-	int err = aten_steps__leave(g->steps, (uint32_t)pid, sink), err_channels, err_end = 0;
+	int err = aten_steps__leave(g->steps, (uint32_t)pid, &to), err_channels, err_held,
+	    err_end = 0;
 
-	err_channels = vllm_channels__leave(g->channels, (uint32_t)pid, now_ns, sink);
+	err_channels = vllm_channels__leave(g->channels, (uint32_t)pid, now_ns, &to);
+	err_held = vllm_batches__settle(g->batches, UINT64_MAX, &to);
 	vllm_batches__leave(g->batches, (uint32_t)pid);
 	/* vLLM ends what runs when one of its processes does. */
 	if (m)
 		err_end = vllm_requests__expire(g->requests, UINT64_MAX, UINT64_MAX, now_ns, ending,
-						sink);
+						&to);
 	for (size_t i = 0; i < g->pipelines; i++)
 		if (g->pipeline[i].home == (uint32_t)pid)
 			g->pipeline[i--] = g->pipeline[--g->pipelines];
 	for (size_t i = 0; i < g->members; i++)
 		if (g->member[i].pid == pid)
 			g->member[i--] = g->member[--g->members];
-	return err ? err : err_channels ? err_channels : err_end;
+	err = err ? err : err_channels;
+	return err ? err : err_held ? err_held : err_end;
 }
 
 static void learn(const struct engine *g, const struct member *m)
@@ -426,6 +436,7 @@ static int say_dropped(struct engine *g, const struct engine_sink *sink)
 static int vllm_event(struct engine *g, const struct mp_event *ev, size_t size,
 		      const struct engine_sink *sink)
 {
+	const struct engine_sink to = vllm_held__sink(g->held, sink);
 	struct capture c;
 	int err, err_dropped;
 
@@ -435,7 +446,7 @@ static int vllm_event(struct engine *g, const struct mp_event *ev, size_t size,
 		return sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err = captures__add(g->captures, ev, &c);
 	if (err == 1)
-		err = on_capture(g, &c, sink);
+		err = on_capture(g, &c, &to);
 	else if (err == -EINVAL)
 		err = sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err_dropped = say_dropped(g, sink);
@@ -461,28 +472,34 @@ static int vllm_tick(struct engine *g, uint64_t now_ns, const struct engine_sink
 {
 	/* Where no model folder says how many layers a step has, its end is when nothing comes. */
 	uint64_t wait_ns = g->folders.count ? STEP_TIMEOUT_NS : SECOND_NS;
-	int err, err_dropped, err_end;
+	const struct engine_sink to = vllm_held__sink(g->held, sink);
+	int err, err_dropped, err_end, err_held;
 
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
-	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
+	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), &to);
 	err_end =
 		vllm_requests__expire(g->requests, before(now_ns, ABORT_NS),
-				      before(now_ns, IDLE_NS), now_ns, ENGINE_ENDING_UNKNOWN, sink);
-	return err ? err : err_dropped ? err_dropped : err_end;
+				      before(now_ns, IDLE_NS), now_ns, ENGINE_ENDING_UNKNOWN, &to);
+	err_held = vllm_batches__settle(g->batches, now_ns, &to);
+	err = err ? err : err_dropped;
+	return err ? err : err_end ? err_end : err_held;
 }
 
 static int vllm_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 		       const struct engine_sink *sink)
 {
-	int err, err_step, err_end;
+	const struct engine_sink to = vllm_held__sink(g->held, sink);
+	int err, err_step, err_end, err_held;
 
 	captures__expire(g->captures, UINT64_MAX);
 	err = say_dropped(g, sink);
-	err_step = aten_steps__expire(g->steps, UINT64_MAX, sink);
+	err_step = aten_steps__expire(g->steps, UINT64_MAX, &to);
+	err_held = vllm_batches__settle(g->batches, UINT64_MAX, &to);
 	err_end = vllm_requests__expire(g->requests, before(now_ns, ABORT_NS), UINT64_MAX, now_ns,
-					ending, sink);
-	return err ? err : err_step ? err_step : err_end;
+					ending, &to);
+	err = err ? err : err_step;
+	return err ? err : err_held ? err_held : err_end;
 }
 
 /* --- raw logs
