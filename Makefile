@@ -62,7 +62,7 @@ TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%) $(O)/tests/tools/fake_llama $(O)/tests/tools/
 	    $(O)/tests/tools/std_select $(O)/tests/golden/write_golden
 
 .PHONY: all demo check check-unit check-fuzz check-e2e check-layers check-bpf check-full bench install \
-	format format-check clean golden engines-doc help setup tools
+	format format-check clean golden raw-vllm engines-doc help setup tools
 all: $(O)/moeprobe $(O)/moeprobe-collector ## build moeprobe and moeprobe-collector
 
 help: ## list the targets
@@ -164,6 +164,10 @@ GOLDEN := tests/golden/v$(shell sed -n 's/^.define TRACE_VERSION //p' collector/
 golden: all tools ## write the golden recordings of this version of the stream
 	@mkdir -p $(GOLDEN)
 	$(PY) tests/lib/golden.py $(O) $(GOLDEN)
+
+raw-vllm: all ## record anew the vLLM that `make check` replays (after a change of probe/abi; needs root)
+	@scripts/setup --vllm
+	$(PY) tests/lib/raw_vllm.py
 
 check-layers: ## fail on an include against the architecture
 	@python3 scripts/check_layers.py

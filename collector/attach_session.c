@@ -21,10 +21,10 @@
 #include "collector/counters.h"
 #include "collector/raw_log.h"
 #include "collector/service.h"
+#include "collector/session_log.h"
 #include "collector/stream.h"
 #include "collector/trace/writer.h"
 #include "collector/watchdog.h"
-#include "probe/base/buffer.h"
 #include "probe/base/error.h"
 #define LOG_MODULE "collector"
 #include "probe/base/log.h"
@@ -62,7 +62,8 @@ struct attach_session {
 	struct raw_log_writer *log;
 	struct cost cost;
 	struct watchdog watchdog;
-	bool begun; /* who takes part at first was said */
+	bool begun;        /* who takes part at first was said */
+	uint64_t begin_ns; /* of the stream */
 	uint64_t next_second_ns;
 	uint64_t events;      /* taken from the ring */
 	unsigned seconds;     /* since the last CLOCK */
@@ -112,9 +113,8 @@ static int on_event(void *ctx, void *data, size_t size)
 	struct attach_session *s = ctx;
 
 	s->events++;
-	if (s->log && raw_log__append(s->log, RAW_LOG_EVENT, data, size))
-		return error__set(s->error, EXIT_FAILED, EIO, "free space there",
-				  "collector: failed to write the raw log");
+	if (session_log__append(s->log, RAW_LOG_EVENT, data, size, s->error))
+		return -EIO;
 	return assembly__event(s->assembly, data, size, s->error);
 }
 
@@ -142,43 +142,12 @@ static void refresh(void *ctx)
 	/* Counters that cannot be read stay as they were: what is missing is then "not routed". */
 	if (counters__read(s->counters, s->now, rows))
 		return;
-	if (s->log)
-		raw_log__append(s->log, RAW_LOG_COUNTERS, s->now, rows * sizeof(*s->now));
+	session_log__append(s->log, RAW_LOG_COUNTERS, s->now, rows * sizeof(*s->now), NULL);
 	if (s->assembly)
 		assembly__counters(s->assembly, s->now, rows);
 }
 
 /* --- the processes of the service ----------------------------------------------------------- */
-
-static int log_failed(struct attach_session *s)
-{
-	return error__set(s->error, EXIT_FAILED, EIO, "free space there",
-			  "collector: failed to write the raw log");
-}
-
-static int log_join(struct attach_session *s, const struct member *m,
-		    const struct stream_process *p, const struct mp_site *rows)
-{
-	const struct service *v = &s->service;
-	struct raw_log_member r = {
-		.process = *p,
-		.first = m->first,
-		.sites = (uint32_t)m->plan.sites,
-		.opened = m->process == SERVICE_FIRST_PROCESS,
-	};
-	struct buffer saved = { 0 };
-	int err = 0;
-
-	if (!s->log)
-		return 0;
-	if (!r.opened && v->ops->save_member)
-		err = v->ops->save_member(v->engine, m->pid, &saved);
-	r.saved_bytes = (uint32_t)saved.size;
-	if (!err)
-		err = raw_log__join(s->log, &r, rows, saved.data);
-	buffer__free(&saved);
-	return err ? log_failed(s) : 0;
-}
 
 static void describe_rows(struct attach_session *s, const struct member *m)
 {
@@ -202,7 +171,7 @@ static int on_joined(void *ctx, struct member *m)
 
 	member__rows(m, rows);
 	describe_rows(s, m);
-	err = log_join(s, m, &p, rows);
+	err = session_log__joined(s->log, &s->service, m, &p, rows, s->error);
 	if (!err)
 		err = stream__process(s->stream, &p);
 	if (!err)
@@ -226,8 +195,8 @@ static int on_left(void *ctx, struct member *m)
 	if (m->failed)
 		return assembly__leave(s->assembly, m->pid, left[0], s->error);
 	refresh(s); /* before its rows are another's */
-	if (s->log && raw_log__append(s->log, RAW_LOG_LEAVE, left, sizeof(left)))
-		return log_failed(s);
+	if (session_log__append(s->log, RAW_LOG_LEAVE, left, sizeof(left), s->error))
+		return -EIO;
 	err = assembly__leave(s->assembly, m->pid, left[0], s->error);
 	for (size_t i = 0; i < m->plan.sites; i++)
 		s->cost_row[m->first + i] = (struct cost_row){ .program = MP_PROGRAM_EMPTY,
@@ -264,24 +233,6 @@ static int follow(struct attach_session *s, size_t gone, uint64_t now_ns)
 
 /* --- attaching ------------------------------------------------------------------------------ */
 
-static int open_log(struct attach_session *s, struct error *e)
-{
-	const struct service *v = &s->service;
-	struct raw_log_header h = { .attached_ns = v->attached_ns };
-	struct buffer saved = { 0 };
-	int err;
-
-	if (s->o->raw_log < 0)
-		return 0;
-	snprintf(h.engine, sizeof(h.engine), "%s", v->ops->name);
-	err = v->ops->save(v->engine, &saved);
-	h.saved_bytes = (uint32_t)saved.size;
-	if (!err)
-		err = raw_log__create(&s->log, s->o->raw_log, &h, saved.data, e);
-	buffer__free(&saved);
-	return err;
-}
-
 /* The first records; they are written at once. */
 static int open_stream(struct attach_session *s, struct error *e)
 {
@@ -292,7 +243,7 @@ static int open_stream(struct attach_session *s, struct error *e)
 		.engine = v->engine,
 		.source = STREAM_SOURCE,
 		.attached_ns = v->attached_ns,
-		.begin_ns = stream__now_ns(),
+		.begin_ns = s->begin_ns,
 		.refresh = refresh,
 		.ctx = s,
 	};
@@ -307,6 +258,14 @@ static int open_stream(struct attach_session *s, struct error *e)
 		err = service__begin(v, &on);
 	s->begun = true;
 	return err ? err : trace_writer__flush(o.writer, e);
+}
+
+/* Say what was lost until @now_ns. */
+static int report(struct attach_session *s, uint64_t now_ns, struct error *e)
+{
+	int err = session_log__append(s->log, RAW_LOG_REPORT, &now_ns, sizeof(now_ns), e);
+
+	return err ? err : assembly__report(s->assembly, now_ns, e);
 }
 
 static double ms_between(uint64_t begin_ns, uint64_t end_ns)
@@ -335,8 +294,9 @@ static int attach(struct attach_session *s, struct error *e)
 		err = open_ring(s, e);
 	if (!err)
 		err = service__link(v, e);
+	s->begin_ns = stream__now_ns();
 	if (!err)
-		err = open_log(s, e);
+		err = session_log__open(&s->log, s->o->raw_log, v, s->begin_ns, e);
 	if (!err)
 		err = open_stream(s, e);
 	if (err)
@@ -365,10 +325,8 @@ static int drain_ring(struct attach_session *s, uint64_t now_ns, struct error *e
 	if (err < 0)
 		return error__set(e, EXIT_FAILED, -err, NULL,
 				  "collector: failed to read the ring: %s", strerror(-err));
-	if (s->log && raw_log__append(s->log, RAW_LOG_TICK, &now_ns, sizeof(now_ns)))
-		return error__set(e, EXIT_FAILED, EIO, "free space there",
-				  "collector: failed to write the raw log");
-	return assembly__tick(s->assembly, now_ns, e);
+	err = session_log__append(s->log, RAW_LOG_TICK, &now_ns, sizeof(now_ns), e);
+	return err ? err : assembly__tick(s->assembly, now_ns, e);
 }
 
 static int write_cost(struct attach_session *s, uint64_t now_ns)
@@ -399,7 +357,7 @@ static int write_news(struct attach_session *s, uint64_t now_ns, struct error *e
 
 	if (!trace_writer__fits(stream__writer(s->stream), TRACE_SHARE_NEWS, NEWS_BYTES))
 		return 0;
-	err = assembly__report(s->assembly, now_ns, e);
+	err = report(s, now_ns, e);
 	if (!err)
 		err = write_cost(s, now_ns);
 	if (!err)
@@ -521,7 +479,7 @@ static int drain(struct attach_session *s, uint64_t asked_ns, struct error *e)
 static int drain_last(struct attach_session *s, uint64_t now_ns, struct error *e)
 {
 	const struct timespec wait = { .tv_nsec = LATE_WAIT_NS };
-	uint64_t delivered;
+	uint64_t delivered, missed;
 	int err;
 
 	for (int i = 0;; i++) {
@@ -534,8 +492,12 @@ static int drain_last(struct attach_session *s, uint64_t now_ns, struct error *e
 			break;
 		nanosleep(&wait, NULL);
 	}
-	if (!err && delivered > s->events)
-		assembly__missed(s->assembly, delivered - s->events);
+	if (err || delivered <= s->events)
+		return err;
+	missed = delivered - s->events;
+	err = session_log__append(s->log, RAW_LOG_MISSED, &missed, sizeof(missed), e);
+	if (!err)
+		assembly__missed(s->assembly, missed);
 	return err;
 }
 
@@ -551,13 +513,12 @@ static int finish(struct attach_session *s, int err, struct error *e)
 	if (!err)
 		err = drain_last(s, now_ns, e);
 	if (!err)
-		err = assembly__report(s->assembly, now_ns, e);
+		err = report(s, now_ns, e);
 	if (!err)
 		err = write_cost(s, asked_ns); /* while they were there */
 	stopped[0] = now_ns;
 	stopped[1] = err ? TRACE_STOP_FAILED : s->stop;
-	if (s->log)
-		raw_log__append(s->log, RAW_LOG_STOP, stopped, sizeof(stopped));
+	session_log__append(s->log, RAW_LOG_STOP, stopped, sizeof(stopped), NULL);
 	last = assembly__finish(s->assembly, (enum trace_stop)stopped[1], now_ns, e);
 	if (!last)
 		last = drain(s, asked_ns, e);

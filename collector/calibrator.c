@@ -20,8 +20,12 @@
 
 #define END_TRIES 20 /* a millisecond each */
 
-/* Programs and maps of its own: what is captured here must not take room from the target's. */
+/* Programs and maps of its own: what is captured here must not take room from the target's. Room
+ * for a round, of which half are large records and half smaller ones, in the three quarters of it
+ * that router results may fill (probe/bpf/emit.bpf.h). */
 #define RING_BYTES (1u << 20)
+_Static_assert(CALIBRATE_ROUND_PAIRS *(16384u + 2048u + 2 * 8u) <= RING_BYTES / 4 * 3,
+	       "captures of a round would be lost");
 
 struct probing {
 	const struct calibrator_options *o;

@@ -19,7 +19,7 @@ struct raw_log_reader {
 	struct cursor at;
 	struct raw_log_header header;
 	const uint8_t *saved;
-	struct buffer entry; /* aligned copy */
+	struct buffer entry, aside; /* aligned copies */
 };
 
 /* --- writing -------------------------------------------------------------------------------- */
@@ -173,24 +173,48 @@ int raw_log__open(struct raw_log_reader **out, const void *bytes, size_t size, s
 	return 0;
 }
 
-int raw_log__next(struct raw_log_reader *r, uint32_t *kind, const void **bytes, size_t *size)
+static int next(struct cursor *at, struct buffer *copy, uint32_t *kind, const void **bytes,
+		size_t *size)
 {
 	const uint8_t *payload;
 	uint32_t length;
 
-	if (!cursor__left(&r->at))
+	if (!cursor__left(at))
 		return 0;
-	*kind = cursor__u32(&r->at);
-	length = cursor__u32(&r->at);
-	payload = length <= RAW_LOG_ENTRY_MAX ? cursor__take(&r->at, length) : NULL;
-	if (!payload || r->at.failed)
+	*kind = cursor__u32(at);
+	length = cursor__u32(at);
+	payload = length <= RAW_LOG_ENTRY_MAX ? cursor__take(at, length) : NULL;
+	if (!payload || at->failed)
 		return -EBADMSG;
-	r->entry.size = 0;
-	if (buffer__append(&r->entry, payload, length))
+	copy->size = 0;
+	if (buffer__append(copy, payload, length))
 		return -ENOMEM;
-	*bytes = r->entry.data;
+	*bytes = copy->data;
 	*size = length;
 	return 1;
+}
+
+int raw_log__next(struct raw_log_reader *r, uint32_t *kind, const void **bytes, size_t *size)
+{
+	return next(&r->at, &r->entry, kind, bytes, size);
+}
+
+int raw_log__next_if(struct raw_log_reader *r, enum raw_log_kind kind, const void **bytes,
+		     size_t *size)
+{
+	struct cursor at = r->at;
+	uint32_t found;
+	int got;
+
+	if (cursor__u32(&at) != kind || at.failed)
+		return 0;
+	at = r->at;
+	got = next(&at, &r->aside, &found, bytes, size);
+	if (got == -EBADMSG)
+		return 0;
+	if (got == 1)
+		r->at = at;
+	return got;
 }
 
 int raw_log__parse_join(const void *bytes, size_t size, const struct raw_log_member **m,
@@ -229,5 +253,6 @@ void raw_log__free(struct raw_log_reader *r)
 	if (!r)
 		return;
 	buffer__free(&r->entry);
+	buffer__free(&r->aside);
 	free(r);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Raw events as they came out of the ring, with what is needed to assemble them again without
- * the target: to debug and to fuzz assembly. Private to one build, which the header checks.
+ * Raw events as they came out of the ring, with all else that assembly was given meanwhile, in that
+ * order, and what is needed to assemble them again without the target: to debug and to fuzz
+ * assembly. Private to one build, which the header checks.
  *
  *   log = struct raw_log_header, saved[saved_bytes], entry*
  *   entry = u32 kind, u32 bytes, bytes
@@ -19,7 +20,7 @@ struct error;
 struct raw_log_reader;
 struct raw_log_writer;
 
-#define RAW_LOG_MAGIC "mp-raw-2"
+#define RAW_LOG_MAGIC "mp-raw-3"
 #define RAW_LOG_ENTRY_MAX (1u << 20)  /* bytes of an entry */
 #define RAW_LOG_SAVED_MAX (16u << 20) /* bytes of what the engine saved */
 
@@ -30,6 +31,8 @@ enum raw_log_kind {
 	RAW_LOG_STOP = 4,     /* u64 now_ns, u64 enum trace_stop: the last one */
 	RAW_LOG_JOIN = 5,     /* struct raw_log_member, mp_site[sites], what the engine saved */
 	RAW_LOG_LEAVE = 6,    /* u64 now_ns, u64 pid */
+	RAW_LOG_REPORT = 7,   /* u64 now_ns: losses so far were said */
+	RAW_LOG_MISSED = 8,   /* u64 events that were delivered and never came */
 };
 
 /* A process takes part. */
@@ -48,6 +51,7 @@ struct raw_log_header {
 	uint32_t saved_bytes;
 	char engine[32];
 	uint64_t attached_ns;
+	uint64_t begin_ns; /* of the stream */
 };
 
 /* Begin a log on @fd (borrowed): magic and sizes of @h are filled in here. */
@@ -73,6 +77,10 @@ int raw_log__parse_join(const void *bytes, size_t size, const struct raw_log_mem
 /* The next entry; its bytes are aligned to 8 and borrowed until the next call. 1; 0: the end;
  * -EBADMSG: it is cut off or impossible. */
 int raw_log__next(struct raw_log_reader *r, uint32_t *kind, const void **bytes, size_t *size);
+/* Likewise, if the next entry is of @kind; 0 also if it is of another one, or cut off. The bytes
+ * that raw_log__next() gave stay valid, those that this gave only until it is called again. */
+int raw_log__next_if(struct raw_log_reader *r, enum raw_log_kind kind, const void **bytes,
+		     size_t *size);
 /* Accepts NULL. */
 void raw_log__free(struct raw_log_reader *r);
 

@@ -2,6 +2,7 @@
 #include "collector/replay.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +22,9 @@ struct replay {
 	struct stream *stream;
 	struct assembly *assembly;
 	enum trace_stop stop;
+	bool stopped;
 	uint64_t now_ns;
+	int err; /* of what was read in the middle of an entry */
 };
 
 static int open_engine(struct replay *r, struct error *e)
@@ -37,13 +40,38 @@ static int open_engine(struct replay *r, struct error *e)
 	return r->ops->replay(&r->engine, raw_log__saved(r->log), h->saved_bytes, e);
 }
 
+static int take_counters(struct replay *r, const void *bytes, size_t size)
+{
+	if (size % sizeof(struct mp_counters) || size > MP_SITES * sizeof(struct mp_counters))
+		return -EBADMSG;
+	assembly__counters(r->assembly, bytes, size / sizeof(struct mp_counters));
+	return 0;
+}
+
+/* Before a request's coverage is said the counters are read: what was read then is in the log
+ * behind the entry that ended the request. */
+static void refresh(void *ctx)
+{
+	struct replay *r = ctx;
+	const void *bytes;
+	size_t size;
+	int got = raw_log__next_if(r->log, RAW_LOG_COUNTERS, &bytes, &size);
+
+	if (got == 1)
+		got = take_counters(r, bytes, size);
+	if (got < 0)
+		r->err = got;
+}
+
 static int begin(struct replay *r, int out, struct error *e)
 {
 	const struct raw_log_header *h = raw_log__header(r->log);
 	struct assembly_options o = {
 		.source = STREAM_SOURCE,
 		.attached_ns = h->attached_ns,
-		.begin_ns = h->attached_ns,
+		.begin_ns = h->begin_ns,
+		.refresh = refresh,
+		.ctx = r,
 	};
 	int err;
 
@@ -88,10 +116,8 @@ static int take(struct replay *r, uint32_t kind, const void *bytes, size_t size,
 	case RAW_LOG_EVENT:
 		return assembly__event(r->assembly, bytes, size, e);
 	case RAW_LOG_COUNTERS:
-		if (size % sizeof(struct mp_counters) ||
-		    size > MP_SITES * sizeof(struct mp_counters))
+		if (take_counters(r, bytes, size))
 			break;
-		assembly__counters(r->assembly, bytes, size / sizeof(struct mp_counters));
 		return 0;
 	case RAW_LOG_TICK:
 		if (size != sizeof(number[0]))
@@ -104,6 +130,7 @@ static int take(struct replay *r, uint32_t kind, const void *bytes, size_t size,
 		memcpy(number, bytes, sizeof(number));
 		r->now_ns = number[0];
 		r->stop = (enum trace_stop)(uint32_t)number[1];
+		r->stopped = true;
 		return 0;
 	case RAW_LOG_JOIN:
 		return take_join(r, bytes, size, e);
@@ -113,6 +140,17 @@ static int take(struct replay *r, uint32_t kind, const void *bytes, size_t size,
 		memcpy(number, bytes, sizeof(number));
 		r->now_ns = number[0];
 		return assembly__leave(r->assembly, (pid_t)number[1], r->now_ns, e);
+	case RAW_LOG_REPORT:
+		if (size != sizeof(number[0]))
+			break;
+		memcpy(&r->now_ns, bytes, sizeof(r->now_ns));
+		return assembly__report(r->assembly, r->now_ns, e);
+	case RAW_LOG_MISSED:
+		if (size != sizeof(number[0]))
+			break;
+		memcpy(number, bytes, sizeof(number[0]));
+		assembly__missed(r->assembly, number[0]);
+		return 0;
 	default:
 		break;
 	}
@@ -127,19 +165,23 @@ static int run(struct replay *r, struct error *e)
 	const void *bytes;
 	uint32_t kind;
 	size_t size;
-	int got, err = 0, last;
+	int got = 0, err = 0, last;
 
-	while (!err && (got = raw_log__next(r->log, &kind, &bytes, &size)) == 1)
+	while (!err && !r->stopped && (got = raw_log__next(r->log, &kind, &bytes, &size)) == 1) {
 		err = take(r, kind, bytes, size, e);
+		err = err ? err : r->err;
+	}
 	if (!err && got < 0)
-		err = error__set(e, EXIT_FAILED, -got, NULL,
-				 "collector: failed to replay: the log is cut off or damaged");
+		err = got;
+	if (err == -EBADMSG)
+		error__set(e, EXIT_FAILED, EBADMSG, NULL,
+			   "collector: failed to replay: the log is cut off or damaged");
 	if (err)
 		r->stop = TRACE_STOP_FAILED;
 	last = assembly__finish(r->assembly, r->stop, r->now_ns, e);
 	if (!last)
 		last = trace_writer__flush(stream__writer(r->stream), e);
-	return err ? err : last;
+	return err ? err : last ? last : r->err;
 }
 
 int replay__run(const void *bytes, size_t size, int out, struct error *e)

@@ -62,9 +62,10 @@ struct arch_ops {
 	void (*format)(char *text, size_t text_size, const uint8_t *bytes, size_t size,
 		       uint64_t address);
 	/* Functions to calibrate with: their first instruction is emulated by every kernel, or
-	 * by none. NULL in a build for another CPU. */
-	void (*sample_emulated)(void);
-	void (*sample_stepped)(void);
+	 * by none. A twin is the same code at a place of its own, which gets no probe. NULL in a
+	 * build for another CPU. */
+	void (*sample_emulated)(void), (*sample_emulated_twin)(void);
+	void (*sample_stepped)(void), (*sample_stepped_twin)(void);
 	void (*sample_router)(void); /* as sample_emulated, at a place of its own */
 };
 

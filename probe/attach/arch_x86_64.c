@@ -216,37 +216,31 @@ static void x86_64_format(char *text, size_t text_size, const uint8_t *bytes, si
 }
 
 #ifdef __x86_64__
-void arch_x86_64__sample_emulated(void);
-void arch_x86_64__sample_stepped(void);
-void arch_x86_64__sample_router(void);
 /* By hand, since a compiler (or a sanitizer) may begin a function with anything. */
-__asm__(".pushsection .text\n"
-	".p2align 4\n"
-	".type arch_x86_64__sample_emulated, @function\n"
-	"arch_x86_64__sample_emulated:\n"
-	"	push %rbp\n"
-	"	pop %rbp\n"
-	"	ret\n"
-	".size arch_x86_64__sample_emulated, . - arch_x86_64__sample_emulated\n"
-	".p2align 4\n"
-	".type arch_x86_64__sample_stepped, @function\n"
-	"arch_x86_64__sample_stepped:\n"
-	"	lea 8(%rsp), %r10\n"
-	"	push %rbp\n"
-	"	pop %rbp\n"
-	"	ret\n"
-	".size arch_x86_64__sample_stepped, . - arch_x86_64__sample_stepped\n"
-	".p2align 4\n"
-	".type arch_x86_64__sample_router, @function\n"
-	"arch_x86_64__sample_router:\n"
-	"	push %rbp\n"
-	"	pop %rbp\n"
-	"	ret\n"
-	".size arch_x86_64__sample_router, . - arch_x86_64__sample_router\n"
-	".popsection\n");
+#define SAMPLE(name, first) \
+	void arch_x86_64__sample_##name(void); \
+	__asm__(".pushsection .text\n" \
+		".p2align 4\n" \
+		".type arch_x86_64__sample_" #name ", @function\n" \
+		"arch_x86_64__sample_" #name ":\n" \
+		"	" first "\n" \
+		"	push %rbp\n" \
+		"	pop %rbp\n" \
+		"	ret\n" \
+		".size arch_x86_64__sample_" #name ", . - arch_x86_64__sample_" #name "\n" \
+		".popsection\n")
+#define EMULATED "" /* the push is the first */
+#define STEPPED "lea 8(%rsp), %r10"
+SAMPLE(emulated, EMULATED);
+SAMPLE(emulated_twin, EMULATED);
+SAMPLE(stepped, STEPPED);
+SAMPLE(stepped_twin, STEPPED);
+SAMPLE(router, EMULATED);
 #else
 #define arch_x86_64__sample_emulated NULL
+#define arch_x86_64__sample_emulated_twin NULL
 #define arch_x86_64__sample_stepped NULL
+#define arch_x86_64__sample_stepped_twin NULL
 #define arch_x86_64__sample_router NULL
 #endif
 
@@ -256,6 +250,8 @@ const struct arch_ops arch_x86_64 = {
 	.decode = x86_64_decode,
 	.format = x86_64_format,
 	.sample_emulated = arch_x86_64__sample_emulated,
+	.sample_emulated_twin = arch_x86_64__sample_emulated_twin,
 	.sample_stepped = arch_x86_64__sample_stepped,
+	.sample_stepped_twin = arch_x86_64__sample_stepped_twin,
 	.sample_router = arch_x86_64__sample_router,
 };

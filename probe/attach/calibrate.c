@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <link.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,12 +12,11 @@
 #include "probe/attach/arch.h"
 #include "probe/base/error.h"
 
-/* The fastest counts: a disturbance only ever adds. */
-#define ROUNDS 3
-/* Less is no trap: the probe did not fire. A function call takes 2 ns. */
-#define HIT_NS_MIN 50.0
-/* Readable behind a function's beginning, more than its first instruction. */
-#define SAMPLE_BYTES 8
+/* Rounds of a difference: so many must agree, and so many are tried for that. */
+#define ROUNDS_ALIKE 3
+#define ROUNDS_MAX 8
+/* They agree when they differ by at most this part of the median of all. */
+#define ALIKE 0.25
 
 _Static_assert((int)CALIBRATE_EMULATED == (int)SITE_EMULATED &&
 		       (int)CALIBRATE_STEPPED == (int)SITE_STEPPED,
@@ -27,6 +27,7 @@ struct place {
 	uint64_t address;    /* in this process, and so in a fork of it */
 	uint64_t offset;     /* in the file; 0: not found */
 	uint64_t start, end; /* the mapping, whole pages */
+	size_t first_bytes;  /* length of the first instruction */
 };
 
 /* Our program is the first object listed; its segments say where an address is in the file. */
@@ -51,6 +52,7 @@ static int find_offset(struct dl_phdr_info *info, size_t size, void *arg)
 /* The function of @call in our executable, verified to be what the call says. */
 static int find_place(struct place *p, enum calibrate_call call)
 {
+	const bool stepped = call == CALIBRATE_STEPPED || call == CALIBRATE_STEPPED_TWIN;
 	const struct arch_ops *arch = arch__own();
 	uint32_t kernel = arch__running_kernel();
 	struct arch_instruction in;
@@ -58,11 +60,36 @@ static int find_place(struct place *p, enum calibrate_call call)
 
 	*p = (struct place){ .address = (uint64_t)(uintptr_t)calibrate_child__function(call) };
 	if (!arch || !p->address ||
-	    arch->decode(&in, (const uint8_t *)(uintptr_t)p->address, SAMPLE_BYTES, p->address))
+	    arch->decode(&in, (const uint8_t *)(uintptr_t)p->address, CALIBRATE_CODE_BYTES,
+			 p->address))
 		return -ENOTSUP;
+	p->first_bytes = in.length;
 	emulated = in.emulated_since && kernel >= in.emulated_since;
 	dl_iterate_phdr(find_offset, p);
-	return emulated == (call != CALIBRATE_STEPPED) && p->offset ? 0 : -ENOTSUP;
+	return emulated != stepped && p->offset ? 0 : -ENOTSUP;
+}
+
+static enum calibrate_call twin_of(enum site_class class)
+{
+	return class == SITE_EMULATED ? CALIBRATE_EMULATED_TWIN : CALIBRATE_STEPPED_TWIN;
+}
+
+/* The function of @class, verified to have a twin. */
+static int find_pair(struct place *p, enum site_class class)
+{
+	const enum calibrate_call call = (int)class;
+	struct place twin;
+	int err = find_place(p, call);
+
+	if (!err)
+		err = find_place(&twin, twin_of(class));
+	if (err)
+		return err;
+	return twin.address != p->address && twin.first_bytes == p->first_bytes &&
+			       !memcmp((const void *)(uintptr_t)twin.address,
+				       (const void *)(uintptr_t)p->address, p->first_bytes)
+		       ? 0
+		       : -ENOTSUP;
 }
 
 static struct calibrate_target target_of(const struct calibrate_child *c, const struct place *p,
@@ -82,47 +109,74 @@ struct run {
 	struct calibrate_child child;
 	const struct calibrate_ops *ops;
 	unsigned threads;
-	double without[SITE_CLASSES];
 };
 
-/* The fastest of some rounds, in ns a call; @captures: how many the program delivered, if asked. */
-static int measure(const struct run *r, enum calibrate_call call, double *fastest, size_t *captures)
+static int by_value(const void *a, const void *b)
 {
-	double ns;
-	int err = 0, i;
+	const double x = *(const double *)a, y = *(const double *)b;
 
-	*fastest = -1;
-	for (i = 0; i < ROUNDS && !err; i++) {
-		err = calibrate_child__round(&r->child, call, r->threads, &ns);
-		if (!err && (*fastest < 0 || ns < *fastest))
-			*fastest = ns;
-		if (captures)
-			*captures += r->ops->drain(r->ops->ctx);
-	}
-	return err;
+	return (x > y) - (x < y);
 }
 
-static uint64_t whole(double ns)
+static double median(const double *sorted, size_t n)
 {
-	return (uint64_t)(ns + 0.5);
+	return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+}
+
+/* Whether ROUNDS_ALIKE of the rounds agree. */
+static bool agree(const double *sorted, size_t n)
+{
+	const size_t more = ROUNDS_ALIKE - 1;
+
+	for (size_t i = 0; i + more < n; i++)
+		if (sorted[i + more] - sorted[i] <= ALIKE * median(sorted, n))
+			return true;
+	return false;
+}
+
+/*
+ * How much longer a call of @thing takes than one of @base, in whole ns: the median of the rounds.
+ * 0: not longer, so not known. A round counts if it delivered @captures, and goes on until some
+ * agree: a disturbance may last for a whole round.
+ */
+static int measure(const struct run *r, uint64_t *out, enum calibrate_call thing,
+		   enum calibrate_call base, size_t captures)
+{
+	double ns[ROUNDS_MAX];
+	size_t n = 0;
+	int err;
+
+	*out = 0;
+	for (int i = 0; i < ROUNDS_MAX && !agree(ns, n); i++) {
+		err = calibrate_child__round(&r->child, thing, base, r->threads, &ns[n]);
+		if (err)
+			return err;
+		if (r->ops->drain && r->ops->drain(r->ops->ctx) != captures)
+			continue;
+		n++;
+		qsort(ns, n, sizeof(ns[0]), by_value);
+	}
+	if (n >= ROUNDS_ALIKE && median(ns, n) > 0)
+		*out = (uint64_t)(median(ns, n) + 0.5);
+	return 0;
 }
 
 static int measure_hits(const struct run *r, struct hit_costs *out, struct error *e)
 {
-	double with;
-	int err;
+	int err = 0, changed;
 
-	for (int i = 0; i < SITE_CLASSES; i++) {
-		err = measure(r, (enum calibrate_call)i, &with, NULL);
-		if (err)
-			return err;
-		if (with - r->without[i] < HIT_NS_MIN)
+	for (int i = 0; i < SITE_CLASSES && !err; i++) {
+		changed = calibrate_child__changed(&r->child, (enum calibrate_call)i);
+		if (changed < 0)
+			return changed;
+		if (!changed)
 			return error__set(e, EXIT_FAILED, ENODATA, NULL,
 					  "calibrate: failed to measure a hit: the probe on our "
 					  "own process does not fire");
-		out->hit[i] = whole(with - r->without[i]);
+		err = measure(r, &out->hit[i], (enum calibrate_call)i, twin_of((enum site_class)i),
+			      0);
 	}
-	return 0;
+	return err;
 }
 
 static int link_router(const struct run *r)
@@ -141,37 +195,23 @@ static int link_router(const struct run *r)
 /* What the router's program takes on top of a hit. That it cannot be measured is no error. */
 static int measure_router(const struct run *r, struct hit_costs *out)
 {
-	const size_t calls = ROUNDS * CALIBRATE_ROUND_CALLS;
-	size_t captures = 0, captures_of_all = 0, captures_away = 0;
-	double one, all, away, hit;
+	const size_t calls = CALIBRATE_ROUND_PAIRS;
+	uint64_t rows;
 	int err;
 
-	if (link_router(r))
+	if (link_router(r) || calibrate_child__changed(&r->child, CALIBRATE_ROUTER) != 1)
 		return 0;
-	err = measure(r, CALIBRATE_ROUTER, &one, &captures);
-	if (!err)
-		err = measure(r, CALIBRATE_ROUTER_ROWS, &all, &captures_of_all);
-	if (!err)
-		err = measure(r, CALIBRATE_ROUTER_AWAY, &away, &captures_away);
-	/* Once more, before and after what it is compared with: a machine that was busy with
-	 * something else meanwhile would make a capture look free. */
-	if (!err)
-		err = measure(r, CALIBRATE_EMULATED, &hit, NULL);
-	if (err)
+	err = measure(r, &out->capture, CALIBRATE_ROUTER, CALIBRATE_EMULATED, calls);
+	/* What did not happen is not known: it is not free. */
+	if (err || !out->capture)
 		return err;
-	hit -= r->without[SITE_EMULATED];
-	if (hit >= HIT_NS_MIN && whole(hit) < out->hit[SITE_EMULATED])
-		out->hit[SITE_EMULATED] = whole(hit);
-	hit = (double)out->hit[SITE_EMULATED] + r->without[SITE_EMULATED];
-	/* What did not happen, or drowned in noise, is not known: it is not free. */
-	if (captures != calls || one - hit < HIT_NS_MIN)
-		return 0;
-	out->capture = whole(one - hit);
-	out->away = !captures_away && away > hit ? whole(away - hit) : 0;
 	out->row_bytes = calibrate_child__row_bytes(r->child.router);
-	if (captures_of_all == calls && all - one >= CALIBRATE_ROWS)
-		out->row = whole((all - one) / (CALIBRATE_ROWS - 1));
-	return 0;
+	err = measure(r, &out->away, CALIBRATE_ROUTER_AWAY, CALIBRATE_EMULATED, 0);
+	if (!err)
+		err = measure(r, &rows, CALIBRATE_ROUTER_ROWS, CALIBRATE_ROUTER, 2 * calls);
+	if (!err)
+		out->row = (rows + (CALIBRATE_ROWS - 1) / 2) / (CALIBRATE_ROWS - 1);
+	return err;
 }
 
 static int run_with_child(struct hit_costs *out, struct run *r, struct error *e)
@@ -183,10 +223,8 @@ static int run_with_child(struct hit_costs *out, struct run *r, struct error *e)
 	int err = 0;
 
 	for (int i = 0; i < SITE_CLASSES && !err; i++) {
-		err = find_place(&p, (enum calibrate_call)i);
+		err = find_pair(&p, (enum site_class)i);
 		offsets[i] = p.offset;
-		if (!err)
-			err = measure(r, (enum calibrate_call)i, &r->without[i], NULL);
 	}
 	target = target_of(&r->child, &p, offsets, SITE_CLASSES);
 	if (!err)

@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What one hit of a probe costs on this machine, measured: a child process of our own calls small
- * functions with and without a probe, in as many threads as the target will hit with; first with a
- * program that does nothing, then with the one that captures a router's result in the engine at
- * hand, on tensors of our own. Takes about a second, of which it computes 0.1 s a thread.
+ * functions with a probe and, by turns, others that differ from them in what is asked for; in as
+ * many threads as the target will hit with. A hit: with a program that does nothing, against the
+ * same code without a probe. A capture: with the program that captures a router's result in the
+ * engine at hand, on tensors of our own, against a hit that does nothing; and so on. So a machine
+ * that is busy with something else slows both of what is compared. Takes about a second, of which
+ * it computes 0.1 s a thread; up to two where what it measures varies, since it measures again.
+ *
+ * Whether a probe is in place is read in the child's code, and whether a capture happened is
+ * counted: neither is told by the time.
  */
 #ifndef MP_ATTACH_CALIBRATE_H
 #define MP_ATTACH_CALIBRATE_H
@@ -43,8 +49,8 @@ struct calibrate_ops {
 	/* Link the program of @site, which captures what it describes, at the place of @t. 0, or
 	 * -errno: then only hit is measured. Called once, after link(); may be NULL. */
 	int (*link_router)(void *ctx, const struct calibrate_target *t, const struct mp_site *site);
-	/* Empty what the program has delivered into, between rounds: how many captures there were.
-	 * NULL where link_router is. */
+	/* Empty what the program has delivered into, after each round: how many captures there
+	 * were. NULL where link_router is. */
 	size_t (*drain)(void *ctx);
 	/* Take all of it away. Called after a successful link(). */
 	void (*unlink)(void *ctx);
@@ -54,8 +60,9 @@ struct calibrate_ops {
 /*
  * Measure with @threads threads (1 .. CALIBRATE_THREADS_MAX, else cut to that; libtorch's routers
  * run in one), and captures of @router, MP_PROGRAM_ROUTE or MP_PROGRAM_TENSORS. @out is "not
- * measured" after an error: EXIT_FAILED where no child can be made or the probes do not fire,
- * what link() says otherwise. The child is gone in every case.
+ * measured" after an error: EXIT_FAILED where no child can be made or the probes are not in place
+ * (-ENODATA), what link() says otherwise. What cannot be told from nothing is "not measured" too.
+ * The child is gone in every case.
  */
 int calibrate__run(struct hit_costs *out, enum mp_program router, unsigned threads,
 		   const struct calibrate_ops *ops, struct error *e);

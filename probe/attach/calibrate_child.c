@@ -18,9 +18,11 @@
 #include "probe/abi/site.h"
 #include "probe/attach/arch.h"
 
-#define CALLS CALIBRATE_ROUND_CALLS
-#define PERIOD_NS 1000000 /* from call to call: most of it is a pause */
-/* Walked through between calls: about a core's second-level cache. */
+#define PAIRS CALIBRATE_ROUND_PAIRS
+#define PERIOD_NS 500000 /* from call to call: most of it is a pause */
+/* Walked through from a call of a kind to the next of that kind, a half between any two: about a
+ * core's second-level cache. What both kinds use of the kernel is then warmer than after a whole
+ * walk, but for both; what a kind alone uses is as cold as it should be. */
 #define WALK_BYTES (1u << 20)
 /* What the caller works on, most of a first-level cache: a trap drives part of it out, and the
  * caller pays for that afterwards. */
@@ -62,23 +64,36 @@ struct sample_impl {
 };
 _Static_assert(offsetof(struct sample_impl, dims) == 64, "behind what we do not read");
 
-/* What the child is told to do. */
-struct order {
-	uint32_t router, call, threads;
+enum task {
+	TASK_ROUND,
+	TASK_LOOK, /* at the code of @thing: is it another one? */
 };
 
-struct worker {
-	void (*function)(void);
-	const void *first, *second; /* arguments */
+/* What the child is told to do; it answers with a double. */
+struct order {
+	enum task task;
+	enum mp_program router;
+	enum calibrate_call thing, base;
+	uint32_t threads;
+};
+
+struct call {
+	void (*function)(const void *, const void *, uint64_t);
+	uint32_t thread; /* first argument: this; 0: the guard lets it pass */
+	const void *second;
 	uint64_t third;
 	const void *fresh; /* what the caller made just before, @fresh_bytes; NULL: nothing */
 	size_t fresh_bytes;
-	uint32_t thread; /* 0: the guard lets it pass */
-	double median_ns;
+};
+
+struct worker {
+	struct call thing, base;
+	double difference_ns;
 	pthread_barrier_t *together;
 };
 
 /* Filled before the fork, so that they are at the same addresses in parent and child. */
+static uint8_t code_before[CALIBRATE_CALL_COUNT][CALIBRATE_CODE_BYTES];
 static uint8_t *walked; /* [WALK_BYTES] */
 static uint8_t near[NEAR_BYTES];
 static uint32_t ids[CALIBRATE_ROWS][CALIBRATE_EXPERTS];
@@ -195,6 +210,10 @@ void (*calibrate_child__function(enum calibrate_call call))(void)
 		return arch->sample_emulated;
 	case CALIBRATE_STEPPED:
 		return arch->sample_stepped;
+	case CALIBRATE_EMULATED_TWIN:
+		return arch->sample_emulated_twin;
+	case CALIBRATE_STEPPED_TWIN:
+		return arch->sample_stepped_twin;
 	default:
 		return arch->sample_router;
 	}
@@ -223,7 +242,7 @@ static void read_all(const uint8_t *memory, size_t bytes)
 		(void)*(const volatile uint8_t *)&memory[at];
 }
 
-/* The time of call @i: pauses leave the processor to the target, and all threads call together. A
+/* Until call @i: pauses leave the processor to the target, and all threads call together. A
  * low priority would not do: who has it may be stopped where the kernel holds what others wait for.
  */
 static void wait_for(const struct timespec *begin, unsigned i)
@@ -237,93 +256,128 @@ static void wait_for(const struct timespec *begin, unsigned i)
 		;
 }
 
-/* The median, since whoever is interrupted in a call does not know it. */
+/* Of call @i. */
+static double time_of(const struct call *c, unsigned i)
+{
+	struct timespec a;
+
+	read_all(&walked[i % 2 * (WALK_BYTES / 2)], WALK_BYTES / 2);
+	read_all(near, sizeof(near));
+	read_all(c->fresh, c->fresh_bytes);
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	c->function(&c->thread, c->second, c->third);
+	read_all(near, sizeof(near));
+	return ns_since(&a);
+}
+
+/* What a call takes that little disturbs, though not the one lucky call: the lower quartile. A
+ * disturbance only ever adds, and with load the upper half is the scheduler's. */
+static double typical(double *ns)
+{
+	qsort(ns, PAIRS, sizeof(ns[0]), by_value);
+	return ns[PAIRS / 4];
+}
+
+/* By turns, so that a change of the machine meets both alike. */
 static void *work(void *arg)
 {
+	double thing[PAIRS], base[PAIRS];
 	struct worker *w = arg;
-	void (*function)(const void *, const void *, uint64_t) =
-		(void (*)(const void *, const void *, uint64_t))(void *)w->function;
-	double ns[CALLS];
-	struct timespec a, begin;
+	struct timespec begin;
 
 	pthread_barrier_wait(w->together);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	for (unsigned i = 0; i < CALLS; i++) {
-		wait_for(&begin, i);
-		read_all(walked, WALK_BYTES);
-		read_all(near, sizeof(near));
-		read_all(w->fresh, w->fresh_bytes);
-		clock_gettime(CLOCK_MONOTONIC, &a);
-		function(w->first, w->second, w->third);
-		read_all(near, sizeof(near));
-		ns[i] = ns_since(&a);
+	for (unsigned i = 0; i < PAIRS; i++) {
+		wait_for(&begin, 2 * i);
+		base[i] = time_of(&w->base, 2 * i);
+		wait_for(&begin, 2 * i + 1);
+		thing[i] = time_of(&w->thing, 2 * i + 1);
 	}
-	qsort(ns, CALLS, sizeof(ns[0]), by_value);
-	w->median_ns = ns[CALLS / 2];
+	w->difference_ns = typical(thing) - typical(base);
 	return NULL;
 }
 
-/* What thread @number calls with. */
-static struct worker worker_of(const struct order *o, uint32_t number)
+/* What thread @number calls as @call. */
+static struct call call_of(const struct order *o, enum calibrate_call call, uint32_t number)
 {
-	const bool all = o->call == CALIBRATE_ROUTER_ROWS, away = o->call == CALIBRATE_ROUTER_AWAY;
-	struct worker w = {
-		.function = calibrate_child__function(o->call),
+	const bool all = call == CALIBRATE_ROUTER_ROWS, away = call == CALIBRATE_ROUTER_AWAY;
+	struct call c = {
+		.function = (void (*)(const void *, const void *, uint64_t))(
+			void *)calibrate_child__function(call),
 		.thread = away ? number + 1 : number,
 	};
 
 	if (o->router == MP_PROGRAM_TENSORS) {
 		/* A temporary: computed, and its sizes looked at, a moment before. ggml's results
 		 * were computed by all threads, an operator or more ago. */
-		w.second = &scores[all].reference;
-		w.third = away ? 0 : CALIBRATE_K;
-		w.fresh = &scores[all];
-		w.fresh_bytes = offsetof(struct sample_scores, row) +
+		c.second = &scores[all].reference;
+		c.third = away ? 0 : CALIBRATE_K;
+		c.fresh = &scores[all];
+		c.fresh_bytes = offsetof(struct sample_scores, row) +
 				(all ? sizeof(scores[all].row) : sizeof(scores[all].row[0]));
 	} else {
-		w.second = &graphs[all].result;
+		c.second = &graphs[all].result;
 	}
-	return w;
+	return c;
 }
 
-/* < 0 if the threads cannot be made. */
-static double run_round(const struct order *o)
+/* -errno if the threads cannot be made. */
+static int run_round(const struct order *o, double *ns)
 {
 	struct worker worker[CALIBRATE_THREADS_MAX];
 	pthread_t id[CALIBRATE_THREADS_MAX];
 	pthread_barrier_t together;
 	double sum = 0;
 	uint32_t i;
+	int err;
 
 	pthread_barrier_init(&together, NULL, o->threads);
 	for (i = 0; i < o->threads; i++) {
-		worker[i] = worker_of(o, i);
-		worker[i].first = &worker[i].thread;
-		worker[i].together = &together;
+		worker[i] = (struct worker){
+			.thing = call_of(o, o->thing, i),
+			.base = call_of(o, o->base, i),
+			.together = &together,
+		};
 		/* Those that now wait in vain end with the process. */
-		if (pthread_create(&id[i], NULL, work, &worker[i]))
-			return -1;
+		err = pthread_create(&id[i], NULL, work, &worker[i]);
+		if (err)
+			return -err;
 	}
 	for (i = 0; i < o->threads; i++) {
 		pthread_join(id[i], NULL);
-		sum += worker[i].median_ns;
+		sum += worker[i].difference_ns;
 	}
 	pthread_barrier_destroy(&together);
-	if (o->call == CALIBRATE_ROUTER || o->call == CALIBRATE_ROUTER_ROWS)
-		return worker[0].median_ns;
-	return sum / o->threads;
+	if (o->thing == CALIBRATE_ROUTER || o->thing == CALIBRATE_ROUTER_ROWS)
+		*ns = worker[0].difference_ns;
+	else
+		*ns = sum / o->threads;
+	return 0;
+}
+
+static bool looks_as_before(enum calibrate_call call)
+{
+	const volatile uint8_t *now = (void *)calibrate_child__function(call);
+
+	for (size_t i = 0; i < CALIBRATE_CODE_BYTES; i++)
+		if (now[i] != code_before[call][i])
+			return false;
+	return true;
 }
 
 static void child_main(int fd)
 {
 	struct order o;
-	double ns;
+	double answer;
 
 	/* Should the parent be killed, the socket closes or this signal comes. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (recv(fd, &o, sizeof(o), MSG_WAITALL) == (ssize_t)sizeof(o)) {
-		ns = run_round(&o);
-		if (ns < 0 || send(fd, &ns, sizeof(ns), MSG_NOSIGNAL) != (ssize_t)sizeof(ns))
+		if (o.task == TASK_LOOK)
+			answer = !looks_as_before(o.thing);
+		else if (run_round(&o, &answer))
+			break;
+		if (send(fd, &answer, sizeof(answer), MSG_NOSIGNAL) != (ssize_t)sizeof(answer))
 			break;
 	}
 	_exit(0);
@@ -348,6 +402,12 @@ int calibrate_child__start(struct calibrate_child *c, enum mp_program router)
 	graph__fill(&graphs[1], CALIBRATE_ROWS);
 	scores__fill(&scores[0], 1);
 	scores__fill(&scores[1], CALIBRATE_ROWS);
+	for (int i = 0; i < CALIBRATE_CALL_COUNT; i++) {
+		void (*function)(void) = calibrate_child__function((enum calibrate_call)i);
+
+		if (function)
+			memcpy(code_before[i], (const void *)function, CALIBRATE_CODE_BYTES);
+	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return -errno;
 	c->pid = fork();
@@ -375,20 +435,41 @@ void calibrate_child__end(struct calibrate_child *c)
 	walked = NULL;
 }
 
-int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call call,
-			   unsigned threads, double *ns)
+static int ask(const struct calibrate_child *c, const struct order *o, double *answer)
 {
-	const struct order o = { .router = c->router, .call = call, .threads = threads };
 	ssize_t n;
 
-	*ns = -1;
 	do
-		n = send(c->fd, &o, sizeof(o), MSG_NOSIGNAL);
+		n = send(c->fd, o, sizeof(*o), MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
-	if (n != (ssize_t)sizeof(o))
+	if (n != (ssize_t)sizeof(*o))
 		return -EIO;
 	do
-		n = recv(c->fd, ns, sizeof(*ns), MSG_WAITALL);
+		n = recv(c->fd, answer, sizeof(*answer), MSG_WAITALL);
 	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)sizeof(*ns) ? 0 : -EIO;
+	return n == (ssize_t)sizeof(*answer) ? 0 : -EIO;
+}
+
+int calibrate_child__changed(const struct calibrate_child *c, enum calibrate_call call)
+{
+	const struct order o = { .task = TASK_LOOK, .thing = call };
+	double changed = 0;
+	int err = ask(c, &o, &changed);
+
+	return err ? err : changed != 0;
+}
+
+int calibrate_child__round(const struct calibrate_child *c, enum calibrate_call thing,
+			   enum calibrate_call base, unsigned threads, double *ns)
+{
+	const struct order o = {
+		.task = TASK_ROUND,
+		.router = c->router,
+		.thing = thing,
+		.base = base,
+		.threads = threads,
+	};
+
+	*ns = 0;
+	return ask(c, &o, ns);
 }

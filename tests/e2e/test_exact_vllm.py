@@ -8,16 +8,15 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lib.abilities import VLLM
-from lib.client import TEXT, Answer
+from lib.client import Answer
 from lib.exact import capture_work, check_totals, report
-from lib.judge import Rules, Verdict, judge
 from lib.moeprobe import moeprobe
 from lib.recording import UNKNOWN_64, Picture
-from lib.server import Server
 from lib.shown import Shows
 from lib.torch_models import EXACT, torch_model
 from lib.torch_oracle import torch_oracle
-from lib.vllm_client import VllmAsk, crowd, long_asks, perform, vllm_asks
+from lib.vllm_client import VllmAsk, crowd, long_asks, vllm_asks
+from lib.vllm_judge import poke, verdict_of
 from lib.vllm_server import BLOCK, Setting, other_names, vllm_serving
 from models.make_torch_model import TOP_K
 
@@ -50,29 +49,6 @@ def test_clients_and_reference_agree(tmp_path: Path) -> None:
         for answer in greedy(answers):
             _, logits = oracle.forward(answer.tokens[:-1])
             assert int(logits.argmax()) == answer.tokens[-1], answer.ask
-
-
-def poke(server: Server, number: int) -> Answer:
-    return perform(server, VllmAsk(TEXT, f"poke {number}", 2, request_id=f"poke-{number}"))
-
-
-def without_rows(picture: Picture, early: list[Answer]) -> list[Answer]:
-    """Leave out early requests of which nothing was computed before our eyes: layouts were being
-    found out."""
-    gone = {request.client_id for request in picture.requests.values()
-            if not request.rows} & {answer.client_id for answer in early}
-    for number in [number for number, request in picture.requests.items()
-                   if request.client_id in gone]:
-        del picture.requests[number]
-    return [answer for answer in early if answer.client_id not in gone]
-
-
-def verdict_of(picture: Picture, answers: list[Answer], early: list[Answer], model: Path,
-               tmp_path: Path, preempts: bool = True) -> Verdict:
-    early = without_rows(picture, early)
-    with torch_oracle(model, tmp_path / "reference.log") as oracle:
-        return judge(picture, answers, oracle, optional=early, rules=Rules(
-            last_layer_outputs=False, page=BLOCK, preempts=preempts))
 
 
 def check_sampling(picture: Picture, answers: list[Answer]) -> None:

@@ -16,10 +16,11 @@ from lib.client import Crowd, mixed_asks
 from lib.exact import await_attached, capture, check_totals, part, poke, report
 from lib.judge import judge
 from lib.models import EXACT, model
-from lib.moeprobe import COLLECTOR, children_of, moeprobe, recording, running_pids, wait_until
+from lib.moeprobe import children_of, moeprobe, recording, running_pids, wait_until
 from lib.oracle import Oracle
+from lib.raw_log import capture_raw, differences, replay
 from lib.recording import STOPS, UNKNOWN, Picture, read
-from lib.server import Options, Server, running, wait_listening
+from lib.server import SUPERVISOR, Options, Server, below, running, wait_listening
 from lib.shown import Shows
 
 pytestmark = pytest.mark.root
@@ -33,18 +34,6 @@ WRAPPER = ("sh", "-c", SHELL, "wrapper")
 # New processes are listed every second, and asked again after 0.1, 0.2, 0.5, 1, 2 and 5 seconds
 # while they map their libraries.
 FOLLOW_SECONDS = 6.0
-# A supervisor: it starts its server again.
-AGAIN = """trap 'kill $child; wait $child; exit 0' TERM
-while :; do "$@" & child=$!; wait $child; done"""
-SUPERVISOR = ("sh", "-c", AGAIN, "supervisor")
-
-
-def below(server: Server) -> int:
-    """The server itself, below its wrapper."""
-    found = [pid for pid in children_of(server.pid)[1:]
-             if "python" in Path(f"/proc/{pid}/comm").read_text()]
-    assert len(found) == 1, found
-    return found[0]
 
 
 def test_server_below_a_wrapper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,29 +57,16 @@ def test_server_below_a_wrapper(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_raw_log_of_a_service(tmp_path: Path) -> None:
-    """What was logged below a wrapper is replayed to the same steps."""
+    """What was logged below a wrapper is replayed to the same stream, also where events were lost."""
     raw, live = tmp_path / "raw", tmp_path / "live"
+    busy = mixed_asks(8, count=8, long=(700,), cancelled=1)
     with running(model(EXACT["olmoe"]), tmp_path / "server.log", before=WRAPPER) as server:
-        with live.open("wb") as out:
-            collector = subprocess.Popen([str(COLLECTOR), str(server.pid), "--raw-log", str(raw)],
-                                         stdout=out, stdin=subprocess.DEVNULL)
-            try:
-                wait_until(lambda: bool(live.stat().st_size), "no stream")
-                for number in range(3):
-                    poke(server, number)
-                server.wait_idle()
-            finally:
-                collector.terminate()
-            assert collector.wait(20) == 0
-    again = tmp_path / "again"
-    with again.open("wb") as out:
-        subprocess.run([str(COLLECTOR), "--replay", str(raw)], stdout=out, check=True, timeout=60)
-    kinds = ("process", "context", "request_begin", "step", "route", "coverage")
-    for kind in kinds:
-        first, second = read(live).of(kind), read(again).of(kind)
-        assert first and len(first) == len(second), kind
-        for one, other in zip(first, second):
-            assert repr(one.fields) == repr(other.fields), kind  # an unknown number is not itself
+        answers, _ = capture_raw(
+            server, raw, live, lambda: Crowd(server, busy, 8).start().wait(), poke,
+            "--ring", "65536", stall=0.7)
+    assert [answer.error for answer in answers if answer.error] == []
+    assert differences(read(live), replay(raw, tmp_path / "again")) == []
+    assert read(live).lost, "the ring was large enough: nothing was lost"
 
 
 def test_child_ends_and_wrapper_lives(tmp_path: Path) -> None:

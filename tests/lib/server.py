@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lib.moeprobe import children_of
+
 SERVE = Path(__file__).with_name("serve_xllamacpp.py")
 START_SECONDS = 120.0
 
@@ -143,6 +145,21 @@ def running(model: Path, log: Path, options: Options = Options(),
         yield server
     finally:
         server.stop()
+
+
+# A supervisor: it starts its server again.
+AGAIN = """trap 'kill $child; wait $child; exit 0' TERM
+while :; do "$@" & child=$!; wait $child; done"""
+SUPERVISOR = ("sh", "-c", AGAIN, "supervisor")
+
+
+def below(server: Server) -> int:
+    """The server itself, below what it was started with."""
+    found = [pid for pid in children_of(server.pid)[1:]
+             if "python" in Path(f"/proc/{pid}/comm").read_text()]
+    if len(found) != 1:
+        raise RuntimeError(f"servers below process {server.pid}: {found}")
+    return found[0]
 
 
 def second(server: Server) -> Server:

@@ -17,7 +17,7 @@
 #include "probe/target/elf.h"
 
 struct hot_target {
-	pid_t pid;
+	pid_t pid; /* 0: gone */
 	FILE *in, *out;
 	int file_fd;
 	uint64_t push, step, late; /* file offsets of planned sites */
@@ -82,6 +82,7 @@ static inline void hot_target__stop(struct hot_target *t)
 
 	fclose(t->in);
 	assert_int_equal(waitpid(t->pid, &status, 0), t->pid);
+	t->pid = 0;
 	assert_int_equal(status, 0); /* the target saw nothing of it */
 	fclose(t->out);
 	close(t->file_fd);

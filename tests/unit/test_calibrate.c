@@ -26,10 +26,13 @@
 
 static struct ability abilities[ABILITY_COUNT];
 
+static struct hot_target target;
+
 struct holder {
-	struct uprobe_links *links;
+	struct uprobe_links *links, *router;
 	int program;
-	int linked, unlinked;
+	size_t leave_out; /* so many of the places get no probe */
+	int linked, linked_router, unlinked;
 	double link_ms, unlink_ms;
 };
 
@@ -49,12 +52,11 @@ static int load_nothing(bool multi)
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, options,
 		    .expected_attach_type = multi ? UPROBE_MULTI_ATTACH_TYPE : 0);
-	int fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "mp_test", "GPL", code, 2, &options);
 
-	assert_true(fd >= 0);
-	return fd;
+	return bpf_prog_load(BPF_PROG_TYPE_KPROBE, "mp_test", "GPL", code, 2, &options);
 }
 
+/* Nothing that calibrate__run() calls may assert: the child would be left. */
 static int do_link(void *ctx, const struct calibrate_target *t, struct error *e)
 {
 	bool multi = abilities[ABILITY_UPROBE_MULTI].state == ABILITY_THERE;
@@ -69,7 +71,7 @@ static int do_link(void *ctx, const struct calibrate_target *t, struct error *e)
 	struct link_request r = { .program_fd = h->program,
 				  .file_fd = file,
 				  .pid = t->pid,
-				  .count = t->count,
+				  .count = t->count - h->leave_out,
 				  .offsets = t->offsets,
 				  .cookies = cookies,
 				  .multi = multi };
@@ -79,13 +81,36 @@ static int do_link(void *ctx, const struct calibrate_target *t, struct error *e)
 	return err;
 }
 
+/* The program that does nothing, where one that captures should be. */
+static int do_link_router(void *ctx, const struct calibrate_target *t, const struct mp_site *site)
+{
+	bool multi = abilities[ABILITY_UPROBE_MULTI].state == ABILITY_THERE;
+	int err, file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	struct holder *h = ctx;
+	const uint64_t cookie = 0;
+	struct link_request r = { .program_fd = h->program,
+				  .file_fd = file,
+				  .pid = t->pid,
+				  .count = t->count,
+				  .offsets = t->offsets,
+				  .cookies = &cookie,
+				  .multi = multi };
+
+	h->linked_router++;
+	err = uprobe_links__open(&h->router, &r, NULL);
+	close(file);
+	return err;
+}
+
 static void do_unlink(void *ctx)
 {
 	struct holder *h = ctx;
 	double start = now_ms();
 
 	h->unlinked++;
+	uprobe_links__close(h->router);
 	uprobe_links__close(h->links);
+	h->router = h->links = NULL;
 	h->unlink_ms = now_ms() - start;
 	close(h->program);
 }
@@ -106,11 +131,10 @@ static void no_child_left(void)
 	assert_int_equal(errno, ECHILD);
 }
 
-/* Two measurements by the same means agree within the promised factor, and stepping costs more
- * than emulating. */
+/* Stepping costs more than emulating: ten times as much on a quiet machine. */
 static void classes_differ(void **state)
 {
-	struct hit_costs first, second;
+	struct hit_costs c;
 	struct holder h = { 0 };
 	struct calibrate_ops ops = { .link = do_link, .unlink = do_unlink, .ctx = &h };
 	struct error e = { 0 };
@@ -120,41 +144,41 @@ static void classes_differ(void **state)
 	need_rights();
 	for (threads = 1; threads <= 2; threads++) {
 		start = now_ms();
-		assert_int_equal(calibrate__run(&first, MP_PROGRAM_ROUTE, threads, &ops, &e), 0);
+		assert_int_equal(calibrate__run(&c, MP_PROGRAM_ROUTE, threads, &ops, &e), 0);
 		print_message("%u threads: emulated %llu ns, single-stepped %llu ns; %.0f ms "
 			      "(link %.0f, unlink %.0f)\n",
-			      threads, (unsigned long long)first.hit[SITE_EMULATED],
-			      (unsigned long long)first.hit[SITE_STEPPED], now_ms() - start,
-			      h.link_ms, h.unlink_ms);
-		assert_true(first.hit[SITE_EMULATED] > 50);
-		assert_true(first.hit[SITE_STEPPED] > first.hit[SITE_EMULATED]);
-		assert_int_equal(first.capture + first.row + first.away,
-				 0); /* nobody could link that */
-		assert_int_equal(calibrate__run(&second, MP_PROGRAM_ROUTE, threads, &ops, &e), 0);
-		for (int i = 0; i < SITE_CLASSES; i++) {
-			assert_true(second.hit[i] < 2 * first.hit[i]);
-			assert_true(first.hit[i] < 2 * second.hit[i]);
-		}
+			      threads, (unsigned long long)c.hit[SITE_EMULATED],
+			      (unsigned long long)c.hit[SITE_STEPPED], now_ms() - start, h.link_ms,
+			      h.unlink_ms);
+		assert_true(c.hit[SITE_EMULATED] > 50);
+		assert_true(c.hit[SITE_STEPPED] > c.hit[SITE_EMULATED]);
+		assert_int_equal(c.capture + c.row + c.away, 0); /* nobody could link that */
 		no_child_left();
 	}
-	assert_int_equal(h.linked, 4);
-	assert_int_equal(h.unlinked, 4);
+	assert_int_equal(h.linked, 2);
+	assert_int_equal(h.unlinked, 2);
 }
 
-/* The fastest of some rounds: wall time, which a busy machine only makes longer. */
-static double fastest(struct hot_target *t, const char *function, int n)
+static void take_faster(double *best, struct hot_target *t, const char *function)
 {
-	double ns, best = 0;
+	double ns = hot_target__call_how(t, function, 100, 1, "cold");
 
-	for (int i = 0; i < 5; i++) {
-		ns = hot_target__call_how(t, function, n, 1, "cold");
-		if (!best || ns < best)
-			best = ns;
-	}
-	return best;
+	if (!*best || ns < *best)
+		*best = ns;
 }
 
-/* The prediction, held against another process's own clock: within a factor of two. */
+static int end_target(void **state)
+{
+	if (target.pid > 0) {
+		kill(target.pid, SIGKILL);
+		waitpid(target.pid, NULL, 0);
+	}
+	target.pid = 0;
+	return 0;
+}
+
+/* The prediction, next to another process's own clock. Its wall time is longer on a busy machine,
+ * so the fastest of some rounds counts, with and without a probe by turns. */
 static void prediction_holds(void **state)
 {
 	static const char *const functions[] = { "hot_push", "hot_step" };
@@ -165,8 +189,6 @@ static void prediction_holds(void **state)
 	struct uprobe_links *links;
 	struct hit_costs predicted;
 	struct error e = { 0 };
-	double without, with;
-	struct hot_target t;
 	char tool[PATH_MAX];
 	int program;
 
@@ -177,31 +199,34 @@ static void prediction_holds(void **state)
 		skip();
 	}
 	assert_int_equal(calibrate__run(&predicted, MP_PROGRAM_ROUTE, 1, &ops, &e), 0);
-	hot_target__start(&t, tool);
-	const uint64_t offsets[2] = { t.push, t.step };
+	hot_target__start(&target, tool);
+	const uint64_t offsets[2] = { target.push, target.step };
 	program = load_nothing(multi);
+	assert_true(program >= 0);
 	struct link_request r = { .program_fd = program,
-				  .file_fd = t.file_fd,
-				  .pid = t.pid,
+				  .file_fd = target.file_fd,
+				  .pid = target.pid,
 				  .count = 2,
 				  .offsets = offsets,
 				  .cookies = cookies,
 				  .multi = multi };
 	for (int i = 0; i < SITE_CLASSES; i++) {
-		double said = (double)predicted.hit[i];
+		double said = (double)predicted.hit[i], without = 0, with = 0;
 
-		without = fastest(&t, functions[i], 100);
-		assert_int_equal(uprobe_links__open(&links, &r, &e), 0);
-		with = fastest(&t, functions[i], 100);
-		uprobe_links__close(links);
+		for (int round = 0; round < 5; round++) {
+			take_faster(&without, &target, functions[i]);
+			assert_int_equal(uprobe_links__open(&links, &r, &e), 0);
+			take_faster(&with, &target, functions[i]);
+			uprobe_links__close(links);
+		}
 		print_message("%s: predicted %.0f ns, measured %.0f ns\n",
 			      site_class__name((enum site_class)i), said, with - without);
 		/* How near they are is the bench's to judge, on a machine that does nothing else.
 		 */
-		assert_true(said > 0 && with > without);
+		assert_true(said > 50 && with > without);
 	}
 	close(program);
-	hot_target__stop(&t);
+	hot_target__stop(&target);
 }
 
 /* What the callback is told is where the child has it mapped. */
@@ -224,7 +249,7 @@ static int look_only(void *ctx, const struct calibrate_target *t, struct error *
 
 static void never_linked(void *ctx)
 {
-	fail();
+	*(int *)ctx += 100;
 }
 
 static void refused_link(void **state)
@@ -237,7 +262,7 @@ static void refused_link(void **state)
 	assert_int_equal(calibrate__run(&c, MP_PROGRAM_ROUTE, 1, &ops, &e), -EPERM);
 	assert_int_equal(e.exit, EXIT_PERMISSION);
 	assert_string_equal(e.what, "test: no");
-	assert_int_equal(found, 1);
+	assert_int_equal(found, 1); /* and nothing was to be taken away */
 	assert_int_equal(c.hit[SITE_EMULATED] + c.hit[SITE_STEPPED], 0);
 	no_child_left();
 }
@@ -251,7 +276,7 @@ static void pretend_unlink(void *ctx)
 {
 }
 
-/* A probe that does not fire is an error, not a hit for nothing. */
+/* A probe that is not in place is an error, not a hit for nothing. */
 static void silent_probe(void **state)
 {
 	struct calibrate_ops ops = { .link = pretend, .unlink = pretend_unlink };
@@ -264,9 +289,32 @@ static void silent_probe(void **state)
 	no_child_left();
 }
 
+/* Nor does it help that the other one is. */
+static void half_linked(void **state)
+{
+	struct holder h = { .leave_out = 1 };
+	struct calibrate_ops ops = { .link = do_link, .unlink = do_unlink, .ctx = &h };
+	struct hit_costs c;
+	struct error e = { 0 };
+
+	need_rights();
+	assert_int_equal(calibrate__run(&c, MP_PROGRAM_ROUTE, 1, &ops, &e), -ENODATA);
+	assert_int_equal(c.hit[SITE_EMULATED] + c.hit[SITE_STEPPED], 0);
+	assert_int_equal(h.unlinked, 1);
+	no_child_left();
+}
+
 static int link_nothing(void *ctx, const struct calibrate_target *t, const struct mp_site *site)
 {
 	return 0;
+}
+
+/* Of one capture a call, all but one in a round. */
+static size_t drain_too_few(void *ctx)
+{
+	const struct holder *h = ctx;
+
+	return h->linked_router ? CALIBRATE_ROUND_PAIRS - 1 : 0;
 }
 
 static size_t drain_nothing(void *ctx)
@@ -274,32 +322,47 @@ static size_t drain_nothing(void *ctx)
 	return 0;
 }
 
-/* A capture that did not happen is not known, not free; what a hit costs is known all the same. */
-static void silent_capture(void **state)
+static void measure_no_capture(const struct calibrate_ops *how, int linked)
 {
 	struct holder h = { 0 };
-	struct calibrate_ops ops = {
-		.link = do_link,
-		.link_router = link_nothing,
-		.drain = drain_nothing,
-		.unlink = do_unlink,
-		.ctx = &h,
-	};
+	struct calibrate_ops ops = *how;
 	struct hit_costs c;
 	struct error e = { 0 };
 
-	need_rights();
+	ops.link = do_link;
+	ops.unlink = do_unlink;
+	ops.ctx = &h;
 	assert_int_equal(calibrate__run(&c, MP_PROGRAM_ROUTE, 1, &ops, &e), 0);
+	assert_int_equal(h.linked_router, linked);
 	assert_true(c.hit[SITE_EMULATED] > 50);
-	assert_int_equal(c.capture, 0);
-	assert_int_equal(c.row, 0);
+	assert_int_equal(c.capture + c.away + c.row + c.row_bytes, 0);
+	no_child_left();
+}
+
+/* A capture that did not happen is not known, not free; what a hit costs is known all the same. */
+static void silent_capture(void **state)
+{
+	static const struct calibrate_ops not_in_place = { .link_router = link_nothing,
+							   .drain = drain_nothing };
+	static const struct calibrate_ops no_captures = { .link_router = do_link_router,
+							  .drain = drain_nothing };
+	static const struct calibrate_ops too_few = { .link_router = do_link_router,
+						      .drain = drain_too_few };
+
+	need_rights();
+	measure_no_capture(&not_in_place, 0);
+	measure_no_capture(&no_captures, 1);
+	measure_no_capture(&too_few, 1);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(classes_differ), cmocka_unit_test(prediction_holds),
-		cmocka_unit_test(refused_link),   cmocka_unit_test(silent_probe),
+		cmocka_unit_test(classes_differ),
+		cmocka_unit_test_teardown(prediction_holds, end_target),
+		cmocka_unit_test(refused_link),
+		cmocka_unit_test(silent_probe),
+		cmocka_unit_test(half_linked),
 		cmocka_unit_test(silent_capture),
 	};
 

@@ -23,6 +23,7 @@
 #define TRY_NS 10000000
 
 static struct ability abilities[ABILITY_COUNT];
+static struct calibrator running;
 
 static void let_go(void *called)
 {
@@ -63,8 +64,8 @@ static uint64_t watch(struct calibrator *c)
 	return fewest;
 }
 
-/* All is measured. How much it is is no test's to say: a libtorch row costs some tens of ns, which
- * is less than the measurement can tell from nothing. */
+/* A hit of each class is measured, and captures, which were delivered. How much they are is no
+ * test's to say; to be turned away may cost less than can be told from nothing. */
 static void assert_costs(const struct hit_costs *c)
 {
 	print_message("emulated %llu ns, turned away %llu ns more, a capture %llu ns more, each "
@@ -72,16 +73,17 @@ static void assert_costs(const struct hit_costs *c)
 		      (unsigned long long)c->hit[SITE_EMULATED], (unsigned long long)c->away,
 		      (unsigned long long)c->capture, (unsigned long long)c->row_bytes,
 		      (unsigned long long)c->row);
-	for (int i = 0; i < SITE_CLASSES; i++)
-		assert_true(c->hit[i] > 50);
-	assert_true(c->capture > 100);
+	assert_true(c->hit[SITE_EMULATED] > 50);
+	assert_true(c->hit[SITE_STEPPED] > c->hit[SITE_EMULATED]);
+	assert_true(c->capture > 0);
+	assert_true(c->row > 0);
 	assert_true(c->row_bytes >= 64);
 }
 
 static void measure(enum mp_program router, bool multi)
 {
 	const uint64_t few = BIT(CAP_BPF) | BIT(CAP_PERFMON), more = few | BIT(CAP_SYS_ADMIN);
-	struct calibrator c = { 0 };
+	struct calibrator *c = &running;
 	int called = 0;
 	struct calibrator_options o = {
 		.threads = 1, .router = router, .multi = multi, .let_go = let_go, .ctx = &called
@@ -89,12 +91,19 @@ static void measure(enum mp_program router, bool multi)
 
 	if (abilities[multi ? ABILITY_UPROBE_MULTI : ABILITY_UPROBE].state != ABILITY_THERE)
 		return;
-	assert_int_equal(calibrator__start(&c, &o), 0);
-	assert_int_equal(calibrator__start(&c, &o), -EALREADY);
-	assert_int_equal(watch(&c), multi ? few : more);
-	assert_int_equal(c.pid, 0);
-	assert_costs(&c.costs);
+	*c = (struct calibrator){ 0 };
+	assert_int_equal(calibrator__start(c, &o), 0);
+	assert_int_equal(calibrator__start(c, &o), -EALREADY);
+	assert_int_equal(watch(c), multi ? few : more);
+	assert_int_equal(c->pid, 0);
+	assert_costs(&c->costs);
 	assert_int_equal(called, 0); /* there, not here */
+}
+
+static int stop(void **state)
+{
+	calibrator__stop(&running);
+	return 0;
 }
 
 static void test_rights(void **state)
@@ -115,7 +124,7 @@ static void test_rights(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rights),
+		cmocka_unit_test_teardown(test_rights, stop),
 	};
 
 	ability__probe_all(abilities);

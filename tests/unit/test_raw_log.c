@@ -36,6 +36,7 @@ static size_t make(uint8_t *bytes, const char *engine)
 	struct mp_site sites[2] = { { .program = 1, .tgid = 77 }, { .program = 0 } };
 	struct mp_event event = { .kind = MP_EVENT_ROUTE, .size = sizeof(event) };
 	uint64_t tick = 12345, stop[2] = { 99, TRACE_STOP_ASKED }, left[2] = { 98, 77 };
+	uint64_t missed = 3, said_ns = 97;
 	int fd = memfd_create("log", 0);
 	struct raw_log_writer *w;
 	struct error e = { 0 };
@@ -47,6 +48,8 @@ static size_t make(uint8_t *bytes, const char *engine)
 	assert_int_equal(raw_log__append(w, RAW_LOG_EVENT, &event, sizeof(event)), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_TICK, &tick, sizeof(tick)), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_LEAVE, left, sizeof(left)), 0);
+	assert_int_equal(raw_log__append(w, RAW_LOG_MISSED, &missed, sizeof(missed)), 0);
+	assert_int_equal(raw_log__append(w, RAW_LOG_REPORT, &said_ns, sizeof(said_ns)), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_STOP, stop, sizeof(stop)), 0);
 	assert_int_equal(raw_log__append(w, RAW_LOG_EVENT, &event, RAW_LOG_ENTRY_MAX + 1), -E2BIG);
 	m.saved_bytes = RAW_LOG_ENTRY_MAX;
@@ -93,9 +96,54 @@ static void test_round_trip(void **state)
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
 	assert_int_equal(kind, RAW_LOG_LEAVE);
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_MISSED);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_REPORT);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
 	assert_int_equal(kind, RAW_LOG_STOP);
 	assert_int_equal(raw_log__next(r, &kind, &at, &n), 0);
 	raw_log__free(r);
+}
+
+/* What was read while an entry was taken is taken with it, and the entry's bytes stay. */
+static void test_next_if(void **state)
+{
+	uint8_t bytes[LOG_MAX], *cut;
+	size_t size = make(bytes, "null"), n, aside;
+	struct raw_log_reader *r;
+	struct error e = { 0 };
+	const void *at, *tick;
+	uint32_t kind;
+
+	assert_int_equal(raw_log__open(&r, bytes, size, &e), 0);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(raw_log__next_if(r, RAW_LOG_TICK, &tick, &aside), 0);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_EVENT);
+	assert_int_equal(raw_log__next_if(r, RAW_LOG_TICK, &tick, &aside), 1);
+	assert_int_equal(aside, sizeof(uint64_t));
+	assert_int_equal(*(const uint64_t *)tick, 12345);
+	assert_int_equal(((const struct mp_event *)at)->kind, MP_EVENT_ROUTE);
+	assert_int_equal(raw_log__next_if(r, RAW_LOG_TICK, &tick, &aside), 0);
+	assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+	assert_int_equal(kind, RAW_LOG_LEAVE);
+	while (raw_log__next(r, &kind, &at, &n) == 1)
+		;
+	assert_int_equal(raw_log__next_if(r, RAW_LOG_STOP, &tick, &aside), 0);
+	raw_log__free(r);
+	/* Cut off: left to who reads on. */
+	for (size_t left = 1; left < 8 + sizeof(uint64_t[2]); left++) {
+		cut = malloc(size - left);
+		memcpy(cut, bytes, size - left);
+		assert_int_equal(raw_log__open(&r, cut, size - left, &e), 0);
+		do
+			assert_int_equal(raw_log__next(r, &kind, &at, &n), 1);
+		while (kind != RAW_LOG_REPORT);
+		assert_int_equal(raw_log__next_if(r, RAW_LOG_STOP, &tick, &aside), 0);
+		assert_int_equal(raw_log__next(r, &kind, &at, &n), -EBADMSG);
+		raw_log__free(r);
+		free(cut);
+	}
 }
 
 /* Cut off at every byte: refused in the header, or readable up to the last whole entry. */
@@ -209,13 +257,20 @@ static void test_replayed_process(void **state)
 	struct trace_reader *r;
 	struct trace_item item;
 	struct error e = { 0 };
-	int processes = 0, last = 0;
+	int processes = 0, losses = 0, last = 0;
 
 	assert_int_equal(replay__run(bytes, size, out, &e), 0);
 	assert_int_equal(lseek(out, 0, SEEK_SET), 0);
 	assert_int_equal(trace_reader__open(&r, out, "out", &e), 0);
 	while (trace_reader__next(r, &item, &e) == 1) {
 		last = item.type;
+		if (item.type == TRACE_LOSS) {
+			losses++;
+			assert_int_equal(item.loss->cause, TRACE_LOSS_CHUNKS);
+			assert_int_equal(item.loss->count, 3);
+			assert_int_equal(item.loss->head.time_ns, 97);
+			assert_int_equal(item.loss->since_ns, 9);
+		}
 		if (item.type != TRACE_PROCESS)
 			continue;
 		processes++;
@@ -223,6 +278,7 @@ static void test_replayed_process(void **state)
 		assert_memory_equal(item.column[2].bytes, "server", 6);
 	}
 	assert_int_equal(processes, 1);
+	assert_int_equal(losses, 1);
 	assert_int_equal(last, TRACE_END);
 	trace_reader__free(r);
 	close(out);
@@ -264,10 +320,15 @@ static void test_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_cut_everywhere),
-		cmocka_unit_test(test_foreign),        cmocka_unit_test(test_bad_entry),
-		cmocka_unit_test(test_bad_process),    cmocka_unit_test(test_replayed_process),
-		cmocka_unit_test(test_no_such_engine), cmocka_unit_test(test_full),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_next_if),
+		cmocka_unit_test(test_cut_everywhere),
+		cmocka_unit_test(test_foreign),
+		cmocka_unit_test(test_bad_entry),
+		cmocka_unit_test(test_bad_process),
+		cmocka_unit_test(test_replayed_process),
+		cmocka_unit_test(test_no_such_engine),
+		cmocka_unit_test(test_full),
 	};
 
 	return cmocka_run_group_tests_name("raw_log", tests, NULL, NULL);

@@ -54,12 +54,16 @@ static int reserve(void *array, uint32_t *capacity, uint32_t count, size_t size)
 /* Forget the sequences whose requests ended. Indices change. */
 static void forget_ended(struct vllm_batches *b)
 {
+	bool in_doubt = false;
+
 	for (uint32_t i = 0; i < b->live;) {
-		if (sequence__is_over(&b->sequence[i]))
+		if (sequence__is_over(&b->sequence[i])) {
 			b->sequence[i] = b->sequence[--b->live];
-		else
-			i++;
+			continue;
+		}
+		in_doubt |= b->sequence[i++].asked->inferred;
 	}
+	b->is_distrusted &= in_doubt;
 }
 
 void vllm_batches__leave(struct vllm_batches *b, uint32_t tgid)
@@ -118,6 +122,7 @@ static void note_rows(struct vllm_batches *b, const struct aten_step *s, uint32_
 	q->next = r->position + r->rows;
 	q->slot = r->last_slot;
 	q->row = number;
+	q->computation = s->computation;
 	for (uint32_t i = r->rows < RECENT ? 0 : r->rows - RECENT; i < r->rows; i++)
 		q->recent[(r->position + i) % RECENT] = column(&s->token, r->first + i);
 	q->asked->last_ns = s->end_ns;

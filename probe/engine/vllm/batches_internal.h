@@ -19,15 +19,23 @@
 struct sequence {
 	uint32_t tgid, context;
 	struct vllm_asked *asked;
-	uint32_t request;  /* its number; another one in @asked: the place was given away */
-	uint32_t number;   /* of the sequence */
-	uint32_t first;    /* its first position that is this request's */
-	uint32_t next;     /* position */
-	int64_t slot;      /* of its last row; -1: not captured, or written by another since */
-	uint32_t row;      /* of the batch, in its last step */
-	uint64_t step;     /* in which it last had rows */
-	uint64_t begin_ns; /* its first step */
-	uint32_t checked;  /* positions below: their tokens are @asked's, or were never known */
+	uint32_t request;     /* its number; another one in @asked: the place was given away */
+	uint32_t number;      /* of the sequence */
+	uint32_t first;       /* its first position that is this request's */
+	uint32_t began;       /* its first position */
+	uint32_t next;        /* position */
+	int64_t slot;         /* of its last row; -1: not captured, or written by another since */
+	uint32_t row;         /* of the batch, in its last step */
+	uint64_t step;        /* in which it last had rows */
+	uint32_t computation; /* the same, by the number of its thread's */
+	uint64_t begin_ns;    /* its first step */
+	uint64_t begin_step;
+	/* While its request is inferred: tokens from @doubt_from on and before @doubt_end tell; the
+	 * first such row is in step @doubt_step. */
+	uint32_t doubt_from, doubt_end;
+	uint64_t doubt_step;
+	bool has_rival;   /* another one in doubt began where it did */
+	uint32_t checked; /* positions below: their tokens are @asked's, or were never known */
 	int64_t recent[RECENT]; /* tokens of the last rows, by position; -1: not captured */
 };
 
@@ -53,9 +61,10 @@ struct vllm_batches {
 	struct vllm_passes *passes;
 	struct vllm_held *held;
 	uint64_t steps;
-	uint64_t trials; /* runs that a request was looked for */
-	bool has_tokens; /* a step had some: where they lie is known */
-	uint32_t live;   /* of @sequence */
+	uint64_t trials;    /* runs that a request was looked for */
+	bool is_distrusted; /* a guess proved wrong: so may be whatever is in doubt with it */
+	bool has_tokens;    /* a step had some: where they lie is known */
+	uint32_t live;      /* of @sequence */
 	struct sequence sequence[SEQUENCES_MAX];
 	struct run *run;
 	uint32_t run_capacity;
@@ -86,8 +95,14 @@ struct vllm_asked *batches__owner(struct vllm_batches *b, const struct aten_cont
 int batches__tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
 			const struct aten_step *s, const struct run *r,
 			const struct engine_sink *sink);
-/* @a may be another one from @position on. */
-void asked__doubt(struct vllm_asked *a, uint32_t position);
+/* @q's rows from @position on, which it has in the step at hand, may be another one's. */
+void batches__doubt(struct vllm_batches *b, struct sequence *q, uint32_t position);
+/* @q is new, and may be anybody's: so may others in doubt that began where it does. */
+void batches__note_rivals(struct vllm_batches *b, struct sequence *q);
+/* @q, in doubt, goes on at @position, or another one begins there. */
+void sequence__doubt_link(struct sequence *q, uint32_t position);
+/* A guess was wrong, or cannot be told any more: nor can those that are in doubt with it. */
+void batches__distrust(struct vllm_batches *b);
 /* True if more tokens may tell whose some rows are. */
 bool batches__in_doubt(const struct vllm_batches *b);
 /* Nothing told in time: say who is taken for whom, and that it is inferred. */

@@ -4,6 +4,8 @@
 
 #include "probe/engine/vllm/batches_internal.h"
 
+#define TRIES 4 /* corrections of one sequence in one step */
+
 bool sequence__is_over(const struct sequence *q)
 {
 	return !q->asked->open || q->asked->number != q->request;
@@ -33,12 +35,50 @@ int sequence__say_bind(const struct sequence *q, uint64_t time_ns, const struct 
 	return sink->bind ? sink->bind(sink->ctx, &bind) : 0;
 }
 
-void asked__doubt(struct vllm_asked *a, uint32_t position)
+void batches__distrust(struct vllm_batches *b)
 {
-	if (!a->inferred || position < a->doubt_from)
-		a->doubt_from = position;
+	b->is_distrusted = true;
+	for (uint32_t i = 0; i < b->live; i++)
+		b->sequence[i].asked->is_guess |= b->sequence[i].asked->inferred;
+}
+
+/* @a is taken for another than it was. */
+static void asked__become(struct vllm_batches *b, struct vllm_asked *a)
+{
 	a->inferred = true;
 	a->doubt_said = false;
+	a->is_guess |= b->is_distrusted;
+}
+
+void batches__note_rivals(struct vllm_batches *b, struct sequence *q)
+{
+	for (uint32_t i = 0; i < b->live; i++) {
+		struct sequence *other = &b->sequence[i];
+
+		if (other != q && other->context == q->context && other->began == q->began &&
+		    (other->asked->inferred || !other->asked->hash))
+			q->has_rival = other->has_rival = true;
+	}
+}
+
+void batches__doubt(struct vllm_batches *b, struct sequence *q, uint32_t position)
+{
+	struct vllm_asked *a = q->asked;
+
+	/* What comes tells of the rows since then, not of those before, which are in doubt too. */
+	if (a->inferred && q->doubt_step && q->doubt_step != b->steps)
+		batches__distrust(b);
+	q->doubt_from = position;
+	q->doubt_end = UINT32_MAX;
+	q->doubt_step = b->steps;
+	asked__become(b, a);
+	batches__note_rivals(b, q);
+}
+
+void sequence__doubt_link(struct sequence *q, uint32_t position)
+{
+	if (q->asked->inferred && position < q->doubt_end)
+		q->doubt_end = position;
 }
 
 static int say_sure(struct vllm_batches *b, struct vllm_asked *a, uint64_t time_ns,
@@ -50,7 +90,7 @@ static int say_sure(struct vllm_batches *b, struct vllm_asked *a, uint64_t time_
 		.time_ns = time_ns,
 	};
 
-	if (!a->inferred)
+	if (!a->inferred || a->is_guess)
 		return 0;
 	a->inferred = a->doubt_said = false;
 	if (vllm_held__make_sure(b->held, a->number))
@@ -62,7 +102,7 @@ bool batches__in_doubt(const struct vllm_batches *b)
 {
 	for (uint32_t i = 0; i < b->live; i++)
 		if (!sequence__is_over(&b->sequence[i]) && b->sequence[i].asked->inferred &&
-		    !b->sequence[i].asked->doubt_said)
+		    !b->sequence[i].asked->doubt_said && !b->sequence[i].asked->is_guess)
 			return true;
 	return false;
 }
@@ -112,6 +152,18 @@ static uint32_t find_contradiction(const struct vllm_asked *a, const struct sequ
 	return end;
 }
 
+/* The same, or more tokens than it was given by what we heard; for good if that was said. */
+static uint32_t find_impossible(const struct sequence *q, const struct aten_step *s,
+				const struct run *r, uint32_t end)
+{
+	const struct vllm_asked *a = q->asked;
+	uint32_t position = find_contradiction(a, q, s, r, q->checked, end);
+
+	if (position == end && !a->is_guess && !vllm_asked__fits(a, end, NULL, 0))
+		return a->prompt + a->generated;
+	return position;
+}
+
 /* True if nothing tells @a and @other apart in [from, end). */
 static bool are_alike(const struct vllm_asked *a, const struct vllm_asked *other, uint32_t from,
 		      uint32_t end)
@@ -131,10 +183,10 @@ static bool is_instead(const struct vllm_asked *a, const struct vllm_asked *othe
 {
 	uint32_t end = r->position + r->rows;
 
-	return other != a && other->hash && !other->aborted_ns && other->tokens > position &&
-	       are_alike(a, other, a->doubt_from, position) &&
+	return other != a && other->hash && !other->aborted_ns &&
+	       are_alike(a, other, q->doubt_from, position) &&
 	       find_contradiction(other, q, s, r, position, end) == end &&
-	       vllm_asked__fits(other, r->position, NULL, 0);
+	       vllm_asked__fits(other, end, NULL, 0);
 }
 
 /* --- corrections --------------------------------------------------------------------------------
@@ -149,6 +201,8 @@ static int re_own(struct vllm_batches *b, struct sequence *q, struct vllm_asked 
 
 	q->asked = asked;
 	q->request = asked->number;
+	if (!asked->hash)
+		batches__note_rivals(b, q);
 	q->checked = q->first = position;
 	c.prefill = known ? asked->prefill : ENGINE_UNKNOWN;
 	c.bind = (struct engine_bind){
@@ -166,7 +220,7 @@ static int re_own(struct vllm_batches *b, struct sequence *q, struct vllm_asked 
 /* The first position of @q that may be another one's. */
 static uint32_t doubted_from(const struct sequence *q)
 {
-	return q->asked->doubt_from > q->first ? q->asked->doubt_from : q->first;
+	return q->doubt_from > q->first ? q->doubt_from : q->first;
 }
 
 /* What was taken for @q's is @other's, and the reverse: they were taken for each other. */
@@ -175,7 +229,11 @@ static int exchange(struct vllm_batches *b, struct sequence *q, struct sequence 
 {
 	struct vllm_asked *asked = q->asked, *its = other->asked;
 	uint32_t from = doubted_from(q), from_other = doubted_from(other);
-	int err = re_own(b, q, its, from, time_ns), err_other;
+	int err, err_other;
+
+	asked__become(b, asked);
+	asked__become(b, its);
+	err = re_own(b, q, its, from, time_ns);
 
 	err_other = re_own(b, other, asked, from_other, time_ns);
 	return err ? err : err_other;
@@ -201,7 +259,7 @@ static int give_away(struct vllm_batches *b, struct aten_context *c, struct sequ
 	struct vllm_asked *a = q->asked;
 	uint32_t from = doubted_from(q);
 	struct sequence *old;
-	int err = 0, err_sure;
+	int err = 0;
 
 	if (!other) {
 		other = vllm_requests__nameless(b->requests, time_ns, &err, sink);
@@ -211,7 +269,7 @@ static int give_away(struct vllm_batches *b, struct aten_context *c, struct sequ
 	old = batches__sequence(b, c, other);
 	if (old)
 		old->request = 0; /* it is over */
-	asked__doubt(other, from);
+	asked__become(b, other);
 	if (!other->number) {
 		other->cached = other->hash ? from : ENGINE_UNKNOWN;
 		err = vllm_asked__begin(b->requests, other, c->id, q->begin_ns, sink);
@@ -220,8 +278,7 @@ static int give_away(struct vllm_batches *b, struct aten_context *c, struct sequ
 	if (!err)
 		err = re_own(b, q, other, from, time_ns);
 	take_back(b, a);
-	err_sure = say_sure(b, other, time_ns, sink);
-	return err ? err : err_sure;
+	return err;
 }
 
 /* Another sequence that was taken for what @q is; NULL: none. */
@@ -240,7 +297,16 @@ static struct sequence *find_partner(struct vllm_batches *b, const struct sequen
 	return NULL;
 }
 
-/* A request without rows in this step that @q may be instead; NULL: none. */
+/* True if @a has rows of its own in step @step or later. */
+static bool had_rows_since(struct vllm_batches *b, const struct aten_context *c,
+			   const struct vllm_asked *a, uint64_t step)
+{
+	const struct sequence *its = batches__sequence(b, c, a);
+
+	return its && its->step >= step;
+}
+
+/* A request that @q may be instead; NULL: none. */
 static struct vllm_asked *find_other(struct vllm_batches *b, const struct aten_context *c,
 				     const struct sequence *q, const struct aten_step *s,
 				     const struct run *r, uint32_t position)
@@ -248,10 +314,8 @@ static struct vllm_asked *find_other(struct vllm_batches *b, const struct aten_c
 	uint32_t at = 0;
 
 	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));) {
-		const struct sequence *its = batches__sequence(b, c, other);
-
 		if (is_instead(q->asked, other, position, q, s, r) &&
-		    !(its && its->step == b->steps))
+		    !had_rows_since(b, c, other, q->doubt_step))
 			return other;
 	}
 	return NULL;
@@ -263,14 +327,26 @@ static int correct(struct vllm_batches *b, struct aten_context *c, struct sequen
 		   const struct engine_sink *sink)
 {
 	struct sequence *partner = find_partner(b, q, s, r, position);
-	int err;
+	struct vllm_asked *other = NULL;
 
-	if (!q->asked->inferred) /* what was compared is its own */
-		q->asked->doubt_from = q->checked;
 	if (!partner)
-		return give_away(b, c, q, find_other(b, c, q, s, r, position), s->begin_ns, sink);
-	err = exchange(b, q, partner, s->begin_ns);
-	return err ? err : say_sure(b, q->asked, s->begin_ns, sink);
+		other = find_other(b, c, q, s, r, position);
+	if (!partner && !other && position >= q->asked->tokens) {
+		/* It has more tokens than we heard that it was given: lost messages, or a guess. */
+		asked__become(b, q->asked);
+		batches__distrust(b);
+		return sequence__say_bind(q, s->begin_ns, sink);
+	}
+	if (!q->asked->inferred) { /* what was compared is its own */
+		q->doubt_from = q->checked;
+		q->doubt_end = UINT32_MAX;
+		q->doubt_step = q->begin_step;
+	}
+	if (partner)
+		return exchange(b, q, partner, s->begin_ns);
+	if (!other)
+		batches__distrust(b);
+	return give_away(b, c, q, other, s->begin_ns, sink);
 }
 
 struct vllm_asked *batches__owner(struct vllm_batches *b, const struct aten_context *c,
@@ -292,34 +368,79 @@ struct vllm_asked *batches__owner(struct vllm_batches *b, const struct aten_cont
 	return partner ? partner->asked : find_other(b, c, q, s, r, position);
 }
 
-/* True if rows taken for @a's may still turn out to be @other's: it has no others now, and nothing
- * told so far speaks against it. */
-static bool may_be(struct vllm_batches *b, const struct aten_context *c, const struct vllm_asked *a,
-		   const struct vllm_asked *other, uint32_t end)
+/* True if @other's rows cannot begin where @q does, by the server's word on what it took from the
+ * cache, nor go on there. */
+static bool is_other_prefix(struct vllm_batches *b, const struct aten_context *c,
+			    const struct sequence *q, const struct vllm_asked *other)
 {
 	const struct sequence *its = batches__sequence(b, c, other);
 
-	return other != a && other->hash && (other->inferred || !its || its->step != b->steps) &&
-	       vllm_asked__fits(other, a->doubt_from, NULL, 0) &&
-	       are_alike(a, other, a->doubt_from, end);
+	return !(its && its->next == q->began) && other->cached_told != ENGINE_UNKNOWN &&
+	       !other->preempted && !q->asked->preempted && q->doubt_from == q->began &&
+	       other->cached_told != q->began;
+}
+
+/* True if the server's word does not speak against @q's beginning where its request's rows do. */
+static bool is_prefix_told(const struct sequence *q)
+{
+	return q->asked->preempted || q->began != q->doubt_from ||
+	       q->asked->cached_told == q->began;
+}
+
+/* True if @other has rows of its own where @q has those in doubt. */
+static bool has_those(struct vllm_batches *b, const struct aten_context *c,
+		      const struct sequence *q, const struct vllm_asked *other)
+{
+	const struct sequence *its = batches__sequence(b, c, other);
+
+	return its && its->step >= q->doubt_step && its->first <= q->doubt_from;
+}
+
+/* Up to where @q's tokens tell whose its first ones in doubt are. Those behind a link do not,
+ * unless its request, which has rows from where @q begins, can have them nowhere else. */
+static uint32_t telling_end(const struct sequence *q)
+{
+	if (q->doubt_end >= q->checked ||
+	    (q->began == q->doubt_from && !q->asked->preempted && !q->has_rival))
+		return q->checked;
+	return q->doubt_end;
+}
+
+/* True if the rows of @q may still turn out to be @other's: it has no others, and nothing told so
+ * far speaks against it. */
+static bool may_be(struct vllm_batches *b, const struct aten_context *c, const struct sequence *q,
+		   const struct vllm_asked *other, uint32_t end)
+{
+	return other != q->asked && other->hash &&
+	       (other->inferred || !has_those(b, c, q, other)) &&
+	       vllm_asked__fits(other, q->doubt_from, NULL, 0) &&
+	       !is_other_prefix(b, c, q, other) && are_alike(q->asked, other, q->doubt_from, end);
 }
 
 int batches__tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
 			const struct aten_step *s, const struct run *r,
 			const struct engine_sink *sink)
 {
-	struct vllm_asked *a = q->asked;
 	uint32_t at = 0, position, end = r->position + r->rows;
+	struct vllm_asked *a;
+	int err;
 
-	position = find_contradiction(a, q, s, r, q->checked, end);
-	if (position != end)
-		return correct(b, c, q, s, r, position, sink);
+	for (int tries = 0; tries < TRIES; tries++) {
+		position = find_impossible(q, s, r, end);
+		if (position == end)
+			break;
+		err = correct(b, c, q, s, r, position, sink);
+		if (err)
+			return err;
+	}
+	a = q->asked;
 	end = end < a->tokens ? end : a->tokens;
 	q->checked = q->checked > end ? q->checked : end;
-	if (!a->inferred || s->token.count < r->first + r->rows)
+	if (!a->inferred || s->token.count < r->first + r->rows || !is_prefix_told(q))
 		return 0;
+	end = telling_end(q);
 	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));)
-		if (may_be(b, c, a, other, q->checked))
+		if (may_be(b, c, q, other, end))
 			return 0;
 	return say_sure(b, a, s->begin_ns, sink);
 }

@@ -296,25 +296,38 @@ static int say(const struct vllm_held *h, struct item *i)
 	return 0;
 }
 
-/* Whose rows are in @s begins before it, also who was found out behind it. */
-static int say_begins(struct vllm_held *h, const struct engine_step *s, size_t from)
+/* The beginning of @request, if it waits at @from or behind. */
+static int say_begin(struct vllm_held *h, uint32_t request, size_t from)
 {
+	int err;
+
+	for (size_t n = from; n < h->count; n++) {
+		struct item *i = &h->item[n];
+
+		if (i->kind != KIND_BEGIN || i->begin.request != request)
+			continue;
+		err = say(h, i);
+		forget(i);
+		return err;
+	}
+	return 0;
+}
+
+/* Whoever item @n names begins before it, also who was found out later. */
+static int say_begins(struct vllm_held *h, size_t n)
+{
+	const struct item *i = &h->item[n];
 	uint32_t last = 0;
 	int err = 0, err_one;
 
-	for (uint32_t i = 0; i < s->rows; i++) {
-		if (s->row[i].request == last)
+	if (i->kind == KIND_BIND)
+		return say_begin(h, i->bind.request, n + 1);
+	for (uint32_t row = 0; i->kind == KIND_STEP && row < i->step.rows; row++) {
+		if (i->step.row[row].request == last)
 			continue;
-		last = s->row[i].request;
-		for (size_t n = from; n < h->count; n++) {
-			struct item *b = &h->item[n];
-
-			if (b->kind != KIND_BEGIN || b->begin.request != last)
-				continue;
-			err_one = say(h, b);
-			err = err ? err : err_one;
-			forget(b);
-		}
+		last = i->step.row[row].request;
+		err_one = say_begin(h, last, n + 1);
+		err = err ? err : err_one;
 	}
 	return err;
 }
@@ -326,7 +339,7 @@ int vllm_held__release(struct vllm_held *h)
 	for (size_t n = 0; n < h->count; n++) {
 		struct item *i = &h->item[n];
 
-		err_begin = i->kind == KIND_STEP ? say_begins(h, &i->step, n + 1) : 0;
+		err_begin = say_begins(h, n);
 		err_one = say(h, i);
 		err = err ? err : err_begin ? err_begin : err_one;
 		forget(i);

@@ -13,11 +13,13 @@ struct choice {
 	struct vllm_asked *asked;
 	uint32_t sequence; /* index + 1 that goes on; 0: @asked begins, or begins again */
 	uint32_t rank;     /* the higher, the likelier */
+	uint32_t second;   /* the highest of the others */
 	uint32_t count;    /* of requests that it may be */
+	uint32_t taken;    /* of others that it may be if they are not what they are taken for */
 };
 
-enum { RANK_ROW = 1, RANK_LIKELY = 2, RANK_KNOWN = 16 };
-enum { LIKELY_RUNNING = 1, LIKELY_NEW, LIKELY_PREEMPTED, LIKELY_GOES_ON };
+/* The second of each pair: all its tokens are known to be these. */
+enum { RANK_NEW = 2, RANK_PREEMPTED = 4, RANK_GOES_ON = 6, RANK_KNOWN = 8, RANK_ROW = 1 };
 
 /* The tokens of @r; NULL: not captured. */
 static const int64_t *tokens_of(const struct aten_step *s, const struct run *r)
@@ -78,25 +80,49 @@ static bool may_follow(const struct sequence *q, const struct run *r, int64_t bl
 	       !((q->slot + 1) % block_size);
 }
 
-/* A preempted request, whose cache others have written to since; one that did not begin; one of
- * which nothing says that it was preempted. */
-static uint32_t likelihood(const struct sequence *q)
+/* True if a request with @q cannot begin again: whoever is preempted is left out of a step. */
+static bool was_in_last_step(const struct sequence *q, const struct aten_step *s)
 {
-	return !q ? LIKELY_NEW : q->slot < 0 ? LIKELY_PREEMPTED : LIKELY_RUNNING;
+	return q->computation + 1 == s->computation;
+}
+
+/* True if @a can have so many rows there: as many as it has tokens that are known before a step
+ * begins. */
+static bool has_room(const struct vllm_asked *a, const struct run *r, bool goes_on)
+{
+	uint64_t end = (uint64_t)r->position + r->rows;
+
+	if (a->prompt == ENGINE_UNKNOWN)
+		return true;
+	if (!a->number && !a->generated)
+		return end <= a->prompt;
+	if (goes_on && r->rows > 1 && !a->preempted)
+		return end <= a->prefill;
+	return end <= (uint64_t)a->prompt + a->generated + VLLM_UNTOLD_MAX;
 }
 
 static void consider(struct choice *best, struct choice one)
 {
-	one.count = best->count + 1;
-	if (one.rank > best->rank)
-		*best = one;
-	best->count = one.count;
+	best->count++;
+	if (one.rank <= best->rank) {
+		best->second = one.rank > best->second ? one.rank : best->second;
+		return;
+	}
+	best->second = best->rank;
+	best->rank = one.rank;
+	best->asked = one.asked;
+	best->sequence = one.sequence;
 }
 
-static uint32_t rank_of(const struct vllm_asked *a, const struct run *r, uint32_t likely)
+/* How much likelier the likeliest is than the next one. */
+static uint32_t margin(const struct choice *c)
 {
-	return RANK_LIKELY * likely +
-	       (r->position + r->rows <= a->tokens ? (uint32_t)RANK_KNOWN : 0);
+	return c->rank - c->second;
+}
+
+static uint32_t rank_of(const struct vllm_asked *a, const struct run *r, uint32_t rank)
+{
+	return rank + (r->position + r->rows <= a->tokens ? (uint32_t)RANK_KNOWN : 0);
 }
 
 /* Those that @r may go on with. */
@@ -113,10 +139,10 @@ static void consider_sequences(struct vllm_batches *b, const struct aten_step *s
 		    !may_follow(q, r, s->scalar))
 			continue;
 		one.asked = batches__owner(b, c, q, s, r);
-		if (!one.asked || one.asked->tried == b->trials)
+		if (!one.asked || one.asked->tried == b->trials || !has_room(one.asked, r, true))
 			continue;
 		one.asked->tried = b->trials;
-		one.rank = rank_of(one.asked, r, LIKELY_GOES_ON) +
+		one.rank = rank_of(one.asked, r, RANK_GOES_ON) +
 			   (q->row == number ? (uint32_t)RANK_ROW : 0);
 		consider(best, one);
 	}
@@ -132,13 +158,20 @@ static void consider_requests(struct vllm_batches *b, const struct aten_step *s,
 
 	for (struct vllm_asked *a; (a = vllm_requests__next(b->requests, &at));) {
 		struct sequence *q = batches__sequence(b, c, a);
+		bool taken = q && (q->step == b->steps || was_in_last_step(q, s));
+		struct choice one = { .asked = a };
 
-		if (!a->hash || a->aborted_ns || a->tried == b->trials ||
-		    (q && q->step == b->steps) ||
-		    !vllm_asked__fits(a, r->position, tokens, r->rows))
+		if (!a->hash || a->aborted_ns || a->tried == b->trials || (taken && !a->inferred) ||
+		    !has_room(a, r, false) ||
+		    vllm_asked__contradicts(a, r->position, tokens, r->rows))
 			continue;
+		if (taken) {
+			best->taken++;
+			continue;
+		}
 		a->tried = b->trials;
-		consider(best, (struct choice){ .asked = a, .rank = rank_of(a, r, likelihood(q)) });
+		one.rank = rank_of(a, r, q ? RANK_PREEMPTED : RANK_NEW);
+		consider(best, one);
 	}
 	/* It may as well be one that nobody told of. */
 	best->count += !tokens && best->count > before;
@@ -200,11 +233,12 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 		if (!a)
 			return err;
 	}
-	if (r->in_doubt)
-		asked__doubt(a, a->number ? r->position : 0);
+	if (a->inferred) /* what rows it had before stays in doubt */
+		batches__distrust(b);
 	a->preempted |= a->number && batches__sequence(b, c, a);
 	if (a->hash && a->prompt != ENGINE_UNKNOWN)
 		a->prefill = a->prompt + a->generated;
+	a->inferred |= r->in_doubt;
 	if (!a->number) {
 		a->before_attach = began_unseen(b, s, r, a);
 		a->cached = a->before_attach ? ENGINE_UNKNOWN : r->position;
@@ -217,10 +251,16 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 		return 0;
 	q->request = a->number;
 	q->number = a->sequenced ? vllm_requests__number(b->requests) : a->number;
-	q->first = q->checked = r->position;
+	q->first = q->began = q->checked = r->position;
+	q->computation = s->computation;
 	q->begin_ns = s->begin_ns;
+	q->begin_step = b->steps;
 	q->step = b->steps;
 	r->sequence = (uint32_t)(q - b->sequence) + 1;
+	if (r->in_doubt)
+		batches__doubt(b, q, r->position);
+	else if (!a->hash)
+		batches__note_rivals(b, q);
 	err = a->sequenced ? sequence__say_bind(q, s->begin_ns, sink) : 0;
 	a->sequenced = true;
 	return err;
@@ -236,9 +276,55 @@ static int give(struct vllm_batches *b, const struct aten_step *s, struct aten_c
 		return begin(b, s, c, r, to->asked, sink);
 	q = &b->sequence[to->sequence - 1];
 	go_on(b, r, to->sequence - 1);
+	sequence__doubt_link(q, r->position);
 	if (r->in_doubt)
-		asked__doubt(q->asked, r->position);
+		batches__doubt(b, q, r->position);
 	return batches__tell_apart(b, c, q, s, r, sink);
+}
+
+/* True if @r goes on with just the tokens of the request that @q is taken for, which is in doubt.
+ */
+static bool is_expected(const struct vllm_batches *b, const struct aten_step *s,
+			const struct aten_context *c, const struct sequence *q, const struct run *r)
+{
+	const int64_t *tokens = tokens_of(s, r);
+
+	return tokens && !r->is_given && q->context == c->id && q->step != b->steps &&
+	       !sequence__is_over(q) && q->asked->inferred && may_follow(q, r, s->scalar) &&
+	       r->position + r->rows <= q->asked->tokens && has_room(q->asked, r, true) &&
+	       !vllm_asked__contradicts(q->asked, r->position, tokens, r->rows);
+}
+
+/* The only sequence that expects run @number, which no other run can be; 0: none. */
+static uint32_t find_expecting(const struct vllm_batches *b, const struct aten_step *s,
+			       const struct aten_context *c, uint32_t number, uint32_t runs)
+{
+	uint32_t found = 0, count = 0;
+
+	for (uint32_t n = 0; n < b->live; n++) {
+		if (!is_expected(b, s, c, &b->sequence[n], &b->run[number]))
+			continue;
+		found = n + 1;
+		count++;
+	}
+	for (uint32_t i = 0; count == 1 && i < runs; i++)
+		count += i != number && is_expected(b, s, c, &b->sequence[found - 1], &b->run[i]);
+	return count == 1 ? found : 0;
+}
+
+/* What is expected goes before what begins alike, since that may begin here. */
+static int give_expected(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
+			 uint32_t runs, const struct engine_sink *sink)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < runs && !err; i++) {
+		struct choice to = { .sequence = find_expecting(b, s, c, i, runs) };
+
+		if (to.sequence)
+			err = give(b, s, c, &b->run[i], &to, sink);
+	}
+	return err;
 }
 
 /* Whatever may be several takes part in a guess. */
@@ -265,11 +351,11 @@ static int give_round(struct vllm_batches *b, const struct aten_step *s, struct 
 		if (r->is_given)
 			continue;
 		to = choose(b, s, c, i);
-		r->is_several = to.count > 1;
-		if (to.count == 1) {
+		r->is_several = to.count + to.taken > 1;
+		if (to.count == 1 && !to.taken) {
 			err = give(b, s, c, r, &to, sink);
 			*progress = true;
-		} else if (to.rank > likeliest.rank) {
+		} else if (to.count && (!guess || margin(&to) > margin(&likeliest))) {
 			likeliest = to;
 			guess = r;
 		}
@@ -308,6 +394,8 @@ int batches__assign(struct vllm_batches *b, const struct aten_step *s, struct at
 	bool progress = true;
 	int err = assign_within_blocks(b, s, c, runs, sink);
 
+	if (!err)
+		err = give_expected(b, s, c, runs, sink);
 	while (!err && progress)
 		err = give_round(b, s, c, runs, &progress, sink);
 	for (uint32_t i = 0; i < runs && !err; i++) {

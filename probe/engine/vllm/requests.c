@@ -174,7 +174,7 @@ bool vllm_asked__fits(const struct vllm_asked *a, uint32_t position, const int64
 		      uint32_t count)
 {
 	if (a->prompt != ENGINE_UNKNOWN &&
-	    (uint64_t)position + count > (uint64_t)a->prompt + a->generated + UNTOLD)
+	    (uint64_t)position + count > (uint64_t)a->prompt + a->generated + VLLM_UNTOLD_MAX)
 		return false;
 	return !vllm_asked__contradicts(a, position, token, count);
 }
@@ -259,6 +259,7 @@ static int create(struct vllm_requests *q, struct vllm_asked **out, uint64_t tim
 	**out = (struct vllm_asked){
 		.prompt = ENGINE_UNKNOWN,
 		.cached = ENGINE_UNKNOWN,
+		.cached_told = ENGINE_UNKNOWN,
 		.asked_ns = time_ns,
 		.last_ns = time_ns,
 		.open = true,
@@ -332,6 +333,8 @@ int vllm_requests__output(struct vllm_requests *q, uint64_t time_ns, const struc
 	if (a->prompt != ENGINE_UNKNOWN && a->tokens == a->prompt + a->generated)
 		err = append(a, o->tokens);
 	a->generated += o->tokens.count;
+	if (o->has_prefill)
+		a->cached_told = o->cached_tokens;
 	a->last_ns = time_ns;
 	if (!err && o->is_whole && o->finish != VLLM_RUNNING)
 		err = vllm_asked__end(q, a, time_ns, ENGINE_ENDING_RELEASED, finish_of(o->finish),

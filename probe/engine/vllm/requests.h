@@ -14,6 +14,9 @@
 #include "probe/engine/wire/http.h"
 #include "probe/engine/wire/vllm_message.h"
 
+/* Tokens of a request that are computed before we hear of them: steps are scheduled ahead. */
+enum { VLLM_UNTOLD_MAX = 2 };
+
 /* One request. Stays where it is as long as it is open; owned by the table. */
 struct vllm_asked {
 	uint64_t hash;   /* of the id between the processes; 0: not told of (before attach, lost) */
@@ -30,11 +33,12 @@ struct vllm_asked {
 	bool before_attach, inferred, preempted, open;
 	bool has_sampling;
 	struct engine_sampling sampling;
-	uint32_t doubt_from; /* while inferred: the first position that may be another's */
-	bool doubt_said;     /* and that was said, since nothing told them apart in time */
-	uint64_t tried;      /* batches.c: the run that it was last considered for */
-	bool answered;       /* the response to the client was seen */
-	bool sequenced;      /* the sequence of its number was used */
+	uint32_t cached_told; /* by the server's word; ENGINE_UNKNOWN */
+	bool doubt_said;      /* and that was said, since nothing told them apart in time */
+	bool is_guess;        /* inferred for good: a guess that it is part of proved wrong */
+	uint64_t tried;       /* batches.c: the run that it was last considered for */
+	bool answered;        /* the response to the client was seen */
+	bool sequenced;       /* the sequence of its number was used */
 	char client_id[128];
 };
 

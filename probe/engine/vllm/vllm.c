@@ -513,18 +513,6 @@ static int save_role(const struct engine *g, pid_t pid, struct buffer *out)
 	return buffer__append(out, m ? &m->role : &none, sizeof(none));
 }
 
-static struct vllm_role load_role(struct cursor *at)
-{
-	struct vllm_role r;
-
-	r.part = cursor__u32(at);
-	r.tensor = cursor__u32(at);
-	r.pipeline = cursor__u32(at);
-	r.data = cursor__u32(at);
-	r.expert = cursor__u32(at);
-	return r;
-}
-
 static int vllm_save(const struct engine *g, struct buffer *out)
 {
 	int32_t pid = g->pid;
@@ -540,7 +528,7 @@ static int vllm_replay(struct engine **out, const void *saved, size_t size, stru
 	struct cursor at = cursor__over(saved, size);
 	struct engine *g = calloc(1, sizeof(*g));
 	pid_t pid = (pid_t)cursor__u32(&at);
-	struct vllm_role role = load_role(&at);
+	struct vllm_role role = vllm_role__load(&at);
 	int err = g ? model_folders__load(&g->folders, &at) : -ENOMEM;
 
 	*out = NULL;
@@ -558,22 +546,33 @@ static int vllm_replay(struct engine **out, const void *saved, size_t size, stru
 	return 0;
 }
 
+/* Who joins may be the first that names the model's folder. */
 static int vllm_save_member(const struct engine *g, pid_t pid, struct buffer *out)
 {
-	return save_role(g, pid, out);
+	int err = save_role(g, pid, out);
+
+	return err ? err : model_folders__save(&g->folders, out);
 }
 
 static int vllm_load_member(struct engine *g, pid_t pid, const void *saved, size_t size,
 			    struct error *e)
 {
 	struct cursor at = cursor__over(saved, size);
-	struct vllm_role role = load_role(&at);
-	int err = at.failed ? -EBADMSG : add_member(g, pid, &role, 0);
+	struct vllm_role role = vllm_role__load(&at);
+	struct model_folders *folders = malloc(sizeof(*folders));
+	int err = folders ? model_folders__load(folders, &at) : -ENOMEM;
 
+	if (!err)
+		err = add_member(g, pid, &role, 0);
+	/* As when it joined: what was known is kept, contexts point to it. */
+	if (!err && !g->folders.count)
+		g->folders = *folders;
+	free(folders);
 	if (err)
 		return error__set(e, EXIT_FAILED, -err, NULL,
-				  "vLLM: failed to replay: what was saved of process %d is damaged",
-				  (int)pid);
+				  "vLLM: failed to replay: what was saved of process %d %s",
+				  (int)pid,
+				  err == -ENOMEM ? "does not fit into memory" : "is damaged");
 	return 0;
 }
 

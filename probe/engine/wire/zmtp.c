@@ -280,7 +280,8 @@ static void read_piece(struct zmtp_stream *z, const struct wire_piece *p, struct
 		if (at < p->tail_size)
 			begin_frame(z);
 	}
-	feed(z, p->tail + at, p->tail_size - at, to);
+	if (at < p->tail_size)
+		feed(z, p->tail + at, p->tail_size - at, to);
 }
 
 /* --- the public face ----------------------------------------------------------------------------
