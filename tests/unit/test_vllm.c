@@ -312,6 +312,30 @@ static void untold(void **state)
 	play__end(&p);
 }
 
+/* What was not captured of one step follows from the one before, within a block: nobody was
+ * preempted. */
+static void slots_missing(void **state)
+{
+	struct play p;
+
+	play__begin(&p);
+	ask(&p, "i", "cmpl-x-0", "abcde");
+	run(&p, "abcde", 0, 8);
+	step(&p);
+	give(&p, "i", "f", VLLM_RUNNING);
+	run(&p, "f", 5, 13);
+	p.no_slots = true;
+	step(&p);
+	give(&p, "i", "g", VLLM_RUNNING);
+	run(&p, "g", 6, 14);
+	step(&p);
+	assert_int_equal(p.heard.steps, 3);
+	assert_int_equal(p.heard.row[0].sequence, 1);
+	assert_int_equal(p.heard.row[0].phase, ENGINE_DECODE);
+	assert_int_equal(p.heard.binds, 0);
+	play__end(&p);
+}
+
 static void of_nobody(void **state)
 {
 	struct play p;
@@ -365,6 +389,7 @@ int main(void)
 		cmocka_unit_test(preempted_beside_a_full_block),
 		cmocka_unit_test(full_blocks_at_once),
 		cmocka_unit_test(untold),
+		cmocka_unit_test(slots_missing),
 		cmocka_unit_test(of_nobody),
 		cmocka_unit_test(contradictions),
 	};

@@ -101,6 +101,7 @@ struct play {
 	struct engine_sink heard_by, sink;
 	int64_t column[4][ROWS_MAX + 1]; /* token, position, slot, start */
 	uint32_t rows, runs, computation;
+	bool no_slots; /* in the next step they are not captured */
 	uint64_t now_ns;
 };
 
@@ -195,12 +196,13 @@ static inline void step_of(struct play *p, struct aten_context *c, struct aten_c
 		.rows = p->rows,
 		.token = { p->rows, p->rows, p->column[0] },
 		.position = { p->rows, p->rows, p->column[1] },
-		.slot = { p->rows, p->rows, p->column[2] },
+		.slot = { p->no_slots ? 0 : p->rows, p->rows, p->column[2] },
 		.start = { p->runs + 1, p->runs + 1, p->column[3] },
 	};
 
 	assert_int_equal(vllm_batches__step(p->batches, &s, c, home, &p->sink), 0);
 	p->rows = p->runs = 0;
+	p->no_slots = false;
 }
 
 static inline void step(struct play *p)

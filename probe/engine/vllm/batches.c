@@ -114,13 +114,24 @@ static bool cut(struct vllm_batches *b, const struct aten_step *s, uint32_t runs
 /* --- saying the step
  * ------------------------------------------------------------------------------ */
 
+/* The slot of @r's last row, which goes on with @q: where it was not captured, the one that follows
+ * from @q's, within a block. */
+static int64_t last_slot(const struct sequence *q, const struct run *r, int64_t block_size)
+{
+	int64_t at = block_size > 0 ? r->position % block_size : 0;
+
+	if (r->last_slot >= 0 || q->slot < 0 || q->next != r->position)
+		return r->last_slot;
+	return at && at + r->rows <= block_size ? q->slot + r->rows : -1;
+}
+
 static void note_rows(struct vllm_batches *b, const struct aten_step *s, uint32_t number)
 {
 	const struct run *r = &b->run[number];
 	struct sequence *q = &b->sequence[r->sequence - 1];
 
+	q->slot = last_slot(q, r, s->scalar);
 	q->next = r->position + r->rows;
-	q->slot = r->last_slot;
 	q->row = number;
 	q->computation = s->computation;
 	for (uint32_t i = r->rows < RECENT ? 0 : r->rows - RECENT; i < r->rows; i++)
