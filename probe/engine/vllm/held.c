@@ -95,10 +95,11 @@ static struct item *add(struct vllm_held *h, enum kind kind, size_t bytes)
 /* A copy of @size bytes that @i owns; NULL: there are none. */
 static void *keep(struct item *i, const void *bytes, size_t size)
 {
-	void *copy = i->block + i->used;
+	void *copy;
 
 	if (!bytes || !size)
 		return NULL;
+	copy = i->block + i->used;
 	i->used += rounded(size);
 	return memcpy(copy, bytes, size);
 }
