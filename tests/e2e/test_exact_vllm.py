@@ -58,8 +58,9 @@ def check_sampling(picture: Picture, answers: list[Answer]) -> None:
     for answer in answers:
         ask, begin = answer.ask, by_id[answer.client_id or ""]
         assert isinstance(ask, VllmAsk)
+        top_k = 0 if ask.greedy else ask.top_k or TOP_K
         assert (begin["temperature"], begin["top_p"], begin["top_k"], begin["max_tokens"]) == (
-            0 if ask.greedy else 1, 1, 0 if ask.greedy else ask.top_k or TOP_K, ask.generate), ask
+            0 if ask.greedy else 1, 1, top_k, ask.generate), ask
 
 
 @pytest.mark.parametrize("family", ["olmoe", "qwen3_moe", "mixtral"])
