@@ -18,6 +18,7 @@
 
 struct model {
 	uint32_t context;
+	uint64_t key;        /* the same in all parts of a model; 0: this is all of it */
 	uint32_t last_layer; /* computed for output rows only; ENGINE_UNKNOWN: none */
 	uint32_t layers;
 	uint16_t *layer_id;
@@ -35,14 +36,14 @@ struct account_key {
 
 struct account {
 	struct account_key key;
+	uint64_t model_key;
 	uint32_t next;      /* position, ENGINE_UNKNOWN before the first row */
 	uint32_t rows;      /* delivered */
 	uint64_t step_rows; /* rows of steps that took part in every layer's tally */
 	uint64_t expected;
 	uint64_t cached, lost, invalid, before; /* in all layers */
 	uint64_t lost_steps, invalid_steps;     /* of the whole coverage when it began */
-	bool before_attach;
-	bool cached_known;
+	bool before_attach, cached_known;
 	uint32_t layers;
 	struct tally *layer; /* in the order of the model's */
 	UT_hash_handle hh;
@@ -121,6 +122,8 @@ int coverage__model(struct coverage *c, const struct engine_context *m)
 	struct model *own = find_model(c, m->context);
 	int err = own ? 0 : -ENOMEM;
 
+	if (own)
+		own->key = m->model_key;
 	for (uint32_t i = 0; i < m->layers && !err; i++)
 		err = add_layer(c, own, m->layer_ids[i]);
 	/* The last transformer block; a dense one there computes no routing anyway. Where the
@@ -129,6 +132,41 @@ int coverage__model(struct coverage *c, const struct engine_context *m)
 		own->last_layer =
 			m->blocks == ENGINE_UNKNOWN ? m->layer_ids[m->layers - 1] : m->blocks - 1;
 	return err;
+}
+
+/* The next account of @request behind @after (NULL: the first): one a part of its model. */
+static struct account *next_account(const struct coverage *c, uint32_t request,
+				    const struct account *after)
+{
+	struct account *a = NULL;
+	struct model *m, *next;
+	bool behind = !after;
+
+	HASH_ITER(hh, c->models, m, next)
+	{
+		struct account_key key = { request, m->context };
+
+		if (behind)
+			HASH_FIND(hh, c->accounts, &key, sizeof(key), a);
+		if (a)
+			return a;
+		behind |= after && m->context == after->key.context;
+	}
+	return NULL;
+}
+
+/* What holds for a request in each part of its model. */
+static void take_over(const struct coverage *c, struct account *a)
+{
+	const struct account *other = next_account(c, a->key.request, NULL);
+
+	while (other && other->model_key != a->model_key)
+		other = next_account(c, a->key.request, other);
+	if (!a->model_key || !other)
+		return;
+	a->before_attach = other->before_attach;
+	a->cached_known = other->cached_known;
+	a->cached = a->expected = other->cached_known ? other->cached : 0;
 }
 
 /* The account of @request in @context, opened if need be; NULL: out of memory. */
@@ -149,17 +187,16 @@ static struct account *find_account(struct coverage *c, uint32_t request, uint32
 	a->next = ENGINE_UNKNOWN;
 	a->lost_steps = c->lost_steps;
 	a->invalid_steps = c->invalid_steps;
-	if (extend(a, m)) {
-		free(a);
-		return NULL;
-	}
-	HASH_ADD(hh, c->accounts, key, sizeof(a->key), a);
-	if (!hash__has(a)) {
-		free(a->layer);
-		free(a);
-		return NULL;
-	}
-	return a;
+	a->model_key = m->key;
+	if (request != NO_REQUEST)
+		take_over(c, a);
+	if (!extend(a, m))
+		HASH_ADD(hh, c->accounts, key, sizeof(a->key), a);
+	if (hash__has(a))
+		return a;
+	free(a->layer);
+	free(a);
+	return NULL;
 }
 
 int coverage__begin(struct coverage *c, const struct engine_request *r)
@@ -403,38 +440,25 @@ void coverage__invalid_routes(struct coverage *c, uint64_t captures)
 	c->invalid_captures += captures;
 }
 
-/* The account of a request, whatever its context; NULL. */
-static struct account *find_request(const struct coverage *c, uint32_t request)
-{
-	struct account *a = NULL;
-	struct model *m, *next;
-
-	HASH_ITER(hh, c->models, m, next)
-	{
-		struct account_key key = { request, m->context };
-
-		HASH_FIND(hh, c->accounts, &key, sizeof(key), a);
-		if (a)
-			return a;
-	}
-	return NULL;
-}
-
 bool coverage__has_open(const struct coverage *c, uint32_t request)
 {
-	const struct account *a = find_request(c, request);
+	const struct account *a = NULL;
 
-	for (uint32_t i = 0; a && i < a->layers; i++)
-		if (a->layer[i].open)
-			return true;
+	while ((a = next_account(c, request, a)))
+		for (uint32_t i = 0; i < a->layers; i++)
+			if (a->layer[i].open)
+				return true;
 	return false;
 }
 
 uint32_t coverage__rows(const struct coverage *c, uint32_t request)
 {
-	const struct account *a = find_request(c, request);
+	const struct account *a = NULL;
+	uint32_t most = 0;
 
-	return a ? a->rows : 0;
+	while ((a = next_account(c, request, a)))
+		most = a->rows > most ? a->rows : most;
+	return most;
 }
 
 /* Positions that the server counts behind the last row that we saw. A request without any row
@@ -520,33 +544,34 @@ int coverage__end(struct coverage *c, uint32_t request, uint32_t tokens, coverag
 		  void *ctx)
 {
 	struct account *a;
+	int err = 0;
 
 	if (request == NO_REQUEST)
 		return end_unknown(c, emit, ctx);
-	a = find_request(c, request);
-	if (!a)
-		return 0;
-	take_tail(c, a, tokens);
-	return say_account(c, a, emit, ctx);
+	while (!err && (a = next_account(c, request, NULL))) {
+		take_tail(c, a, tokens);
+		err = say_account(c, a, emit, ctx);
+	}
+	return err;
 }
 
 int coverage__drop(struct coverage *c, uint32_t request, uint32_t tokens)
 {
-	struct account *a = find_request(c, request), *to;
+	struct account *a, *to;
 
-	if (!a)
-		return 0;
-	take_tail(c, a, tokens);
-	to = find_account(c, NO_REQUEST, a->key.context);
-	if (to) {
+	while ((a = next_account(c, request, NULL))) {
+		take_tail(c, a, tokens);
+		to = find_account(c, NO_REQUEST, a->key.context);
+		if (!to)
+			return -ENOMEM;
 		to->expected += a->expected;
 		to->cached += a->cached;
 		to->lost += a->lost;
 		to->invalid += a->invalid;
 		to->before += a->before;
+		close_account(c, a);
 	}
-	close_account(c, a);
-	return to ? 0 : -ENOMEM;
+	return 0;
 }
 
 struct coverage *coverage__new(void)

@@ -3,8 +3,9 @@
  * What should have been seen of a request, and what became of it: for each request and MoE layer
  *   expected = seen + cached + not computed + lost + invalid + before attach + not routed
  *              + after detach
- * where every term is counted on its own, so that the equation can be checked. Pure: no clock, no
- * file, no kernel.
+ * where every term is counted on its own, so that the equation can be checked. Processes that share
+ * out the layers of a model (contexts of one model_key) each have all rows of a request. Pure: no
+ * clock, no file, no kernel.
  */
 #ifndef MP_COLLECTOR_COVERAGE_H
 #define MP_COLLECTOR_COVERAGE_H
@@ -61,7 +62,7 @@ void coverage__invalid_routes(struct coverage *c, uint64_t captures);
 
 /* True if @request misses results whose cause is not known yet: worth a look at the counters. */
 bool coverage__has_open(const struct coverage *c, uint32_t request);
-/* Rows seen of @request. */
+/* Rows seen of @request: of several processes that share out the layers, where most were. */
 uint32_t coverage__rows(const struct coverage *c, uint32_t request);
 
 typedef int (*coverage_emit)(void *ctx, const struct coverage_line *line);

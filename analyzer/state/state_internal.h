@@ -21,6 +21,7 @@ struct step_rows {
 /* The public part comes first: a borrowed context leads back here. */
 struct context {
 	struct state_context public;
+	uint64_t model_key; /* the same in all parts of a model; 0: this is all of it */
 	struct step_rows last_step;
 	struct state_loss loss[STATE_CAUSES_MAX];
 };
@@ -43,6 +44,8 @@ struct state {
 struct context *state__find_context(struct state *s, uint32_t context);
 /* -1 if @layer is none of the model's. */
 int context__layer_index(const struct context *c, uint32_t layer);
+/* False if another part of the model computes the same rows before @c does, where they count. */
+bool state__is_first_part(const struct state *s, const struct context *c);
 void context__free(struct context *c);
 
 /* state_model.c */

@@ -26,6 +26,20 @@ int context__layer_index(const struct context *c, uint32_t layer)
 	return -1;
 }
 
+static uint32_t first_layer(const struct context *c)
+{
+	return c->public.grid ? c->public.layer_ids[0] : 0;
+}
+
+bool state__is_first_part(const struct state *s, const struct context *c)
+{
+	for (uint32_t i = 0; c->model_key && i < s->contexts; i++)
+		if (s->context[i]->model_key == c->model_key &&
+		    first_layer(s->context[i]) < first_layer(c))
+			return false;
+	return true;
+}
+
 void context__free(struct context *c)
 {
 	if (!c)
@@ -68,8 +82,10 @@ int state__apply_context(struct state *s, const struct trace_item *item)
 	int err;
 	struct context *c = take_context(s, item->context->context, &err);
 
-	if (c)
+	if (c) {
 		c->public.process = item->context->process;
+		c->model_key = item->context->model_key;
+	}
 	return err;
 }
 

@@ -56,6 +56,7 @@ int state__apply_step(struct state *s, const struct trace_item *item)
 	const struct trace_step *step = item->step;
 	const uint8_t *phase = item->column[3].bytes;
 	struct context *c = state__find_context(s, step->context);
+	bool counts = !c || state__is_first_part(s, c);
 	int err;
 
 	s->summary.has_routes = true;
@@ -75,7 +76,7 @@ int state__apply_step(struct state *s, const struct trace_item *item)
 
 		if (c)
 			c->last_step.phase[i] = (uint8_t)p;
-		err = count_row(s, item, i, p);
+		err = counts ? count_row(s, item, i, p) : 0;
 		if (err)
 			return err;
 	}
@@ -155,8 +156,8 @@ int state__apply_route(struct state *s, const struct trace_item *item)
 }
 
 /* Rows of a request are counted in its first MoE layer, which computes all of them. */
-static int count_block(struct state *s, const struct trace_counts *n, enum state_phase phase,
-		       int layer)
+static int count_block(struct state *s, const struct context *c, const struct trace_counts *n,
+		       enum state_phase phase, int layer)
 {
 	struct sequence_rows rows = {
 		.sequence = n->sequence,
@@ -171,7 +172,7 @@ static int count_block(struct state *s, const struct trace_counts *n, enum state
 
 	rows.rows[phase] = n->rows;
 	s->summary.decisions += n->rows;
-	if (layer)
+	if (layer || !state__is_first_part(s, c))
 		return 0;
 	s->summary.rows[phase] += n->rows;
 	return state__count_rows(s, &rows);
@@ -198,11 +199,11 @@ int state__apply_counts(struct state *s, const struct trace_item *item)
 	}
 	if (n->head.flags & (TRACE_COUNTS_PHYSICAL | TRACE_COUNTS_LOCAL)) {
 		s->summary.other_ids += n->rows;
-		return count_block(s, n, phase, layer);
+		return count_block(s, c, n, phase, layer);
 	}
 	for (uint32_t x = 0; x < n->experts; x++)
 		if (count[x] && grid__add(c->public.grid, (uint32_t)layer, x, phase, count[x],
 					  gate ? (double)gate[x] : 0))
 			s->summary.out_of_range++;
-	return count_block(s, n, phase, layer);
+	return count_block(s, c, n, phase, layer);
 }

@@ -18,13 +18,15 @@ _Static_assert(2 * MP_BYTES_END <= MEDIUM_BYTES, "head and tail fit into one rec
 struct sent {
 	struct hit hit;
 	__u64 channel;
-	struct channel *known; /* NULL: all is delivered */
+	struct channel *known; /* NULL: the map has no room */
 	__u64 vector;          /* address of the pieces */
 	struct piece piece;
 	__u32 form, whole;
 	__u32 chunks, total;
 	__u32 failed;
 	__u32 flags; /* of the piece */
+	__u32 all;   /* pieces are wanted, whatever they are */
+	__u32 reserved;
 };
 
 static __always_inline void sent__lose(struct sent *s)
@@ -152,6 +154,14 @@ static __always_inline int start__is_chunk(__u64 start)
 	return 0;
 }
 
+static __always_inline int sent__deliver(struct sent *s, struct channel *known)
+{
+	if (known->missing)
+		s->flags = MP_BYTES_LOST;
+	known->missing = 0;
+	return 1;
+}
+
 /* Whether the piece may be of a response; where its start cannot be read it may. */
 static __always_inline int sent__is_wanted(struct sent *s)
 {
@@ -161,6 +171,8 @@ static __always_inline int sent__is_wanted(struct sent *s)
 	s->flags = 0;
 	if (!known)
 		return 1;
+	if (s->all)
+		return sent__deliver(s, known);
 	CLAMP(bytes, START_BYTES);
 	if (bpf_probe_read_user(&start, bytes, (const void *)s->piece.base))
 		return 1;
@@ -174,10 +186,7 @@ static __always_inline int sent__is_wanted(struct sent *s)
 	} else {
 		known->credit = start__is_chunk(start) ? CREDIT_KNOWN : known->credit - 1;
 	}
-	if (known->missing)
-		s->flags = MP_BYTES_LOST;
-	known->missing = 0;
-	return 1;
+	return sent__deliver(s, known);
 }
 
 /* What is known of the channel, made if need be. */
@@ -186,8 +195,6 @@ static __always_inline void sent__know(struct sent *s)
 	struct channel_key key = { s->channel, s->hit.tgid, s->form == MP_BYTES_OBJECT };
 	struct channel fresh = { .credit = CREDIT_NEW };
 
-	if (s->hit.site->sent.all)
-		return;
 	s->known = bpf_map_lookup_elem(&channels, &key);
 	if (s->known)
 		return;
@@ -246,6 +253,7 @@ int mp_bytes(struct pt_regs *ctx)
 		return 0;
 	s.form = s.hit.site->sent.form;
 	s.whole = s.hit.site->sent.whole;
+	s.all = s.hit.site->sent.all;
 	s.channel = argument(ctx, 0);
 	if (s.form != MP_BYTES_OBJECT)
 		s.channel &= 0xffffffff; /* an int: the upper half may hold anything */

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from lib.abilities import VLLM
 from lib.client import Answer
 from lib.exact import capture_work, check_totals, report
+from lib.moeprobe import moeprobe
+from lib.recording import UNKNOWN_64, Picture
 from lib.shown import Shows
 from lib.torch_models import EXACT, torch_model
 from lib.torch_oracle import torch_oracle
 from lib.vllm_client import VllmAsk, crowd, long_asks, vllm_asks
 from lib.vllm_judge import poke, verdict_of
-from lib.vllm_server import BLOCK, Setting, vllm_serving
+from lib.vllm_server import BLOCK, Setting, other_names, vllm_serving
+from models.make_torch_model import TOP_K
 
 pytestmark = [pytest.mark.full, pytest.mark.root, pytest.mark.vllm]
 
@@ -47,6 +51,18 @@ def test_clients_and_reference_agree(tmp_path: Path) -> None:
             assert int(logits.argmax()) == answer.tokens[-1], answer.ask
 
 
+def check_sampling(picture: Picture, answers: list[Answer]) -> None:
+    """What each client asked for, or the model's folder proposes to who does not say, is what its
+    request is said to have asked for."""
+    by_id = {request.client_id: request.begin.fields for request in picture.requests.values()}
+    for answer in answers:
+        ask, begin = answer.ask, by_id[answer.client_id or ""]
+        assert isinstance(ask, VllmAsk)
+        top_k = 0 if ask.greedy else ask.top_k or TOP_K
+        assert (begin["temperature"], begin["top_p"], begin["top_k"], begin["max_tokens"]) == (
+            0 if ask.greedy else 1, 1, top_k, ask.generate), ask
+
+
 @pytest.mark.parametrize("family", ["olmoe", "qwen3_moe", "mixtral"])
 def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                shows: Shows) -> None:
@@ -65,6 +81,7 @@ def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
         assert server.still_serves()
     verdict = verdict_of(picture, answers, early, model, tmp_path)
     check_totals(picture)
+    check_sampling(picture, answers)
     assert picture.recording.one("process").columns["engine"] == "vLLM"
     assert verdict.unfinished == 3 and verdict.decisions > 5000
     assert any(request.begin.fields["cached"] for request in picture.requests.values())
@@ -86,3 +103,59 @@ def test_tensor_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             lambda: crowd(server, vllm_asks(4)).start().wait(), poke)
     verdict = verdict_of(picture, answers, early, model, tmp_path)
     report(verdict, "vLLM, two tensor-parallel workers", capsys)
+
+
+def parts_of(picture: Picture) -> dict[int, list[int]]:
+    """The contexts of a model that is shared out, and the layers of each."""
+    parts = {record.fields["context"]: [int(layer) for layer in record.columns["layer_ids"]]
+             for record in picture.recording.of("model")}
+    keys = {record.fields["context"]: record.fields["model_key"]
+            for record in picture.recording.of("context")}
+    assert set(keys) == set(parts) and len(set(keys.values())) == 1 and 0 not in keys.values()
+    return parts
+
+
+@pytest.mark.parametrize("stages", [2, 4])
+def test_pipeline_parallel(stages: int, tmp_path: Path,
+                           capsys: pytest.CaptureFixture[str]) -> None:
+    """Workers have some of the four layers each, or one: all layers of each token are there, the
+    token is counted once, and the steps of all say which belong together."""
+    model = torch_model(EXACT["olmoe"])
+    setting = Setting(context=640, blocks=24, chunk=64, pipeline=stages)
+    with vllm_serving(model, tmp_path / "server.log", setting) as server:
+        assert sorted(server.workers()) == [f"VLLM::Worker_PP{stage}" for stage in range(stages)]
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(5)).start().wait(), poke)
+        assert server.still_serves()
+    parts = parts_of(picture)
+    assert [len(layers) for layers in parts.values()] == [4 // stages] * stages
+    assert picture.layers == [0, 1, 2, 3]
+    batches: dict[int, list[int]] = {}
+    for step in picture.recording.of("step"):
+        batches.setdefault(step.fields["batch"], []).append(step.fields["context"])
+    assert UNKNOWN_64 not in batches and len(batches) > 50
+    for contexts in batches.values():
+        assert sorted(contexts) == sorted(parts)
+    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    check_totals(picture)
+    check_sampling(picture, answers)
+    report(verdict, f"vLLM, {stages} pipeline stages", capsys)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "mixtral"])
+def test_by_topk(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the function that takes the router's choice has another name, choices and weights are
+    made again from the router's scores, and are the same."""
+    model = torch_model(EXACT[family])
+    with TemporaryDirectory() as package, vllm_serving(
+            model, tmp_path / "server.log", TIGHT, other_names(Path(package))) as server:
+        picture, answers, early = capture_work(
+            server, tmp_path / "r.moeprobe",
+            lambda: crowd(server, vllm_asks(6)).start().wait(), poke)
+        doctor = moeprobe("doctor", server.pid)
+        assert server.still_serves()
+    assert "router by top-k" in doctor.out and "topk_out_cpu" in doctor.out
+    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    check_totals(picture)
+    report(verdict, f"vLLM, {family}, by top-k", capsys)

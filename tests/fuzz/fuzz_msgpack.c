@@ -40,6 +40,9 @@ static void on_request(void *ctx, uint64_t time_ns, const struct vllm_request *r
 	check_text(r->id);
 	require(r->id.bytes && (r->is_whole || !r->external.bytes));
 	check_tokens(r->prompt);
+	require(!r->has_sampling || !(r->sampling.temperature < 0 || r->sampling.top_p < 0));
+	require(!r->has_sampling || r->sampling.top_k == ENGINE_UNKNOWN ||
+		r->sampling.top_k <= INT32_MAX);
 }
 
 static void on_abort(void *ctx, uint64_t time_ns, struct vllm_text id)

@@ -337,6 +337,9 @@ class Picture:
         self.padding = 0  # decisions of padding: of these
         self._places: dict[tuple[int, int], list[tuple[Request, int] | None]] = {}
         self._padded: dict[tuple[int, int], set[int]] = {}  # rows of a step
+        self._model_keys: dict[int, int] = {}  # of contexts
+        # Rows of a batch that another part of the model said: request, position -> place
+        self._batches: dict[tuple[int, int], dict[tuple[int, int], tuple[Request, int]]] = {}
         # sequence -> where in the stream, from which position, whose
         self._binds: dict[int, list[tuple[int, int, int]]] = {}
         for number, record in enumerate(recording.records):
@@ -390,7 +393,32 @@ class Picture:
             return after
         return before if said == UNKNOWN and before is not None else said
 
+    def _context(self, record: Record) -> None:
+        self._model_keys[record.fields["context"]] = record.fields["model_key"]
+
+    def _joined(self, record: Record) -> bool:
+        """True if another part of the model has said these rows, which are counted there."""
+        key = self._model_keys.get(record.fields["context"], 0)
+        if not key or record.fields["batch"] == UNKNOWN_64:
+            return False
+        rows = self._batches.get((key, record.fields["batch"]))
+        if rows is None:
+            self._batches[key, record.fields["batch"]] = {}
+            return False
+        place = record.fields["context"], record.fields["step"]
+        self._padded[place], self._places[place] = set(), []
+        for row in range(record.fields["rows"]):
+            number = self._owner(record, row), int(record.columns["position"][row])
+            if number[0] != UNKNOWN and number not in rows:
+                raise Damaged(f"batch {record.fields['batch']}: rows differ")
+            self._places[place].append(rows.get(number))
+        return True
+
     def _step(self, record: Record) -> None:
+        if self._joined(record):
+            return
+        batch = self._batches.get((self._model_keys.get(record.fields["context"], 0),
+                                   record.fields["batch"]), {})
         places: list[tuple[Request, int] | None] = []
         token = record.columns["token"]
         padded = {row for row in range(record.fields["rows"])
@@ -412,6 +440,7 @@ class Picture:
                 continue
             request = self.requests[number]
             places.append((request, request.rows))
+            batch[number, int(record.columns["position"][row])] = request, request.rows
             request.position.append(int(record.columns["position"][row]))
             request.phase.append(int(record.columns["phase"][row]))
             request.output.append(bool(record.columns["row_flags"][row] & OUTPUT))
@@ -440,4 +469,7 @@ class Picture:
 
     @property
     def layers(self) -> list[int]:
-        return [int(layer) for layer in self.recording.one("model").columns["layer_ids"]]
+        """Of all parts of the model."""
+        parts = {record.fields["context"]: record.columns["layer_ids"]
+                 for record in self.recording.of("model")}
+        return sorted({int(layer) for ids in parts.values() for layer in ids})

@@ -15,11 +15,12 @@ from pathlib import Path
 from lib.server import Server
 from lib.torch_env import log_tail
 from lib.torch_server import free_port
-from lib.vllm_env import VLLM, environment
+from lib.vllm_env import ENVIRONMENT, VLLM, environment
 
 START_SECONDS = 300.0
 STOP_SECONDS = 30.0
 IDLE_SECONDS = 0.3
+FUSED, OTHER_NAME = b"_Z13cpu_fused_moeRN2at", b"_Z13cpu_fused_nNeRN2at"
 BLOCK = 32  # tokens of a block of keys and values: the least that its CPU attention takes
 
 
@@ -151,14 +152,32 @@ def wait_healthy(server: VllmServer) -> None:
         time.sleep(0.2)
 
 
+def other_names(folder: Path) -> dict[str, str]:
+    """Make vLLM's package anew in @folder, its files linked, but for the libraries of kernels, in
+    which the function that takes the router's choice has another name: of the same hash, so that
+    they still find it. What a server needs in its environment to use that package."""
+    package = folder / "vllm"
+    package.mkdir(parents=True)
+    for entry in next(ENVIRONMENT.glob("lib/python*/site-packages/vllm")).iterdir():
+        if entry.name.startswith("_C") and entry.suffix == ".so":
+            content = entry.read_bytes()
+            if content.count(FUSED) < 1:
+                raise RuntimeError(f"{entry.name} has no {FUSED.decode()}")
+            (package / entry.name).write_bytes(content.replace(FUSED, OTHER_NAME))
+        else:
+            (package / entry.name).symlink_to(entry)
+    return {"PYTHONPATH": str(folder)}
+
+
 @contextmanager
-def vllm_serving(model: Path, log: Path, setting: Setting = Setting()) -> Iterator[VllmServer]:
-    """`vllm serve` on the folder @model; its output goes to @log."""
+def vllm_serving(model: Path, log: Path, setting: Setting = Setting(),
+                 extra: dict[str, str] | None = None) -> Iterator[VllmServer]:
+    """`vllm serve` on the folder @model; its output goes to @log. @extra: of its environment."""
     port = free_port()
     command = [str(VLLM), "serve", str(model), "--host", "127.0.0.1", "--port", str(port),
                "--served-model-name", "model", *setting.arguments]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment(), stdout=output,
+        process = subprocess.Popen(command, env=environment() | (extra or {}), stdout=output,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     server = VllmServer(process, model, log, "127.0.0.1", port)
     try:

@@ -59,12 +59,15 @@ static inline int on_step(void *ctx, struct aten_step *s, struct aten_context *c
 	return 0;
 }
 
+static bool tokens_follow; /* in the next stages */
+
 static inline struct stage *stage__new(const struct model_folder *folder, size_t count,
 				       bool gathers)
 {
 	struct stage *g = calloc(1, sizeof(*g));
 	struct aten_steps_options o = { .step = on_step, .ctx = g, .position_scale = 0.5f };
 
+	o.tokens_follow = tokens_follow;
 	g->folders.count = count;
 	for (size_t i = 0; i < count; i++)
 		g->folders.item[i] = folder[i];

@@ -21,8 +21,15 @@ struct synthetic {
 	struct trace_writer *writer;
 	uint64_t now_ns;
 	uint64_t steps;
-	int error; /* the first one */
+	uint32_t context;   /* of steps and routes; 0: 1 */
+	uint64_t model_key; /* of the next models */
+	int error;          /* the first one */
 };
+
+static inline uint32_t synthetic__context(const struct synthetic *s)
+{
+	return s->context ? s->context : 1;
+}
 
 static inline struct trace_record synthetic__head(const struct synthetic *s, uint32_t flags)
 {
@@ -44,7 +51,8 @@ static inline void synthetic__model(struct synthetic *s, uint32_t context, uint3
 	static const char name[] = "tiny\033[31m";
 	struct trace_context c = { .head = synthetic__head(s, 0),
 				   .context = context,
-				   .process = 7 };
+				   .process = 7,
+				   .model_key = s->model_key };
 	struct trace_model m = {
 		.head = synthetic__head(s, TRACE_MODEL_FROM_FILE),
 		.context = context,
@@ -135,7 +143,7 @@ static inline uint64_t synthetic__step(struct synthetic *s, uint32_t request, ui
 		.step = ++s->steps,
 		.begin_ns = s->now_ns,
 		.end_ns = s->now_ns,
-		.context = 1,
+		.context = synthetic__context(s),
 		.rows = rows,
 	};
 
@@ -169,7 +177,7 @@ static inline void synthetic__route(struct synthetic *s, uint64_t step, uint32_t
 		.head = synthetic__head(s,
 					TRACE_ROUTE_ALL_ROWS | (weights ? TRACE_ROUTE_WEIGHTS : 0)),
 		.step = step,
-		.context = 1,
+		.context = synthetic__context(s),
 		.layer = layer,
 		.rows = rows,
 		.k = k,

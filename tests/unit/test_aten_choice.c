@@ -268,6 +268,26 @@ static uint32_t select_from(const float *scores, uint32_t rows, uint32_t experts
 	return cause;
 }
 
+/* Of logits: the chosen ones' shares in the softmax over all. */
+static void test_logits(void **state)
+{
+	static const float logit[8] = { 1, -2, 3, 0.5f, 2, -90, 3, 88 };
+	double sum = 0;
+
+	for (int n = 7; n <= 8; n++) {
+		const float from[2] = { logit[4], logit[n - 1] };
+		float chosen[2] = { from[0], from[1] };
+
+		sum = 0;
+		for (int i = 0; i < n; i++)
+			sum += exp(logit[i]);
+		aten_gate__share(logit, n, chosen, 2);
+		for (int i = 0; i < 2; i++)
+			assert_float_equal(chosen[i], exp(from[i]) / sum, 1e-7);
+		assert_true(chosen[1] > chosen[0]);
+	}
+}
+
 static void test_selected_in_gate_order(void **state)
 {
 	static const float scores[3][5] = { { 1, 5, 3, 4, 2 },
@@ -363,6 +383,7 @@ int main(void)
 		cmocka_unit_test(test_families),
 		cmocka_unit_test(test_finished_weights),
 		cmocka_unit_test(test_rounding),
+		cmocka_unit_test(test_logits),
 		cmocka_unit_test(test_selected_in_gate_order),
 		cmocka_unit_test(test_scores_that_are_none),
 		cmocka_unit_test(test_gathered),

@@ -195,6 +195,89 @@ static void test_rows_that_disagree(void **state)
 	stage__free(g);
 }
 
+/* A step of which only the result tells the rows, and behind it, of the same hit, the tokens. */
+static void begin_with_starts(struct stage *g, uint32_t computation)
+{
+	struct made m = { .role = MP_ROLE_STARTS,
+			  .dtype = ATEN_INT,
+			  .rows = 2,
+			  .width = 1,
+			  .computation = computation };
+
+	assert_int_equal(give(g, m), 0);
+}
+
+static void follow(struct stage *g, uint32_t computation)
+{
+	struct made m = tokens_of(computation, 3);
+
+	m.key = m.key_first = m.key_dtype = 0;
+	assert_int_equal(give(g, m), 0);
+}
+
+/* A model, or a part of one, of one layer: its last result is its first. */
+static void test_one_layer(void **state)
+{
+	struct model_folder f = folder_of("olmoe", EXPERTS, K, 1, 0);
+	struct stage *g;
+
+	tokens_follow = true;
+	g = stage__new(&f, 1, false);
+	tokens_follow = false;
+	for (uint32_t i = 1; i <= 2; i++) {
+		begin_with_starts(g, i);
+		route(g, i, 0, 3);
+		assert_int_equal(g->kept, i - 1);
+		follow(g, i);
+		assert_int_equal(g->kept, i);
+		assert_int_equal(g->step[i - 1].tokens, 3);
+		assert_int_equal(g->step[i - 1].layers, 1);
+	}
+	/* They were lost: it is closed by the next one, or a little later. */
+	begin_with_starts(g, 3);
+	route(g, 3, 0, 3);
+	begin_with_starts(g, 4);
+	assert_int_equal(g->kept, 3);
+	route(g, 4, 0, 3);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(aten_steps__expire(g->steps, 0, &g->sink), 0);
+	assert_int_equal(g->kept, 4);
+	assert_int_equal(g->step[3].tokens, 0);
+	/* Where none come any more no step waits. */
+	begin_with_starts(g, 5);
+	route(g, 5, 0, 3);
+	begin_with_starts(g, 6);
+	route(g, 6, 0, 3);
+	assert_int_equal(g->kept, 6);
+	follow(g, 6);
+	begin_with_starts(g, 7);
+	route(g, 7, 0, 3);
+	assert_int_equal(g->kept, 6);
+	follow(g, 7);
+	assert_int_equal(g->kept, 7);
+	assert_int_equal(g->step[6].tokens, 3);
+	assert_quiet(g);
+	stage__free(g);
+}
+
+/* The first result of two was lost in the ring: tokens come with the other, the last. */
+static void test_tokens_behind_the_last_result(void **state)
+{
+	struct model_folder f = folder_of("olmoe", EXPERTS, K, 2, 0);
+	struct stage *g;
+
+	tokens_follow = true;
+	g = stage__new(&f, 1, false);
+	tokens_follow = false;
+	begin_with_starts(g, 1);
+	route(g, 1, 1, 3);
+	follow(g, 1);
+	assert_int_equal(g->kept, 1);
+	assert_int_equal(g->step[0].tokens, 3);
+	assert_int_equal(g->step[0].layers, 1);
+	stage__free(g);
+}
+
 /* --- results in two tensors ------------------------------------------------------------------- */
 
 static struct made ids_of(uint32_t computation, uint32_t ordinal, uint32_t rows)
@@ -439,6 +522,8 @@ int main(void)
 		cmocka_unit_test(test_beginnings_that_nobody_sees),
 		cmocka_unit_test(test_odd_results),
 		cmocka_unit_test(test_rows_that_disagree),
+		cmocka_unit_test(test_one_layer),
+		cmocka_unit_test(test_tokens_behind_the_last_result),
 		cmocka_unit_test(test_gathered),
 		cmocka_unit_test(test_final_weights),
 		cmocka_unit_test(test_positions),

@@ -195,11 +195,11 @@ static void more_pieces_than_are_read(void **state)
 	play__do(&play, "call 1 1 1 v1 16");
 	play__do(&play, "call 1 1 1 v1 17");
 	play__do(&play, "message 1 1 18");
-	play__do(&play, "call 2 1 1 m1 0");
+	play__do(&play, "call 2 1 2 m1 0");
 	h = play__listen();
 	assert_int_equal(h.count, 48);
 	for (size_t i = 0; i < h.count; i++)
-		assert_piece(&h, i, i < 32 ? VECTOR : MESSAGE, 1, 1, 8);
+		assert_piece(&h, i, i < 32 ? VECTOR : MESSAGE, 1 + i / 32, 1, 8);
 	assert_counted(VECTOR, .hits = 2, .matched = 2, .shape = 1, .events = 32,
 		       .bytes = 32 * (HEAD + 8));
 	assert_counted(MESSAGE, .hits = 1, .matched = 1, .shape = 1, .events = 16,
@@ -324,7 +324,7 @@ static void what_is_no_response_stops(void **state)
 	assert_sent(BUFFER, 1006, REQUEST, 2, 0, 0);
 	/* A row that wants all. */
 	table[BUFFER].sent.all = 1;
-	assert_sent(BUFFER, 1006, HEX, 20, 20, 0);
+	assert_sent(BUFFER, 1006, HEX, 20, 20, MP_BYTES_LOST);
 	assert_sent(BUFFER, 1006, REQUEST, 1, 1, 0);
 	end_responses();
 }
@@ -376,6 +376,10 @@ static void a_fault_is_a_gap(void **state)
 	assert_counted(BUFFER, .hits = 1, .matched = 1, .fault = 1);
 	assert_sent(BUFFER, 1030, SIZE, 2, 2, MP_BYTES_LOST);
 	end_responses();
+	/* Also where all is wanted. */
+	play__do(&play, "call 0 1 1031 ! 100");
+	assert_counted(BUFFER, .hits = 1, .matched = 1, .fault = 1);
+	assert_sent(BUFFER, 1031, HEX, 2, 2, MP_BYTES_LOST);
 }
 
 static void strangers_are_left_alone(void **state)
@@ -420,6 +424,11 @@ static void a_full_ring_drops(void **state)
 		       .bytes = 248 * (HEAD + 10));
 	heard__free(&h);
 	play__do(&play, "call 0 1 5 b2 10"); /* and then it goes on */
+	h = play__listen();
+	assert_int_equal(h.count, 1);
+	assert_int_equal(((struct mp_event_bytes *)h.event[0])->flags, MP_BYTES_LOST);
+	heard__free(&h);
+	play__do(&play, "call 0 1 5 b2 10");
 	h = play__listen();
 	assert_int_equal(h.count, assert_piece(&h, 0, BUFFER, 5, 2, 10));
 	heard__free(&h);

@@ -164,6 +164,57 @@ static void test_whole_request(void **state)
 	assert_int_equal(coverage__rows(c, 7), 0);
 }
 
+/* A row of @request at @position in the layers of @context, of a model in two parts: 5, 6. */
+static void step_of_part(struct coverage *c, uint32_t context, uint32_t request, uint32_t position)
+{
+	struct engine_row row = { .sequence = 1, .request = request, .position = position };
+	struct engine_route route = { .layer = context, .rows = 1, .k = 2 };
+	struct engine_step s = { .context = context,
+				 .begin_ns = 1000,
+				 .rows = 1,
+				 .row = &row,
+				 .routes = 1,
+				 .route = &route };
+
+	assert_int_equal(coverage__step(c, &s, true), 0);
+}
+
+/* Each part of a model has all of a request's positions; its rows are counted once. */
+static void test_parts_of_a_model(void **state)
+{
+	struct coverage *c = *state;
+	struct said s;
+
+	for (uint16_t layer = 5; layer <= 6; layer++) {
+		struct engine_context m = { .context = layer,
+					    .model_key = 9,
+					    .layers = 1,
+					    .layer_ids = &layer,
+					    .whole_last_layer = true };
+		assert_int_equal(coverage__model(c, &m), 0);
+	}
+	coverage__lost_steps(c, 1);
+	for (uint32_t request = 1; request <= 2; request++) {
+		struct engine_request r = { .request = request, .context = 5, .cached = 4 };
+
+		assert_int_equal(coverage__begin(c, &r), 0);
+		for (uint32_t position = 4; position < 8; position++)
+			step_of_part(c, 5, request, position);
+		for (uint32_t position = 4; position < 7; position++)
+			step_of_part(c, 6, request, position);
+		assert_int_equal(coverage__rows(c, request), 4);
+	}
+	s = end(c, 1, 8);
+	assert_int_equal(s.count, 2);
+	check(&s.line[0], 5, (struct want){ 8, 4, 4, 0, 0, 0, 0, 0 });
+	check(&s.line[1], 6, (struct want){ 8, 3, 4, 0, 1, 0, 0, 0 });
+	assert_int_equal(end(c, 1, 8).count, 0);
+	/* Another one goes unsaid: all of it is with the rows of nobody. */
+	assert_int_equal(coverage__drop(c, 2, 8), 0);
+	assert_int_equal(coverage__rows(c, 2), 0);
+	assert_int_equal(end(c, 2, 8).count, 0);
+}
+
 /* Positions 6 to 8 never came: a step was lost, and of the decode steps the last two. */
 static void test_gap_and_tail(void **state)
 {
@@ -516,6 +567,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unknown_and_mixed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_under_way_at_detach, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_at_detach, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parts_of_a_model, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_is_spent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_late_layer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absurd, setup, teardown),

@@ -104,6 +104,37 @@ static void test_counts_by_phase(void **unused)
 	state__free(state);
 }
 
+/* Two processes have half of the layers each: a row is one row, and a decision in each layer. */
+static void test_rows_of_parts_count_once(void **unused)
+{
+	static const uint16_t first[] = { 1, 2 }, second[] = { 3, 4 };
+	struct synthetic s;
+	struct state *state;
+	uint64_t step;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	s.model_key = 5;
+	synthetic__model(&s, 2, 2, second, EXPERTS, 2);
+	synthetic__model(&s, 1, 2, first, EXPERTS, 2);
+	synthetic__request(&s, 1, 3);
+	for (s.context = 1; s.context <= 2; s.context++) {
+		step = synthetic__step(&s, 1, 5, 0, TRACE_PREFILL);
+		synthetic__route(&s, step, s.context * 2 - 1, 5, 2, first_two, weights);
+		synthetic__route(&s, step, s.context * 2, 5, 2, first_two, weights);
+	}
+	state = read_state(&s);
+	assert_int_equal(state__summary(state)->steps, 2);
+	assert_int_equal(state__summary(state)->rows[STATE_PREFILL], 5);
+	assert_int_equal(state__summary(state)->decisions, 20);
+	assert_int_equal(request_table__older(state__requests(state), NULL)->rows[STATE_PREFILL],
+			 5);
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(grid__count(state__context(state, i)->grid, STATE_WINDOW_WHOLE,
+					     STATE_PREFILL, 1, 3),
+				 5);
+	state__free(state);
+}
+
 /* The whole keeps what the windows forget. */
 static void test_windows_follow_stream_time(void **unused)
 {
@@ -424,6 +455,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_model_and_process),
 		cmocka_unit_test(test_counts_by_phase),
+		cmocka_unit_test(test_rows_of_parts_count_once),
 		cmocka_unit_test(test_windows_follow_stream_time),
 		cmocka_unit_test(test_window_jumps),
 		cmocka_unit_test(test_out_of_range),

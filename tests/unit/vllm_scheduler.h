@@ -358,7 +358,7 @@ static inline void scheduler__step(struct scheduler *s)
 		.slot = { c.rows, c.rows, c.slot },
 		.start = { c.runs + 1, c.runs + 1, c.start },
 	};
-	require(!vllm_batches__step(s->batches, &step, &s->context, &s->sink));
+	require(!vllm_batches__step(s->batches, &step, &s->context, NULL, &s->sink));
 }
 
 /* One thing that happens. */

@@ -62,6 +62,8 @@ uint32_t aten_choice__select(struct aten_choices *out, const struct aten_tensor 
 			id[j] = queue[j].index;
 			weight[j] = queue[j].score;
 		}
+		if (gate->logits)
+			aten_gate__share(score, out->experts, weight, out->k);
 		aten_gate__finish(gate, weight, out->k, out->dtype);
 		cause = row__settle(out, row, id, weight);
 		if (cause)

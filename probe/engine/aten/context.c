@@ -75,7 +75,7 @@ static void context__describe(struct aten_context *c, const struct model_folder 
 	c->folder = folder;
 	c->gate = aten_gate__of(folder ? &folder->config : NULL);
 	if (c->gate.gathered != gathers)
-		c->gate = (struct aten_gate){ ATEN_RAW, 1, gathers, false };
+		c->gate = (struct aten_gate){ ATEN_RAW, 1, gathers, false, false };
 	if (!folder || !folder->config.moe_layers)
 		return;
 	c->layers = folder->config.moe_layers;

@@ -31,6 +31,7 @@ struct aten_context {
 	 * and what the last one that did not agree has shown. */
 	struct aten_shown router, candidate;
 	struct aten_gate gate;
+	bool by_scores;  /* its results are scores, of which the choice is made again */
 	uint32_t layers; /* MoE layers; those of the folder, or as many as a step had */
 	bool layers_known;
 	uint16_t layer_id[ATEN_LAYERS_MAX];

@@ -48,7 +48,7 @@ static enum aten_final final_of(const struct family *f, const struct model_confi
 
 struct aten_gate aten_gate__of(const struct model_config *c)
 {
-	struct aten_gate g = { ATEN_RAW, 1, false, false };
+	struct aten_gate g = { ATEN_RAW, 1, false, false, false };
 
 	for (size_t i = 0; c && i < sizeof(families) / sizeof(*families); i++) {
 		if (strcmp(families[i].model_type, c->model_type))
@@ -81,6 +81,19 @@ static float rounded(float value, uint8_t dtype)
 	bits &= ~((1u << drop) - 1);
 	memcpy(&value, &bits, sizeof(value));
 	return value;
+}
+
+void aten_gate__share(const float *logits, uint32_t count, float *chosen, uint32_t k)
+{
+	float most = -INFINITY;
+	double sum = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		most = fmaxf(most, logits[i]);
+	for (uint32_t i = 0; i < count; i++)
+		sum += exp((double)logits[i] - most);
+	for (uint32_t i = 0; i < k; i++)
+		chosen[i] = (float)(exp((double)chosen[i] - most) / sum);
 }
 
 void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k, uint8_t dtype)

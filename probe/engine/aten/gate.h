@@ -28,11 +28,17 @@ struct aten_gate {
 	bool gathered;
 	bool rounded; /* weights are made in 32 bits and then rounded to what the model computes in
 		       */
+	/* Scores are logits: what @final begins with is the softmax of all of a row's. */
+	bool logits;
 };
 
 /* The gate of @c's family; @c NULL: not known. */
 struct aten_gate aten_gate__of(const struct model_config *c);
 
+/* From @k chosen logits to the shares they have in the softmax over all @count of @logits, in
+ * place.
+ */
+void aten_gate__share(const float *logits, uint32_t count, float *chosen, uint32_t k);
 /* From the @k chosen @scores to the final weights, in place; @dtype: what the model computes in. */
 void aten_gate__finish(const struct aten_gate *g, float *scores, uint32_t k, uint8_t dtype);
 

@@ -49,7 +49,7 @@ static struct mp_tensor_rule scores_rule(const struct aten_range *r)
 }
 
 /* topk(self, k, dim, largest, sorted, values, indices): who asks for the least is no router. */
-static struct aten_hook topk_hook(const struct aten_range *r)
+struct aten_hook aten_sites__topk(const struct aten_range *r)
 {
 	struct aten_hook hook = {
 		.purpose = "router",
@@ -268,7 +268,7 @@ int aten_sites__plan(struct engine_plan *plan, struct target *t, const struct at
 		     struct error *e)
 {
 	struct aten_hook router =
-		places->gathers ? gather_hook(&places->range) : topk_hook(&places->range);
+		places->gathers ? gather_hook(&places->range) : aten_sites__topk(&places->range);
 	struct aten_hook rows = embedding_hook(&places->range);
 	const struct mapping *m;
 	struct elf *f = NULL;

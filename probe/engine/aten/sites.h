@@ -37,6 +37,8 @@ struct aten_hook {
 	const char *without;
 	struct mp_tensors_site site; /* layout offsets are filled in */
 };
+/* The one where torch.topk() chooses. */
+struct aten_hook aten_sites__topk(const struct aten_range *range);
 /* Append @hook in @library (@f, which exports the symbol) to @plan. A hook that is not required and
  * cannot be planned is left out. */
 int aten_sites__add(struct engine_plan *plan, const struct aten_hook *hook,

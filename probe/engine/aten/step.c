@@ -8,8 +8,10 @@
 
 #include "probe/abi/site.h"
 #include "probe/engine/aten/choice.h"
+#include "probe/engine/aten/layers.h"
 
 #define THREADS_MAX 64
+#define PATIENCE 3               /* so many steps wait in vain for tokens, no more */
 #define NOT_A_ROUTERS UINT32_MAX /* a result that is somebody else's, and no loss */
 #define UNDER_WAY_MAX 256        /* results of computations that had begun before the attach */
 
@@ -26,6 +28,8 @@ struct thread {
 	uint64_t used;
 	bool open;
 	uint32_t closed; /* computation that was closed complete */
+	uint8_t without; /* steps in a row that had results and no tokens */
+	uint8_t waits;   /* all results are there, tokens are to come; so often was it expired */
 	struct pending pending;
 	struct aten_column ahead; /* positions that came before the step that they are of */
 	struct aten_step step;
@@ -51,9 +55,7 @@ int aten_steps__new(struct aten_steps **out, const struct aten_steps_options *o)
 
 static void step__free(struct aten_step *s)
 {
-	for (uint32_t i = 0; i < s->layer_capacity; i++)
-		free(s->layer[i].weights);
-	free(s->layer);
+	aten_layers__free(s);
 	free(s->token.value);
 	free(s->position.value);
 	free(s->slot.value);
@@ -143,6 +145,11 @@ static int thread__close(struct aten_steps *s, struct thread *t, const struct en
 	if (!t->open)
 		return 0;
 	t->open = false;
+	t->waits = 0;
+	if (step->layers)
+		t->without = step->token.count       ? 0
+			     : t->without < PATIENCE ? t->without + 1
+						     : PATIENCE;
 	t->pending.time_ns = 0;
 	if (early)
 		aten_contexts__learn(s->o.contexts, &id, &step->shown);
@@ -158,6 +165,13 @@ static int thread__close(struct aten_steps *s, struct thread *t, const struct en
 	if (!early && step->shown.experts)
 		aten_contexts__learn(s->o.contexts, &id, &step->shown);
 	return err_held ? err_held : err;
+}
+
+/* All that is to come of the step has come. */
+static int thread__complete(struct aten_steps *s, struct thread *t, const struct engine_sink *sink)
+{
+	t->closed = t->step.computation;
+	return thread__close(s, t, sink);
 }
 
 static struct thread *thread__find(struct aten_steps *s, uint32_t tgid, uint32_t tid)
@@ -193,6 +207,7 @@ static int thread__get(struct aten_steps *s, const struct mp_event *ev, struct t
 		t->tid = ev->tid;
 		t->tgid = ev->tgid;
 		t->closed = 0;
+		t->without = 0;
 		t->ahead.count = 0;
 		t->pending.time_ns = 0;
 	}
@@ -292,46 +307,6 @@ static uint32_t step__announced(const struct aten_step *s)
 	return s->token.count ? s->token.count : s->position.count;
 }
 
-/* Room for @rows x @k choices: weights, ids and flags in one block. */
-static int layer__reserve(struct aten_layer *l, uint32_t rows, uint32_t k)
-{
-	size_t choices = (size_t)rows * k, bytes;
-	uint8_t *block;
-
-	if (choices > l->capacity) {
-		bytes = choices * (sizeof(*l->weights) + sizeof(*l->ids) + sizeof(*l->flags));
-		block = malloc(bytes);
-		if (!block)
-			return -ENOMEM;
-		free(l->weights);
-		l->weights = (float *)block;
-		l->capacity = choices;
-	}
-	l->ids = (uint16_t *)(l->weights + l->capacity);
-	l->flags = (uint8_t *)(l->ids + l->capacity);
-	l->rows = rows;
-	l->k = k;
-	return 0;
-}
-
-static int step__next_layer(struct aten_step *s, struct aten_layer **out)
-{
-	struct aten_layer *more;
-	uint32_t capacity;
-
-	if (s->layers == s->layer_capacity) {
-		capacity = s->layer_capacity ? 2 * s->layer_capacity : 16;
-		more = realloc(s->layer, capacity * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		memset(more + s->layer_capacity, 0, (capacity - s->layer_capacity) * sizeof(*more));
-		s->layer = more;
-		s->layer_capacity = capacity;
-	}
-	*out = &s->layer[s->layers];
-	return 0;
-}
-
 /* One result, and whose it is. */
 struct result {
 	uint32_t experts, k;
@@ -417,11 +392,11 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 
 	if (cause)
 		return cause == NOT_A_ROUTERS ? 0 : sink->invalid(sink->ctx, cause, 1);
+	if (r.context && !r.context->id)
+		r.context->by_scores = !ids;
 	if (r.context && !r.context->id && s->o.describe)
 		s->o.describe(s->o.ctx, r.context);
-	err = step__next_layer(step, &l);
-	if (!err)
-		err = layer__reserve(l, r.rows, r.k);
+	err = aten_layers__next(step, r.rows, r.k, &l);
 	if (!err && r.context)
 		err = aten_contexts__say(s->o.contexts, r.context, sink);
 	if (err)
@@ -441,8 +416,8 @@ static int add_result(struct aten_steps *s, struct thread *t, const struct aten_
 	step->end_ns = head->event.time_ns;
 	if (!r.context || !r.context->layers_known || step->most_ordinal < r.context->layers)
 		return 0;
-	t->closed = step->computation;
-	return thread__close(s, t, sink);
+	t->waits = s->o.tokens_follow && t->without < PATIENCE && !step->token.count;
+	return t->waits ? 0 : thread__complete(s, t, sink);
 }
 
 static int hold_ids(struct pending *p, const struct aten_tensor *t)
@@ -542,9 +517,13 @@ int aten_steps__tensor(struct aten_steps *s, const struct capture *c,
 		return 0;
 	if (!t->open && tensor.head.computation != t->closed)
 		thread__begin(t, &tensor.head);
-	else if (!t->open && tensor.head.role != MP_ROLE_POSITIONS)
+	else if (!t->open && tensor.head.role != MP_ROLE_POSITIONS) {
+		if (tensor.head.role == MP_ROLE_TOKENS)
+			t->without = 0;
 		return 0;
-	return add_column(s, t, &tensor);
+	}
+	err = add_column(s, t, &tensor);
+	return !err && t->waits && t->step.token.count ? thread__complete(s, t, sink) : err;
 }
 
 /* --- the end of steps --------------------------------------------------------------------------
@@ -558,7 +537,7 @@ int aten_steps__expire(struct aten_steps *s, uint64_t before_ns, const struct en
 		struct thread *t = &s->thread[i];
 		int err_one = 0;
 
-		if (t->open && t->step.end_ns < before_ns)
+		if (t->open && (t->step.end_ns < before_ns || (t->waits && t->waits++ > 1)))
 			err_one = thread__close(s, t, sink);
 		if (!err_one && t->held.end_ns < before_ns)
 			err_one = thread__release(s, t, before_ns == UINT64_MAX, sink);

@@ -69,6 +69,9 @@ struct aten_steps_options {
 	/* A context is new and not said yet: correct what is known of it. May be NULL. */
 	void (*describe)(void *ctx, struct aten_context *c);
 	void *ctx;
+	/* Tokens come with a computation's first result, behind it: were that the last one, it
+	 * waits for them. */
+	bool tokens_follow;
 	float position_scale; /* what a captured position is of the real one; 0: integers only */
 };
 

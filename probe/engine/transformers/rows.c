@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "probe/engine/transformers/rows.h"
 
+#include "probe/engine/aten/layers.h"
+
 #include <stddef.h>
 
 static bool is_stop(const struct aten_context *c, int64_t token)
@@ -97,14 +99,6 @@ uint32_t transformers_rows__say(struct engine_row *to, const struct aten_step *s
 	return r->rows;
 }
 
-static bool has_flags(const struct aten_layer *l)
-{
-	for (uint32_t i = 0; i < l->rows; i++)
-		if (l->flags[i])
-			return true;
-	return false;
-}
-
 void transformers_rows__route(struct engine_route *out, const struct aten_layer *l,
 			      const struct aten_context *c)
 {
@@ -115,6 +109,6 @@ void transformers_rows__route(struct engine_route *out, const struct aten_layer 
 		.ids = l->ids,
 		.weights = l->weights,
 		.flags = c->gate.final == ATEN_RAW ? ENGINE_ROUTE_RAW : 0,
-		.row_flags = has_flags(l) ? l->flags : NULL,
+		.row_flags = aten_layer__has_flags(l) ? l->flags : NULL,
 	};
 }

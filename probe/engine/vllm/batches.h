@@ -13,7 +13,8 @@
  *   Where several remain, the likeliest is taken, and what is said waits (held.h) until what they
  * generate tells them apart (doubts.c), or for too long; then it is said to be inferred.
  *
- * Requests are the sequences: a preempted one goes on at an earlier position.
+ * Requests are the sequences: a preempted one goes on at an earlier position. The stages of a
+ * pipeline have their sequences in common (passes.h).
  */
 #ifndef MP_VLLM_BATCHES_H
 #define MP_VLLM_BATCHES_H
@@ -33,10 +34,11 @@ int vllm_batches__new(struct vllm_batches **out, struct vllm_requests *requests,
 /* Accepts NULL. */
 void vllm_batches__free(struct vllm_batches *b);
 
-/* Say the step @s of context @c, its requests before it. @sink is that of @held. 0, -ENOMEM, or the
- * sink's error. */
+/* Say the step @s of context @c, its requests before it. @home: the first context of the pipeline
+ * that @c is a stage of; NULL: it is none. @sink is that of @held. 0, -ENOMEM, or the sink's error.
+ */
 int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_context *c,
-		       const struct engine_sink *sink);
+		       struct aten_context *home, const struct engine_sink *sink);
 /* Say what waits if it is clear by now whose rows these are, or if that took too long (@now_ns;
  * UINT64_MAX: in any case). */
 int vllm_batches__settle(struct vllm_batches *b, uint64_t now_ns, const struct engine_sink *sink);

@@ -15,7 +15,7 @@
 	16 /* tokens that a sequence remembers: they are told of after they are \
 	      computed */
 
-/* A sequence in one context (a pipeline stage has its own). */
+/* A sequence in one context; in a pipeline in the one that showed a pass first, for all. */
 struct sequence {
 	uint32_t tgid, context;
 	struct vllm_asked *asked;
@@ -39,16 +39,26 @@ struct sequence {
 	int32_t recent[RECENT]; /* tokens of the last rows, by position; -1: not captured */
 };
 
+/* Whose rows are. */
+struct owner {
+	uint32_t sequence; /* number; 0: none */
+	uint32_t request;
+	uint32_t prefill; /* positions from known tokens; ENGINE_UNKNOWN */
+};
+
 /* The rows of one sequence in one step. */
 struct run {
 	uint32_t first, rows, position;
 	int64_t slot, last_slot; /* -1: not captured */
+	uint64_t tokens;         /* their hash; 0: not captured, or not needed */
 	uint32_t sequence;       /* index + 1; 0: none yet, or there is no room */
 	bool is_given, is_several, in_doubt;
+	struct owner owner;
 };
 
 struct vllm_batches {
 	struct vllm_requests *requests;
+	struct vllm_passes *passes;
 	struct vllm_held *held;
 	uint64_t steps;
 	uint32_t untold; /* tokens of a request that we may not have heard of, as is assumed now */
@@ -77,6 +87,10 @@ int sequence__say_bind(const struct sequence *q, uint64_t time_ns, const struct 
 int batches__assign(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
 		    uint32_t runs, const struct engine_sink *sink);
 
+/* True if @a can have so many rows there: as many as it has tokens that are known before a step
+ * begins, of which we may not have heard of some. @goes_on: it has the rows before them. */
+bool batches__has_room(const struct vllm_batches *b, const struct vllm_asked *a,
+		       const struct run *r, bool goes_on);
 /* What @q is if @r goes on with it: the request that it is taken for, or another one with an equal
  * beginning; NULL: neither has these tokens. */
 struct vllm_asked *batches__owner(struct vllm_batches *b, const struct aten_context *c,

@@ -183,6 +183,7 @@ static int describe(const struct vllm_channels *s, const struct mp_event_bytes *
 	*out = (struct wire_piece){
 		.time_ns = head->event.time_ns,
 		.total = head->length,
+		.address = head->event.object,
 		.head = s->piece.data,
 		.head_size = size - end,
 		.tail = end ? (const uint8_t *)s->piece.data + size - end : NULL,
@@ -231,6 +232,10 @@ int vllm_channels__piece(struct vllm_channels *s, const struct capture *c,
 	if (err)
 		return err;
 	channel = use(s, &head, sink);
+	if (head.flags & MP_BYTES_LOST) {
+		zmtp__lost(&channel->messages);
+		http_stream__lost(&channel->responses);
+	}
 	if (http_stream__verdict(&channel->responses) != HTTP_YES)
 		keep(s, zmtp__piece(&channel->messages, &piece, &zmtp_events, s));
 	if (zmtp__verdict(&channel->messages) != ZMTP_YES)

@@ -152,16 +152,23 @@ static uint32_t find_contradiction(const struct vllm_asked *a, const struct sequ
 	return end;
 }
 
-/* The same, or more tokens than it was given by what we heard; for good if that was said. */
-static uint32_t find_impossible(const struct sequence *q, const struct aten_step *s,
-				const struct run *r, uint32_t end)
+/* The same, or a piece of a prompt that is longer than its request's: for good if that was said. */
+static uint32_t find_impossible(const struct vllm_batches *b, const struct sequence *q,
+				const struct aten_step *s, const struct run *r, uint32_t end)
 {
 	const struct vllm_asked *a = q->asked;
 	uint32_t position = find_contradiction(a, q, s, r, q->checked, end);
 
-	if (position == end && !a->is_guess && !vllm_asked__fits(a, end, NULL, 0))
+	if (position == end && !a->is_guess && r->rows > 1 && !batches__has_room(b, a, r, true))
 		return a->prompt + a->generated;
 	return position;
+}
+
+/* True if @a was given so many tokens, of which we may not have heard of some. */
+static bool reaches(const struct vllm_batches *b, const struct vllm_asked *a, uint32_t position)
+{
+	return a->prompt == ENGINE_UNKNOWN ||
+	       position <= (uint64_t)a->prompt + a->generated + b->untold;
 }
 
 /* True if nothing tells @a and @other apart in [from, end). */
@@ -177,16 +184,15 @@ static bool are_alike(const struct vllm_asked *a, const struct vllm_asked *other
 
 /* True if @other may be what was taken for @a, whose token at @position is another one: it has all
  * those of @q that speak for nobody or for it, and goes on as @r does. */
-static bool is_instead(const struct vllm_asked *a, const struct vllm_asked *other,
-		       uint32_t position, const struct sequence *q, const struct aten_step *s,
-		       const struct run *r)
+static bool is_instead(const struct vllm_batches *b, const struct vllm_asked *a,
+		       const struct vllm_asked *other, uint32_t position, const struct sequence *q,
+		       const struct aten_step *s, const struct run *r)
 {
 	uint32_t end = r->position + r->rows;
 
 	return other != a && other->hash && !other->aborted_ns &&
 	       are_alike(a, other, q->doubt_from, position) &&
-	       find_contradiction(other, q, s, r, position, end) == end &&
-	       vllm_asked__fits(other, end, NULL, 0);
+	       find_contradiction(other, q, s, r, position, end) == end && reaches(b, other, end);
 }
 
 /* --- corrections --------------------------------------------------------------------------------
@@ -291,7 +297,7 @@ static struct sequence *find_partner(struct vllm_batches *b, const struct sequen
 
 		if (other->context == q->context && other->asked->inferred &&
 		    !sequence__is_over(other) &&
-		    is_instead(q->asked, other->asked, position, q, s, r))
+		    is_instead(b, q->asked, other->asked, position, q, s, r))
 			return other;
 	}
 	return NULL;
@@ -314,7 +320,7 @@ static struct vllm_asked *find_other(struct vllm_batches *b, const struct aten_c
 	uint32_t at = 0;
 
 	for (struct vllm_asked *other; (other = vllm_requests__next(b->requests, &at));) {
-		if (is_instead(q->asked, other, position, q, s, r) &&
+		if (is_instead(b, q->asked, other, position, q, s, r) &&
 		    !had_rows_since(b, c, other, q->doubt_step))
 			return other;
 	}
@@ -356,8 +362,7 @@ struct vllm_asked *batches__owner(struct vllm_batches *b, const struct aten_cont
 	uint32_t end = r->position + r->rows, position;
 	struct sequence *partner;
 
-	if (vllm_asked__fits(q->asked, r->position, NULL, r->rows) &&
-	    find_contradiction(q->asked, q, s, r, q->checked, end) == end)
+	if (find_contradiction(q->asked, q, s, r, q->checked, end) == end)
 		return q->asked;
 	if (!q->asked->inferred)
 		return NULL;
@@ -413,8 +418,8 @@ static bool may_be(struct vllm_batches *b, const struct aten_context *c, const s
 {
 	return other != q->asked && other->hash &&
 	       (other->inferred || !has_those(b, c, q, other)) &&
-	       vllm_asked__fits(other, q->doubt_from, NULL, 0) &&
-	       !is_other_prefix(b, c, q, other) && are_alike(q->asked, other, q->doubt_from, end);
+	       reaches(b, other, q->doubt_from) && !is_other_prefix(b, c, q, other) &&
+	       are_alike(q->asked, other, q->doubt_from, end);
 }
 
 int batches__tell_apart(struct vllm_batches *b, struct aten_context *c, struct sequence *q,
@@ -426,7 +431,7 @@ int batches__tell_apart(struct vllm_batches *b, struct aten_context *c, struct s
 	int err;
 
 	for (int tries = 0; tries < TRIES; tries++) {
-		position = find_impossible(q, s, r, end);
+		position = find_impossible(b, q, s, r, end);
 		if (position == end)
 			break;
 		err = correct(b, c, q, s, r, position, sink);

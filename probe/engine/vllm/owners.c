@@ -88,10 +88,8 @@ static bool was_in_last_step(const struct sequence *q, const struct aten_step *s
 	return q->computation + 1 == s->computation;
 }
 
-/* True if @a can have so many rows there: as many as it has tokens that are known before a step
- * begins, of which we may not have heard of some. */
-static bool has_room(const struct vllm_batches *b, const struct vllm_asked *a, const struct run *r,
-		     bool goes_on)
+bool batches__has_room(const struct vllm_batches *b, const struct vllm_asked *a,
+		       const struct run *r, bool goes_on)
 {
 	uint64_t end = (uint64_t)r->position + r->rows;
 
@@ -144,7 +142,8 @@ static void consider_sequences(struct vllm_batches *b, const struct aten_step *s
 		one.asked = batches__owner(b, c, q, s, r);
 		/* It may be another's than anybody that it is taken for now. */
 		best->taken += !one.asked && q->asked->inferred;
-		if (!one.asked || one.asked->tried == b->trials || !has_room(b, one.asked, r, true))
+		if (!one.asked || one.asked->tried == b->trials ||
+		    !batches__has_room(b, one.asked, r, true))
 			continue;
 		one.asked->tried = b->trials;
 		one.rank = rank_of(one.asked, r, RANK_GOES_ON) +
@@ -167,7 +166,7 @@ static void consider_requests(struct vllm_batches *b, const struct aten_step *s,
 		struct choice one = { .asked = a };
 
 		if (!a->hash || a->aborted_ns || a->tried == b->trials || (taken && !a->inferred) ||
-		    !has_room(b, a, r, false) ||
+		    !batches__has_room(b, a, r, false) ||
 		    vllm_asked__contradicts(a, r->position, tokens, r->rows))
 			continue;
 		if (taken) {
@@ -296,7 +295,8 @@ static bool is_expected(const struct vllm_batches *b, const struct aten_step *s,
 
 	return tokens && !r->is_given && q->context == c->id && q->step != b->steps &&
 	       !sequence__is_over(q) && q->asked->inferred && may_follow(q, r, s->scalar) &&
-	       r->position + r->rows <= q->asked->tokens && has_room(b, q->asked, r, true) &&
+	       r->position + r->rows <= q->asked->tokens &&
+	       batches__has_room(b, q->asked, r, true) &&
 	       !vllm_asked__contradicts(q->asked, r->position, tokens, r->rows);
 }
 
@@ -387,7 +387,7 @@ static uint32_t untold_now(const struct vllm_batches *b)
 		if (q->next - told > most)
 			most = (uint32_t)(q->next - told);
 	}
-	return most + UNTOLD < VLLM_UNTOLD_MAX ? most + UNTOLD : VLLM_UNTOLD_MAX;
+	return most + UNTOLD;
 }
 
 int batches__assign(struct vllm_batches *b, const struct aten_step *s, struct aten_context *c,
@@ -403,8 +403,7 @@ int batches__assign(struct vllm_batches *b, const struct aten_step *s, struct at
 		err = give_expected(b, s, c, runs, sink);
 	while (!err && progress)
 		err = give_round(b, s, c, runs, &progress, sink);
-	/* Messages are late, or were lost. */
-	b->untold = VLLM_UNTOLD_MAX;
+	b->untold = UINT32_MAX; /* messages were lost */
 	for (uint32_t i = 0; i < runs; i++)
 		b->run[i].in_doubt |= !b->run[i].is_given;
 	for (progress = true; !err && progress;)

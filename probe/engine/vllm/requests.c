@@ -170,15 +170,6 @@ bool vllm_asked__contradicts(const struct vllm_asked *a, uint32_t position, cons
 	return false;
 }
 
-bool vllm_asked__fits(const struct vllm_asked *a, uint32_t position, const int64_t *token,
-		      uint32_t count)
-{
-	if (a->prompt != ENGINE_UNKNOWN &&
-	    (uint64_t)position + count > (uint64_t)a->prompt + a->generated + VLLM_UNTOLD_MAX)
-		return false;
-	return !vllm_asked__contradicts(a, position, token, count);
-}
-
 uint32_t vllm_requests__number(struct vllm_requests *q)
 {
 	return ++q->said;
@@ -203,6 +194,7 @@ int vllm_asked__begin(struct vllm_requests *q, struct vllm_asked *a, uint32_t co
 		.inferred = a->inferred,
 		.begin_ns = a->before_attach ? UINT64_MAX : a->asked_ns,
 		.time_ns = time_ns,
+		.sampling = a->has_sampling ? &a->sampling : NULL,
 	};
 
 	a->number = ++q->said;
@@ -288,6 +280,8 @@ int vllm_requests__asked(struct vllm_requests *q, uint64_t time_ns, const struct
 		return err;
 	a->hash = hash_of(r->id);
 	copy_client_id(a, r);
+	a->has_sampling = r->has_sampling;
+	a->sampling = r->sampling;
 	if (r->prompt.is_nil)
 		return 0;
 	a->prompt = a->prefill = r->prompt.count;

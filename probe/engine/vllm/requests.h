@@ -14,10 +14,6 @@
 #include "probe/engine/wire/http.h"
 #include "probe/engine/wire/vllm_message.h"
 
-/* Tokens of a request that are computed before we hear of them: one or two, since steps are
- * scheduled ahead, but a busy machine may keep the thread waiting that sends the messages. */
-enum { VLLM_UNTOLD_MAX = 64 };
-
 /* One request. Stays where it is as long as it is open; owned by the table. */
 struct vllm_asked {
 	uint64_t hash;   /* of the id between the processes; 0: not told of (before attach, lost) */
@@ -32,6 +28,8 @@ struct vllm_asked {
 	uint64_t asked_ns, last_ns;
 	uint64_t aborted_ns; /* 0: not */
 	bool before_attach, inferred, preempted, open;
+	bool has_sampling;
+	struct engine_sampling sampling;
 	uint32_t cached_told; /* by the server's word; ENGINE_UNKNOWN */
 	bool doubt_said;      /* and that was said, since nothing told them apart in time */
 	bool is_guess;        /* inferred for good: a guess that it is part of proved wrong */
@@ -74,10 +72,6 @@ int vllm_asked__end(struct vllm_requests *q, struct vllm_asked *a, uint64_t now_
  * captured; so below. */
 bool vllm_asked__contradicts(const struct vllm_asked *a, uint32_t position, const int64_t *token,
 			     uint32_t count);
-/* True if nothing known of @a speaks against @count tokens from @position on being its own: none
- * contradicts, and there are not more than it was given. */
-bool vllm_asked__fits(const struct vllm_asked *a, uint32_t position, const int64_t *token,
-		      uint32_t count);
 
 /* End what was aborted and had no row since @aborted_before_ns, and what nobody told of and had
  * none since @idle_before_ns; all there is if that is UINT64_MAX. */

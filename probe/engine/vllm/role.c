@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "probe/base/buffer.h"
 #include "probe/engine/sink_numbers.h"
 
 #define TITLE "VLLM::"
@@ -50,4 +51,18 @@ const char *vllm_role__name(const struct vllm_role *r)
 	static const char *const names[] = { "api server", "engine core", "worker" };
 
 	return names[r->part <= VLLM_WORKER ? r->part : VLLM_SERVER];
+}
+
+struct vllm_role vllm_role__load(struct cursor *at)
+{
+	struct vllm_role r;
+
+	_Static_assert(sizeof(r) == 5 * sizeof(uint32_t), "what is saved");
+
+	r.part = cursor__u32(at);
+	r.tensor = cursor__u32(at);
+	r.pipeline = cursor__u32(at);
+	r.data = cursor__u32(at);
+	r.expert = cursor__u32(at);
+	return r;
 }

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct cursor;
+
 enum vllm_part {
 	VLLM_SERVER, /* without a title of vLLM's: the API server, or a program with all in it */
 	VLLM_CORE,
@@ -21,6 +23,8 @@ struct vllm_role {
 
 /* From the arguments of its command line, @size bytes (untrusted). */
 struct vllm_role vllm_role__of(const char *cmdline, size_t size);
+/* From a copy of one; zeros where @at has none (at->failed). */
+struct vllm_role vllm_role__load(struct cursor *at);
 /* "api server", "engine core", "worker". */
 const char *vllm_role__name(const struct vllm_role *r);
 

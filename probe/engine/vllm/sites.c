@@ -208,11 +208,32 @@ static int add_hook(struct engine_plan *plan, struct target *t, const char *part
 	return err ? err : aten_sites__add(plan, hook, m, f, e);
 }
 
+static bool has_symbol(struct target *t, const char *part, const char *symbol)
+{
+	const struct mapping *m = find_library(t, part);
+	struct elf_symbol found;
+	struct elf *f;
+
+	return m && !target__elf(t, m, &f, NULL) && !elf__symbol(f, symbol, &found);
+}
+
+/* Where the kernel that takes the choice has another name, the choice itself is read: at
+ * torch.topk(), and made again. */
+static int plan_router(struct engine_plan *plan, struct target *t, const struct aten_range *range,
+		       struct error *e)
+{
+	struct aten_hook own = router(range), topk = aten_sites__topk(range);
+	bool by_topk = !has_symbol(t, KERNELS, FUSED) && has_symbol(t, TORCH, topk.symbol);
+
+	topk.purpose = "router by top-k";
+	return by_topk ? add_hook(plan, t, TORCH, &topk, e) : add_hook(plan, t, KERNELS, &own, e);
+}
+
 static int plan_worker(struct engine_plan *plan, struct target *t, const struct aten_range *range,
 		       struct error *e)
 {
-	struct aten_hook own[] = { router(range), rows(), slots() }, selects = tokens();
-	int err = 0;
+	struct aten_hook own[] = { rows(), slots() }, selects = tokens();
+	int err = plan_router(plan, t, range, e);
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]) && !err; i++)
 		err = add_hook(plan, t, KERNELS, &own[i], e);

@@ -9,6 +9,7 @@
  *   channels.c  what is sent becomes messages and responses
  *   requests.c  messages become requests: prompt, generated tokens, end, names
  *   batches.c   a step's rows go on with sequences, which are requests
+ *   passes.c    and the steps of a pipeline's stages are one forward pass
  *   held.c      what is said waits while it is not clear which of two requests some rows are of
  */
 #include "probe/engine/vllm/vllm.h"
@@ -32,6 +33,7 @@
 #include "probe/engine/vllm/requests.h"
 #include "probe/engine/vllm/role.h"
 #include "probe/engine/vllm/sites.h"
+#include "probe/engine/vllm/stages.h"
 #include "probe/target/target.h"
 
 #define SECOND_NS 1000000000ull
@@ -39,12 +41,21 @@
 #define ABORT_NS (SECOND_NS / 2)         /* from the message to the last row */
 #define IDLE_NS (10 * SECOND_NS)         /* of what no message told */
 #define MEMBERS_MAX 128
+#define PIPELINES_MAX 32
 
 struct member {
 	pid_t pid;
 	struct vllm_role role;
 	struct mp_site *rows; /* NULL in a replay */
 	size_t sites;
+};
+
+/* Workers that compute each some of the layers of the same rows; of data-parallel services each has
+ * one. */
+struct pipeline {
+	uint32_t data; /* rank */
+	uint32_t home; /* tgid of the first that showed a step; 0: none did */
+	bool has_begun;
 };
 
 struct engine {
@@ -58,6 +69,8 @@ struct engine {
 	struct vllm_held *held;
 	struct vllm_batches *batches;
 	struct vllm_channels *channels;
+	struct pipeline pipeline[PIPELINES_MAX];
+	size_t pipelines;
 	size_t members;
 	struct member member[MEMBERS_MAX];
 	struct error failed;
@@ -77,8 +90,7 @@ static void vllm_free(struct engine *g)
 	free(g);
 }
 
-/* --- the model, and which part of it a worker holds ---------------------------------------------
- */
+/* --- the model, and which part of it a worker holds ------------------------------------------ */
 
 static const struct member *find_member(const struct engine *g, pid_t pid)
 {
@@ -101,56 +113,111 @@ static uint32_t pipeline_stages(const struct engine *g)
 	return stages;
 }
 
-/* First block of @stage: as many each; what remains goes to those before the last
- * (vllm/distributed/utils.py, get_pp_indices). */
-static uint32_t stage__first(uint32_t blocks, uint32_t stages, uint32_t stage)
+/* False if the stage of worker @m has dense layers only. */
+static bool has_routers(const struct engine *g, const struct member *m)
 {
-	uint32_t each = blocks / stages, remain = blocks % stages, first = stage * each;
-	uint32_t from = stages - 1 - remain; /* from here on one more, but the last */
+	const struct model_config *c = &g->folders.item[0].config;
+	uint16_t layer[MODEL_LAYERS_MAX];
 
-	return stage > from ? first + stage - from : first;
+	return g->folders.count != 1 || !c->moe_layers ||
+	       vllm_stage__layers(layer, c, pipeline_stages(g), m->role.pipeline);
 }
 
-/* Keep those of the layers that the worker's stage has. */
-static void keep_stage(struct aten_context *c, uint32_t stages, uint32_t stage)
+/* Where vLLM chooses among logits, and makes weights of those that it chose (cpu_router.py). Of
+ * other families the scores say nothing of the weights. */
+static struct aten_gate gate_of_logits(const struct model_config *c)
 {
-	uint32_t blocks = c->folder->config.blocks, kept = 0, first, end;
+	static const char *const families[] = { "olmoe", "qwen2_moe", "qwen3_moe", "mixtral",
+						"gpt_oss" };
+	struct aten_gate g = aten_gate__of(c);
 
-	if (blocks == MODEL_UNKNOWN || stage >= stages)
-		return;
-	first = stage__first(blocks, stages, stage);
-	end = stage + 1 == stages ? blocks : stage__first(blocks, stages, stage + 1);
-	for (uint32_t i = 0; i < c->layers; i++)
-		if (c->layer_id[i] >= first && c->layer_id[i] < end)
-			c->layer_id[kept++] = c->layer_id[i];
-	c->layers = kept;
+	g.rounded = false;
+	for (size_t i = 0; c && i < sizeof(families) / sizeof(*families); i++) {
+		if (strcmp(families[i], c->model_type))
+			continue;
+		g.logits = g.final != ATEN_SOFTMAX;
+		return g;
+	}
+	return (struct aten_gate){ .final = ATEN_RAW, .scale = 1 };
 }
 
 static void on_context(void *ctx, struct aten_context *c)
 {
 	const struct engine *g = ctx;
 	const struct member *m = find_member(g, (pid_t)c->tgid);
+	const struct model_config *config = c->folder ? &c->folder->config : NULL;
 	uint32_t stages = pipeline_stages(g);
 
-	/* Weights are final, however the family comes to them. */
-	c->gate = aten_gate__of(c->folder ? &c->folder->config : NULL);
+	/* Weights are final, however the family comes to them, unless choices are made again. */
+	c->gate = c->by_scores ? gate_of_logits(config) : aten_gate__of(config);
 	if (m && (stages > 1 || m->role.data != ENGINE_UNKNOWN))
 		c->model_key = 1;
 	if (m && stages > 1 && c->layers_known && c->folder)
-		keep_stage(c, stages, m->role.pipeline);
+		c->layers = vllm_stage__layers(c->layer_id, &c->folder->config, stages,
+					       m->role.pipeline);
 }
 
+/* The pipeline that process @m is a stage of; NULL: it is none. */
+static struct pipeline *find_pipeline(struct engine *g, const struct member *m)
+{
+	size_t i = 0;
+
+	if (!m || m->role.pipeline == ENGINE_UNKNOWN || pipeline_stages(g) < 2)
+		return NULL;
+	while (i < g->pipelines && g->pipeline[i].data != m->role.data)
+		i++;
+	if (i == PIPELINES_MAX)
+		return NULL;
+	if (i == g->pipelines)
+		g->pipeline[g->pipelines++] = (struct pipeline){ .data = m->role.data };
+	return &g->pipeline[i];
+}
+
+/* The context that speaks for pipeline @p, of which @c is a stage. */
+static struct aten_context *find_home(struct engine *g, struct pipeline *p, struct aten_context *c)
+{
+	struct aten_context *home = aten_contexts__find(g->contexts, p->home, c->key);
+
+	if (home && home->id)
+		return home;
+	p->home = c->tgid;
+	return c;
+}
+
+/* True if a stage before that of @m computes routers too, and we read it. */
+static bool is_later_stage(const struct engine *g, const struct member *m)
+{
+	for (size_t i = 0; i < g->members; i++) {
+		const struct member *other = &g->member[i];
+
+		if (other->role.part == VLLM_WORKER && other->role.data == m->role.data &&
+		    other->role.pipeline < m->role.pipeline && has_routers(g, other))
+			return true;
+	}
+	return false;
+}
+
+/* What later stages compute of a pass that the first one computed while layouts were being found
+ * out is left out, as it is there. */
 static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
 		   const struct engine_sink *sink)
 {
 	struct engine *g = ctx;
+	const struct member *m = c ? find_member(g, (pid_t)c->tgid) : NULL;
+	struct pipeline *p = find_pipeline(g, m);
 
-	return vllm_batches__step(g->batches, s, c, sink);
+	if (p && !p->has_begun && is_later_stage(g, m))
+		return 0;
+	if (p)
+		p->has_begun = true;
+	return vllm_batches__step(g->batches, s, c, p ? find_home(g, p, c) : NULL, sink);
 }
 
 static int create_parts(struct engine *g, pid_t pid)
 {
-	struct aten_steps_options o = { .step = on_step, .describe = on_context, .ctx = g };
+	struct aten_steps_options o = {
+		.step = on_step, .describe = on_context, .ctx = g, .tokens_follow = true
+	};
 	int err = captures__new(&g->captures);
 
 	g->pid = pid;
@@ -170,8 +237,7 @@ static int create_parts(struct engine *g, pid_t pid)
 	return err;
 }
 
-/* --- which processes
- * ------------------------------------------------------------------------------ */
+/* --- which processes ------------------------------------------------------------------------- */
 
 static int vllm_match(struct target *t, struct error *e)
 {
@@ -290,6 +356,9 @@ static int vllm_leave(struct engine *g, pid_t pid, uint64_t now_ns, uint32_t end
 	if (m)
 		err_end = vllm_requests__expire(g->requests, UINT64_MAX, UINT64_MAX, now_ns, ending,
 						&to);
+	for (size_t i = 0; i < g->pipelines; i++)
+		if (g->pipeline[i].home == (uint32_t)pid)
+			g->pipeline[i--] = g->pipeline[--g->pipelines];
 	for (size_t i = 0; i < g->members; i++)
 		if (g->member[i].pid == pid)
 			g->member[i--] = g->member[--g->members];
@@ -318,8 +387,7 @@ static void vllm_table(struct engine *g, pid_t pid, struct mp_site *rows)
 	}
 }
 
-/* --- events
- * --------------------------------------------------------------------------------------- */
+/* --- events ---------------------------------------------------------------------------------- */
 
 /* The bytes of a TensorImpl. */
 static int on_raw(struct engine *g, const struct mp_event *ev)
@@ -437,8 +505,7 @@ static int vllm_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 	return err ? err : err_held ? err_held : err_end;
 }
 
-/* --- raw logs
- * ------------------------------------------------------------------------------------- */
+/* --- raw logs -------------------------------------------------------------------------------- */
 
 static int save_role(const struct engine *g, pid_t pid, struct buffer *out)
 {
@@ -446,20 +513,6 @@ static int save_role(const struct engine *g, pid_t pid, struct buffer *out)
 	struct vllm_role none = vllm_role__of("", 0);
 
 	return buffer__append(out, m ? &m->role : &none, sizeof(none));
-}
-
-static struct vllm_role load_role(struct cursor *at)
-{
-	struct vllm_role r;
-
-	_Static_assert(sizeof(r) == 5 * sizeof(uint32_t), "what save_role() writes");
-
-	r.part = cursor__u32(at);
-	r.tensor = cursor__u32(at);
-	r.pipeline = cursor__u32(at);
-	r.data = cursor__u32(at);
-	r.expert = cursor__u32(at);
-	return r;
 }
 
 static int vllm_save(const struct engine *g, struct buffer *out)
@@ -477,7 +530,7 @@ static int vllm_replay(struct engine **out, const void *saved, size_t size, stru
 	struct cursor at = cursor__over(saved, size);
 	struct engine *g = calloc(1, sizeof(*g));
 	pid_t pid = (pid_t)cursor__u32(&at);
-	struct vllm_role role = load_role(&at);
+	struct vllm_role role = vllm_role__load(&at);
 	int err = g ? model_folders__load(&g->folders, &at) : -ENOMEM;
 
 	*out = NULL;
@@ -507,7 +560,7 @@ static int vllm_load_member(struct engine *g, pid_t pid, const void *saved, size
 			    struct error *e)
 {
 	struct cursor at = cursor__over(saved, size);
-	struct vllm_role role = load_role(&at);
+	struct vllm_role role = vllm_role__load(&at);
 	struct model_folders *folders = malloc(sizeof(*folders));
 	int err = folders ? model_folders__load(folders, &at) : -ENOMEM;
 

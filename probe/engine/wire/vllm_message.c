@@ -2,6 +2,7 @@
 #include "probe/engine/wire/vllm_message.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 /* EngineCoreRequestType. */
@@ -10,6 +11,7 @@ enum kind { KIND_ADD, KIND_ABORT, KIND_START_WAVE, KIND_UTILITY, KIND_LAST = 5 }
 /* Positions in EngineCoreRequest, EngineCoreOutputs, EngineCoreOutput and PrefillStats. */
 enum {
 	REQUEST_REQUIRED = 9, /* fields without default */
+	REQUEST_SAMPLING = 3,
 	REQUEST_CLIENT_INDEX = 11,
 	REQUEST_EXTERNAL_ID = 16,
 	REQUEST_FIELDS = 64, /* no version has more */
@@ -19,6 +21,8 @@ enum {
 	OUTPUT_FINISH = 5,
 	OUTPUT_PREFILL = 11,
 };
+
+#define SAMPLING_MAX_TOKENS 16 /* where a request does not say */
 
 /* What a field may hold: bits 1 << msgpack_type. */
 enum {
@@ -152,6 +156,54 @@ size_t vllm_tokens__next(struct vllm_tokens *t, uint32_t *out, size_t room)
 /* --- EngineCoreRequest --------------------------------------------------------------------------
  */
 
+static bool is_named(const struct msgpack_item *key, const char *name)
+{
+	return key->type == MSGPACK_STR && key->size == strlen(name) &&
+	       !memcmp(key->bytes, name, key->size);
+}
+
+/* NaN: it is none that makes sense. */
+static float number_of(const struct msgpack_item *i)
+{
+	double value = i->type == MSGPACK_UINT    ? (double)i->value.u
+		       : i->type == MSGPACK_FLOAT ? i->value.f
+						  : NAN;
+
+	return value >= 0 && value <= 1e6 ? (float)value : NAN;
+}
+
+static uint32_t count_of(const struct msgpack_item *i)
+{
+	return i->type == MSGPACK_UINT && i->value.u <= INT32_MAX ? (uint32_t)i->value.u
+								  : ENGINE_UNKNOWN;
+}
+
+/* SamplingParams, a map by names without what is as by default; @m stands before it, and all of it
+ * is at hand. */
+static int take_sampling(struct msgpack m, struct engine_sampling *out)
+{
+	struct msgpack_item map, key, value;
+	int err = msgpack__expect(&m, MSGPACK_MAP, &map);
+
+	*out = (struct engine_sampling){ 1, 1, 0, SAMPLING_MAX_TOKENS };
+	for (uint32_t i = 0; !err && i < map.count; i++) {
+		err = pass(&m, ANY, &key);
+		if (!err)
+			err = pass(&m, ANY, &value);
+		if (err)
+			break;
+		if (is_named(&key, "temperature"))
+			out->temperature = number_of(&value);
+		else if (is_named(&key, "top_p"))
+			out->top_p = number_of(&value);
+		else if (is_named(&key, "top_k")) /* negative: not limited */
+			out->top_k = value.type == MSGPACK_INT ? 0 : count_of(&value);
+		else if (is_named(&key, "max_tokens"))
+			out->max_tokens = count_of(&value);
+	}
+	return err;
+}
+
 /* What stands behind the prompt. */
 static int take_request_rest(struct msgpack *m, uint32_t fields, struct vllm_request *out)
 {
@@ -159,11 +211,16 @@ static int take_request_rest(struct msgpack *m, uint32_t fields, struct vllm_req
 	int err = 0;
 
 	for (uint32_t i = 2; !err && i < fields; i++) {
+		struct msgpack before = *m;
 		bool is_known = i < COUNT(REQUEST_TYPES);
 
 		err = pass(m, is_known ? REQUEST_TYPES[i] : ANY, &item);
 		if (err)
 			break;
+		if (i == REQUEST_SAMPLING && item.type == MSGPACK_MAP) {
+			err = take_sampling(before, &out->sampling);
+			out->has_sampling = !err;
+		}
 		if (i == REQUEST_CLIENT_INDEX && item.type == MSGPACK_UINT &&
 		    item.value.u <= UINT32_MAX)
 			out->client_index = item.value.u;

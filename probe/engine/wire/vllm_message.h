@@ -13,6 +13,7 @@
 #ifndef MP_ENGINE_WIRE_VLLM_MESSAGE_H
 #define MP_ENGINE_WIRE_VLLM_MESSAGE_H
 
+#include "probe/engine/sink.h"
 #include "probe/engine/wire/msgpack.h"
 #include "probe/engine/wire/zmtp.h"
 
@@ -45,7 +46,10 @@ struct vllm_request {
 	struct vllm_text external; /* what the client sees as id, if @is_whole */
 	struct vllm_tokens prompt;
 	uint32_t client_index; /* if @is_whole */
-	bool is_whole;         /* the fields behind the prompt were at hand and verified */
+	/* How tokens are to be chosen. False: of no generation, or not at hand. */
+	bool has_sampling;
+	struct engine_sampling sampling; /* what was not understood is unknown */
+	bool is_whole; /* the fields behind the prompt were at hand and verified */
 };
 
 /* EngineCoreOutput: one request's part of one step. */
