@@ -324,13 +324,11 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 
 int vllm_batches__settle(struct vllm_batches *b, uint64_t now_ns, const struct engine_sink *sink)
 {
-	bool in_doubt = batches__in_doubt(b);
-	int err = 0, err_release;
+	int err, err_release;
 
-	if (in_doubt && !vllm_held__is_full(b->held, now_ns))
+	if (batches__in_doubt(b) && !vllm_held__is_full(b->held, now_ns))
 		return 0;
-	if (in_doubt)
-		err = batches__say_doubts(b, now_ns, sink);
+	err = batches__say_doubts(b, now_ns, sink);
 	err_release = vllm_held__release(b->held);
 	return err ? err : err_release;
 }

@@ -11,9 +11,8 @@
 #include "probe/engine/vllm/requests.h"
 
 #define SEQUENCES_MAX 4096 /* that are computed at the same time, in all workers */
-#define RECENT \
-	16 /* tokens that a sequence remembers: they are told of after they are \
-	      computed */
+/* Tokens that a sequence remembers: they are told of after they are computed. */
+#define RECENT 64
 
 /* A sequence in one context; in a pipeline in the one that showed a pass first, for all. */
 struct sequence {

@@ -18,10 +18,11 @@ struct choice {
 	uint32_t taken;    /* of others that it may be if they are not what they are taken for */
 };
 
-/* The second of each pair: all its tokens are known to be these. */
-#define UNTOLD 2 /* tokens, as a rule: steps are scheduled ahead */
+#define UNTOLD 2 /* tokens that we did not hear of yet, as a rule: steps are scheduled ahead */
 
-enum { RANK_NEW = 2, RANK_PREEMPTED = 4, RANK_GOES_ON = 6, RANK_KNOWN = 8, RANK_ROW = 1 };
+/* How likely a candidate is: a sum, of one of the second line. KNOWN: all its tokens are known to
+ * be these; ROW: it had this place in the batch before. */
+enum { RANK_ROW = 1, RANK_KNOWN = 8, RANK_NEW = 2, RANK_PREEMPTED = 4, RANK_GOES_ON = 6 };
 
 /* The tokens of @r; NULL: not captured. */
 static const int64_t *tokens_of(const struct aten_step *s, const struct run *r)
