@@ -54,4 +54,6 @@ PROMISED: dict[str, dict[str, Cell]] = {
                     begin_and_end=INFERRED),
     LIBTORCH: cells("test_exact_transformers.py::test_plain_torch", gate_weights=NOT_VISIBLE,
                     requests=NOT_VISIBLE, begin_and_end=INFERRED),
+    VLLM_BFLOAT16: cells("test_exact_vllm.py::test_exact", requests=INFERRED,
+                         begin_and_end=INFERRED, cached_prefix=EXACT, several_processes=EXACT),
 }
