@@ -88,12 +88,13 @@ static void print_requests(const struct state *s, FILE *out)
 		lines++;
 		lines__print(out, 4,
 			     "  request %u: slot %s, %s, position %s, prompt %s, cached %s, "
-			     "client %s",
+			     "client %s%s",
 			     r->request, format__known(slot, sizeof(slot), r->slot),
 			     state_phase__name(r->phase),
 			     format__known(position, sizeof(position), r->position),
 			     format__known(prompt, sizeof(prompt), r->prompt),
 			     format__known(cached, sizeof(cached), r->cached),
+			     *r->client_id ? request__name_mark(r) : "",
 			     *r->client_id ? r->client_id : "-");
 	}
 }

@@ -19,7 +19,8 @@
 
 struct cell {
 	bool known;
-	char *text; /* TABLE_TEXT */
+	char *text;   /* TABLE_TEXT */
+	char *marked; /* the same with its mark; NULL: without */
 	uint64_t count;
 	double real;
 };
@@ -96,6 +97,19 @@ void table__text(struct table *t, size_t column, const char *value)
 	free(c->text);
 	c->text = strdup(value);
 	c->known = c->text;
+}
+
+void table__mark(struct table *t, size_t column, const char *mark)
+{
+	struct cell *c = cell_of(t, column);
+
+	if (!c || !c->known || !c->text)
+		return;
+	free(c->marked);
+	if (asprintf(&c->marked, "%s%s", mark, c->text) >= 0)
+		return;
+	c->marked = NULL;
+	t->short_of_memory = true;
 }
 
 void table__count(struct table *t, size_t column, uint64_t value)
@@ -175,7 +189,7 @@ static const char *cell_text(const struct table_column *column, const struct cel
 		return "-";
 	switch (column->kind) {
 	case TABLE_TEXT:
-		return c->text;
+		return c->marked ? c->marked : c->text;
 	case TABLE_COUNT:
 		return format__count(out, size, c->count);
 	case TABLE_ID:
@@ -471,8 +485,10 @@ void table__free(struct table *t)
 {
 	if (!t)
 		return;
-	for (size_t i = 0; i < t->rows * t->columns; i++)
+	for (size_t i = 0; i < t->rows * t->columns; i++) {
 		free(t->cell[i].text);
+		free(t->cell[i].marked);
+	}
 	for (size_t i = 0; i < t->notes; i++)
 		free(t->note[i]);
 	free(t->cell);
