@@ -99,8 +99,9 @@ static int check_user(const struct broker *b, pid_t pid)
 static bool may_tell_ancestor(const struct broker *b, const struct broker_request *r)
 {
 	return r->operation == BROKER_OPEN_PROC &&
-	       (r->file == PROC_STAT || r->file == PROC_CMDLINE) && r->pid > 0 && b->pidfd >= 0 &&
-	       kin__descends(b->options.pid, r->pid) && !check_user(b, r->pid);
+	       (r->file == PROC_STAT || r->file == PROC_CMDLINE) && r->pid > 0 &&
+	       !check_pid(b, b->options.pid) && kin__descends(b->options.pid, r->pid) &&
+	       !check_user(b, r->pid);
 }
 
 /* May files of @pid be opened? */

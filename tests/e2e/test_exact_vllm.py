@@ -116,7 +116,7 @@ def test_parts_are_told_apart(tmp_path: Path) -> None:
         assert done.code == 5 and f"process {core}: it is the engine core" in done.err, done.err
         assert remedy in done.err
         with recording(worker, tmp_path / "r.moeprobe") as capture:
-            wait_until(capture.attached, "no data", poke=lambda: poke(server))
+            wait_until(capture.attached, "no data", poke=lambda: server.still_serves())
             assert capture.stop().code == 0
         assert f"process {worker} is a worker of a vLLM" in capture.said and remedy in capture.said
         assert remedy in moeprobe("doctor", worker).out
