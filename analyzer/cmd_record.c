@@ -27,7 +27,8 @@ static const struct options_spec spec = {
 		"  sudo moeprobe record --port 8080 -o - | zstd > a.zst\n\n"
 		"Writes what a running server's routers choose to a file that only you can read "
 		"(mode "
-		"0600), until Ctrl-C or for -d SEC. Expert ids reveal text: the default detail "
+		"0600), until Ctrl-C (SIGINT, or SIGTERM: the file is whole either way) or for -d "
+		"SEC. Expert ids reveal text: the default detail "
 		"keeps "
 		"counts only. To view it: moeprobe report FILE, moeprobe top FILE.\n",
 	.operand = OPERAND_PID,

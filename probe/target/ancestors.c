@@ -31,8 +31,8 @@ static int read_one(const struct opener *o, struct ancestor *a, struct buffer *c
 	return 1;
 }
 
-int target__each_ancestor(const struct target *t,
-			  int (*each)(void *ctx, const struct ancestor *a), void *ctx)
+int target__each_ancestor(const struct target *t, int (*each)(void *ctx, const struct ancestor *a),
+			  void *ctx)
 {
 	struct ancestor a = { .pid = target__info(t)->parent };
 	int got = 0;

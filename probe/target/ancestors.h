@@ -16,7 +16,7 @@ struct ancestor {
 
 /* Call @each for the parent of @t, then its parent, and so on, until it returns nonzero or one
  * cannot be read (another user's, the namespace's first). That value, or 0. */
-int target__each_ancestor(const struct target *t,
-			  int (*each)(void *ctx, const struct ancestor *a), void *ctx);
+int target__each_ancestor(const struct target *t, int (*each)(void *ctx, const struct ancestor *a),
+			  void *ctx);
 
 #endif

@@ -302,6 +302,20 @@ def test_whoever_is_killed_takes_the_probes_along(olmoe_server: Server, tmp_path
     assert olmoe_server.still_serves()
 
 
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+def test_background_job_of_a_script(olmoe_server: Server, tmp_path: Path, number: str) -> None:
+    """A shell without job control starts it with SIGINT ignored; kill -INT ends it all the same."""
+    file, log = tmp_path / "r.moeprobe", tmp_path / "log"
+    script = (f"{BUILD}/moeprobe record {olmoe_server.pid} -o {file} > {log} 2>&1 & job=$!\n"
+              f"read go; kill -{number} $job; wait $job")
+    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE) as shell:
+        wait_until(lambda: log.exists() and "data flows" in log.read_text(), "no data",
+                   poke=olmoe_server.still_serves)
+        shell.communicate(b"\n", timeout=30)
+    assert shell.returncode == 0, log.read_text()
+    assert STOPS[read(file).one("end").fields["stop"]] == "asked"
+
+
 def test_end_leaves_nothing(olmoe_server: Server, tmp_path: Path) -> None:
     """When the command ends the target's code is as it was. The kernel frees what it held a little
     later (on a busy machine ten seconds were seen: it waits until no program can still run)."""
