@@ -309,6 +309,10 @@ def test_background_job_of_a_script(olmoe_server: Server, tmp_path: Path, number
     script = (f"{BUILD}/moeprobe record {olmoe_server.pid} -o {file} > {log} 2>&1 & job=$!\n"
               f"read go; kill -{number} $job; wait $job")
     with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE) as shell:
+        wait_until(lambda: log.exists() and "waiting for the first step" in log.read_text(),
+                   "nothing is said of an idle server")
+        assert log.read_text() == (f"probes placed in process {olmoe_server.pid} (llama.cpp); "
+                                   "waiting for the first step\n")
         wait_until(lambda: log.exists() and "data flows" in log.read_text(), "no data",
                    poke=olmoe_server.still_serves)
         shell.communicate(b"\n", timeout=30)
