@@ -34,8 +34,8 @@ static const struct options_spec spec = {
 	.operand = OPERAND_PID,
 	.operand_required = true,
 	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_DURATION, OPTION_OUTPUT,
-			       OPTION_DETAIL, OPTION_MAX_LOSS, OPTION_RING, OPTION_HEADER,
-			       OPTION_USER, 0 },
+			       OPTION_DETAIL, OPTION_MAX_LOSS, OPTION_MIN_COVERAGE, OPTION_RING,
+			       OPTION_HEADER, OPTION_USER, 0 },
 };
 
 static const char *detail_name(enum detail d)

@@ -177,7 +177,7 @@ def test_router_has_no_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [
     ("record",), ("record", "0"), ("record", "x"), ("record", "1", "--detail", "all"),
     ("report",), ("dump", "--frobnicate"), ("frobnicate",), ("record", "1", "-d", "-3"),
-    ("attach", "1", "--max-loss", "200"),
+    ("attach", "1", "--max-loss", "200"), ("report", "x", "--min-coverage", "-1"),
 ])
 def test_usage(arguments: tuple[str, ...]) -> None:
     done = moeprobe(*arguments)
