@@ -400,9 +400,12 @@ static int write_hit_costs(struct look *l)
  */
 static int open_service(struct look *l, struct service *s, struct error *e)
 {
-	const struct service_options o = { .broker = l->o->broker,
-					   .pid = l->o->pid,
-					   .headers = l->o->headers };
+	const struct service_options o = {
+		.broker = l->o->broker,
+		.pid = l->o->pid,
+		.headers = l->o->headers,
+		.has_rights = !ability__require(l->o->abilities, NULL),
+	};
 	struct engine_plan none;
 	struct error why = { 0 };
 	int err, said = 0;

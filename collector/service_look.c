@@ -2,6 +2,7 @@
 /* Which processes a service has, and which of them take part: at first, and as they come and go. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -312,6 +313,17 @@ static int take_all_rows(struct service *s, struct error *e)
 	return 0;
 }
 
+/* With all rights "run as root" is no help. */
+static void explain_refusal(struct error *e)
+{
+	snprintf(
+		e->remedy, sizeof(e->remedy),
+		"the rights are there, and the kernel refuses all the same: from within a "
+		"container, run it outside (the process is of another user namespace); a security "
+		"module (SELinux, AppArmor, Yama) or /proc mounted with hidepid may forbid it: see "
+		"the kernel's log");
+}
+
 int service__open(struct service *s, const struct service_options *o, struct error *e)
 {
 	int err;
@@ -322,6 +334,8 @@ int service__open(struct service *s, const struct service_options *o, struct err
 	s->pid = o->pid;
 	s->opener = broker_client__opener(o->broker);
 	err = target__open(&s->target, o->pid, &s->opener, e);
+	if (err && e && o->has_rights && e->exit == EXIT_PERMISSION)
+		explain_refusal(e);
 	if (!err)
 		err = open_engine(s, o, e);
 	if (!err)

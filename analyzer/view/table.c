@@ -18,7 +18,7 @@
 #define WORD_MAX 24 /* a column that shrinks keeps words up to this whole */
 
 struct cell {
-	bool known;
+	bool known, hidden;
 	char *text;   /* TABLE_TEXT */
 	char *marked; /* the same with its mark; NULL: without */
 	uint64_t count;
@@ -142,6 +142,14 @@ void table__quiet(struct table *t)
 {
 	if (t->rows && !t->short_of_memory)
 		t->quiet[t->rows - 1] = true;
+}
+
+void table__hide_cell(struct table *t, size_t column)
+{
+	struct cell *c = cell_of(t, column);
+
+	if (c)
+		c->hidden = true;
 }
 
 void table__hide(struct table *t, size_t column)
@@ -367,7 +375,7 @@ static void print_below(const struct table *t, size_t row, FILE *out)
 	for (size_t i = 0; i < t->columns; i++) {
 		const struct cell *c = &t->cell[row * t->columns + i];
 
-		if (c->known && is_below(t, i))
+		if (c->known && !c->hidden && is_below(t, i))
 			lines__print(out, 8, "      %s: %s", t->column[i].title,
 				     cell_text(&t->column[i], c, text, sizeof(text)));
 	}

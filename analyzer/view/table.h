@@ -60,6 +60,8 @@ void table__known(struct table *t, size_t column, uint32_t value);
 void table__real(struct table *t, size_t column, double value);
 /* Keep the row out of the text: JSON is complete, people read what is not nothing. */
 void table__quiet(struct table *t);
+/* Keep one cell out of the line of its own that it would have (TABLE_BELOW). */
+void table__hide_cell(struct table *t, size_t column);
 /* Keep a column out of the text, if it says the same in every row. */
 void table__hide(struct table *t, size_t column);
 /* What the rows come to, beside the title; text only. */

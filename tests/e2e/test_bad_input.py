@@ -121,6 +121,7 @@ def test_doctor_without_rights(shared_server: Server) -> None:
     done = moeprobe("doctor", before=NOBODY)
     refused(done, 3, "CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")
     assert "missing" in done.out
+    assert done.out.count("setcap") == 1, done.out
     done = moeprobe("doctor", shared_server.pid, "--json", before=NOBODY)
     refused(done, 3, "CAP_BPF")
     assert json.loads(done.out)["exit_code"] == 3
@@ -164,6 +165,17 @@ def test_one_right_missing(shared_server: Server) -> None:
                   before=("setpriv", "--bounding-set=-sys_admin,-perfmon"))
     refused(done, 3, "CAP_PERFMON")
     assert "CAP_BPF" not in done.err.splitlines()[0]
+
+
+def test_root_is_not_told_to_become_root(tmp_path: Path) -> None:
+    """The first process of a container may be nobody's to look at, its root's included."""
+    done = record(1, tmp_path / "r")
+    if done.code == 3:
+        refused(done, 3, "no right to read its maps")
+        assert "run as root" not in done.err and "user namespace" in done.err
+    done = record(os.getpid(), tmp_path / "r", before=("setpriv", "--bounding-set=-sys_ptrace"))
+    refused(done, 3, "CAP_SYS_PTRACE")
+    assert "sudo" not in done.err and "--cap-add" in done.err
 
 
 def test_router_has_no_name(tmp_path: Path) -> None:
