@@ -264,7 +264,9 @@ def test_disk_full(olmoe_server: Server, small_disk: Path) -> None:
     assert done.code == 1, done.err
     assert "no space left" in done.err.lower()
     assert read(file).of("route")
-    assert moeprobe("report", file).code == 0
+    report = moeprobe("report", file)
+    assert report.code == 0
+    assert "Warnings\n  warning\n  ended: the output could not be written" in report.out
     assert olmoe_server.still_serves()
 
 
