@@ -28,7 +28,8 @@ static const struct options_spec spec = {
 		"changed; ending moeprobe, in whatever way, detaches.\n",
 	.operand = OPERAND_PID,
 	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_DURATION, OPTION_NO_TUI,
-			       OPTION_MAX_LOSS, OPTION_RING, OPTION_HEADER, OPTION_USER, 0 },
+			       OPTION_MAX_LOSS, OPTION_MIN_COVERAGE, OPTION_RING, OPTION_HEADER,
+			       OPTION_USER, 0 },
 };
 
 /* The exit code: an empty list is an answer, unless we had no right to look. */

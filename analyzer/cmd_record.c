@@ -27,14 +27,15 @@ static const struct options_spec spec = {
 		"  sudo moeprobe record --port 8080 -o - | zstd > a.zst\n\n"
 		"Writes what a running server's routers choose to a file that only you can read "
 		"(mode "
-		"0600), until Ctrl-C or for -d SEC. Expert ids reveal text: the default detail "
+		"0600), until Ctrl-C (SIGINT, or SIGTERM: the file is whole either way) or for -d "
+		"SEC. Expert ids reveal text: the default detail "
 		"keeps "
 		"counts only. To view it: moeprobe report FILE, moeprobe top FILE.\n",
 	.operand = OPERAND_PID,
 	.operand_required = true,
 	.keys = (const int[]){ OPTION_PID, OPTION_NAME, OPTION_PORT, OPTION_DURATION, OPTION_OUTPUT,
-			       OPTION_DETAIL, OPTION_MAX_LOSS, OPTION_RING, OPTION_HEADER,
-			       OPTION_USER, 0 },
+			       OPTION_DETAIL, OPTION_MAX_LOSS, OPTION_MIN_COVERAGE, OPTION_RING,
+			       OPTION_HEADER, OPTION_USER, 0 },
 };
 
 static const char *detail_name(enum detail d)

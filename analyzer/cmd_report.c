@@ -26,7 +26,7 @@ static const struct options_spec spec = {
 		"(expected - cached - not computed), in rows x layers of ended requests.\n",
 	.operand = OPERAND_FILE,
 	.operand_required = true,
-	.keys = (const int[]){ OPTION_JSON, OPTION_MAX_LOSS, OPTION_USER, 0 },
+	.keys = (const int[]){ OPTION_JSON, OPTION_MAX_LOSS, OPTION_MIN_COVERAGE, OPTION_USER, 0 },
 };
 
 static int take(void *ctx, const struct trace_item *item, struct error *e)
@@ -71,6 +71,8 @@ static int report(const struct options *o, const struct launch *l, struct error 
 		code = EXIT_FAILED;
 	if (code == EXIT_OK)
 		code = status__check_loss(state, o->max_loss_percent, "report", e);
+	if (code == EXIT_OK)
+		code = status__check_coverage(state, o->min_coverage_percent, "report", e);
 	state__free(state);
 	return code;
 }

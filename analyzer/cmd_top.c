@@ -22,7 +22,8 @@ static const struct options_spec spec = {
 		"shows a running server.\n",
 	.operand = OPERAND_FILE,
 	.operand_required = true,
-	.keys = (const int[]){ OPTION_SPEED, OPTION_NO_TUI, OPTION_MAX_LOSS, OPTION_USER, 0 },
+	.keys = (const int[]){ OPTION_SPEED, OPTION_NO_TUI, OPTION_MAX_LOSS, OPTION_MIN_COVERAGE,
+			       OPTION_USER, 0 },
 };
 
 static int run(struct options *o, struct error *e)

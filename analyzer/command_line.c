@@ -23,7 +23,12 @@ static const struct argp_option all_options[] = {
 	  2 },
 	{ "json", OPTION_JSON, NULL, 0, "Write JSON", 3 },
 	{ "no-tui", OPTION_NO_TUI, NULL, 0, "Plain text once a second, also on a terminal", 3 },
-	{ "max-loss", OPTION_MAX_LOSS, "PERCENT", 0, "Exit with 6 if more was lost", 4 },
+	{ "max-loss", OPTION_MAX_LOSS, "PERCENT", 0,
+	  "Exit with 6 if more of the decisions was lost, of what the probes delivered or should "
+	  "have; what was computed before, or is of no probe, is not in it: --min-coverage",
+	  4 },
+	{ "min-coverage", OPTION_MIN_COVERAGE, "PERCENT", 0,
+	  "Exit with 6 if less of the ended requests was seen, or none ended", 4 },
 	{ "ring", OPTION_RING, "BYTES", 0,
 	  "Size of the kernel's ring: a power of two from 64K to 16M (default 8M)", 4 },
 	{ "header", OPTION_HEADER, "NAME", 0,
@@ -302,6 +307,11 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 		return parse__percent(arg, &o->max_loss_percent)
 			       ? bad_value(state, "--max-loss", arg, "a percentage from 0 to 100")
 			       : 0;
+	case OPTION_MIN_COVERAGE:
+		return parse__percent(arg, &o->min_coverage_percent)
+			       ? bad_value(state, "--min-coverage", arg,
+					   "a percentage from 0 to 100")
+			       : 0;
 	case OPTION_RING:
 		return parse_ring(state, arg, &o->ring_bytes);
 	case OPTION_HEADER:
@@ -348,7 +358,7 @@ int command_line__parse(const struct options_spec *spec, int argc, char **argv, 
 	error_t err;
 
 	memset(out, 0, sizeof(*out));
-	out->max_loss_percent = -1;
+	out->max_loss_percent = out->min_coverage_percent = -1;
 	out->speed = 1;
 	choose_options(spec->keys, chosen);
 	setenv("ARGP_HELP_FMT", "no-dup-args-note", 0);

@@ -23,7 +23,7 @@ struct options {
 	enum detail detail;
 	bool json, no_tui;
 	const char *user;
-	double max_loss_percent; /* negative: not given */
+	double max_loss_percent, min_coverage_percent; /* negative: not given */
 	uint64_t ring_bytes;
 	struct header_names headers; /* of requests, to be read */
 	double speed;                /* of a replay; 0: as fast as it can be read */
@@ -41,6 +41,7 @@ enum option_key {
 	OPTION_NO_TUI,
 	OPTION_USER,
 	OPTION_MAX_LOSS,
+	OPTION_MIN_COVERAGE,
 	OPTION_RING,
 	OPTION_HEADER,
 	OPTION_SPEED,

@@ -24,7 +24,10 @@ void interrupt__catch(void)
 
 	sigemptyset(&caught);
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) {
-		if (sigaction(wanted[i], NULL, &now) || now.sa_handler == SIG_IGN)
+		/* A shell without job control starts what is to run in the background with SIGINT
+		 * ignored, for the keyboard's sake: kill -INT is still meant. */
+		if (wanted[i] != SIGINT &&
+		    (sigaction(wanted[i], NULL, &now) || now.sa_handler == SIG_IGN))
 			continue;
 		sigaction(wanted[i], &action, NULL);
 		sigaddset(&caught, wanted[i]);

@@ -5,8 +5,9 @@
 
 #include <poll.h>
 
-/* Count SIGINT, SIGTERM and SIGHUP from now on, but for those that whoever started us had ignored
- * (nohup; a shell's background job); ignore SIGPIPE (writes fail by name instead). */
+/* Count SIGINT, SIGTERM and SIGHUP from now on, but for the latter two where whoever started us had
+ * ignored them (nohup); SIGINT is ignored in the background jobs of a script, which can be ended
+ * by it all the same. Ignore SIGPIPE (writes fail by name instead). */
 void interrupt__catch(void);
 /* How many came. */
 int interrupt__count(void);

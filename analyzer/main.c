@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* moeprobe: choose the subcommand, say what went wrong, exit. */
+#include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +10,10 @@
 #include "analyzer/command_line.h"
 #include "analyzer/standard_output.h"
 #include "probe/base/error.h"
+
+/* Who reads our output has enough of it (| head): nobody is left to tell, and the code is the one
+ * that a shell sees of a program that the signal ended, which may happen as well. */
+#define READER_GONE (128 + SIGPIPE)
 
 static const char examples[] =
 	"Examples:\n"
@@ -75,6 +81,8 @@ int main(int argc, char **argv)
 		standard_output__flush("output", &e);
 	if (!error__is_set(&e))
 		return code;
+	if (e.errnum == EPIPE)
+		return READER_GONE;
 	error__print(&e, "moeprobe", stderr);
 	return e.exit;
 }

@@ -120,9 +120,14 @@ static int run(const struct watch *w, struct state *state, struct feed *feed, st
 	code = feed__finish(feed, e);
 	state__set_unread(state, feed__unread(feed));
 	summarise(w, state, e);
-	return code == EXIT_OK
-		       ? status__check_loss(state, w->options->max_loss_percent, w->source, e)
-		       : code;
+	if (code == EXIT_OK && w->launch->collector)
+		code = status__check_any(state, w->source, e);
+	if (code == EXIT_OK)
+		code = status__check_loss(state, w->options->max_loss_percent, w->source, e);
+	if (code == EXIT_OK)
+		code = status__check_coverage(state, w->options->min_coverage_percent, w->source,
+					      e);
+	return code;
 }
 
 int watch__run(const struct watch *w, struct error *e)

@@ -277,7 +277,8 @@ static int attach(struct attach_session *s, struct error *e)
 {
 	const struct service_options o = { .broker = s->o->broker,
 					   .pid = s->o->pid,
-					   .headers = s->o->headers };
+					   .headers = s->o->headers,
+					   .has_rights = true };
 	struct service *v = &s->service;
 	uint64_t begun_ns = stream__now_ns(), looked_ns, loaded_ns;
 	int err;

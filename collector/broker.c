@@ -94,6 +94,16 @@ static int check_user(const struct broker *b, pid_t pid)
 	return err ? err : named.uid == other.uid ? 0 : -EACCES;
 }
 
+/* Who started the named process, as far as that was the same user: what is asked is which server it
+ * is part of. */
+static bool may_tell_ancestor(const struct broker *b, const struct broker_request *r)
+{
+	return r->operation == BROKER_OPEN_PROC &&
+	       (r->file == PROC_STAT || r->file == PROC_CMDLINE) && r->pid > 0 &&
+	       !check_pid(b, b->options.pid) && kin__descends(b->options.pid, r->pid) &&
+	       !check_user(b, r->pid);
+}
+
 /* May files of @pid be opened? */
 static int check_open(const struct broker *b, pid_t pid)
 {
@@ -132,7 +142,7 @@ static int open_file(const struct broker *b, const struct broker_request *r)
 	const struct opener *o = &opener_direct;
 	int err = check_open(b, r->pid);
 
-	if (err)
+	if (err && !may_tell_ancestor(b, r))
 		return err;
 	switch (r->operation) {
 	case BROKER_OPEN_PROC:

@@ -19,6 +19,7 @@
 #include "probe/base/error.h"
 #include "probe/engine/engine.h"
 #include "probe/engine/sink.h"
+#include "probe/target/ancestors.h"
 #include "probe/target/target.h"
 
 #define PORTS_MAX 8
@@ -156,19 +157,56 @@ static int write_cost(struct look *l)
 
 /* --- the list of candidates ----------------------------------------------------------------- */
 
+static int is_listed(void *ctx, const struct ancestor *a)
+{
+	const struct look *l = ctx;
+
+	for (size_t i = 0; i < l->listed_count; i++)
+		if (l->listed[i].pid == a->pid && l->listed[i].ops == l->ops)
+			return 1;
+	return 0;
+}
+
 /* A worker of a server that is in the list already? An attach to that one covers it. */
 static bool is_part_of_listed(struct look *l)
 {
 	const struct target_info *info = target__info(l->target);
-	bool part = false;
+	const struct engine_ops *owner = engine__owner(l->target);
+	bool part = target__each_ancestor(l->target, is_listed, l) > 0;
 
-	for (size_t i = 0; i < l->listed_count; i++)
-		part |= l->listed[i].pid == info->parent && l->listed[i].ops == l->ops;
+	if (owner && owner->entrance(l->target, true, NULL))
+		return true; /* the server that it is of is older, or not there to be read */
 	if (l->listed_count < LISTED_MAX) {
 		l->listed[l->listed_count].pid = info->pid;
 		l->listed[l->listed_count++].ops = l->ops;
 	}
 	return part;
+}
+
+/* It is a server, and cannot be attached to. */
+static int list_refused(struct look *l, const struct error *why)
+{
+	int err = write_process(l);
+
+	if (!err)
+		err = write_ports(l);
+	return err ? err
+		   : stream__finding(l->stream, TRACE_STATUS_MISSING, pid_of(l), "process",
+				     "not attachable", why->remedy, "%s", why->what);
+}
+
+/* No engine runs in it. One that will may say so; its other processes are not listed. */
+static int list_unready(struct look *l)
+{
+	const struct engine_ops *owner = engine__owner(l->target);
+	struct error why = { 0 };
+
+	if (!owner || owner->entrance(l->target, true, NULL) ||
+	    !owner->entrance(l->target, false, &why))
+		return 0;
+	l->ops = owner;
+	l->id++;
+	return list_refused(l, &why);
 }
 
 /* 0: said, or nothing to say. Errors are the stream's. */
@@ -186,20 +224,14 @@ static int list_one(struct look *l, pid_t pid)
 	if (err) {
 		l->refused += err == -EACCES || err == -EPERM;
 		l->ops = NULL;
-		return 0;
+		return l->target && err == -ENOTSUP ? list_unready(l) : 0;
 	}
 	if (is_part_of_listed(l))
 		return 0;
 	l->id++;
 	err = l->ops->open(&l->engine, l->target, &plan, &why);
-	if (err) {
-		err = write_process(l);
-		if (!err)
-			err = write_ports(l);
-		return err ? err
-			   : stream__finding(l->stream, TRACE_STATUS_MISSING, pid_of(l), "process",
-					     "not attachable", why.remedy, "%s", why.what);
-	}
+	if (err)
+		return list_refused(l, &why);
 	err = write_process(l);
 	if (!err)
 		err = write_model(l);
@@ -368,9 +400,12 @@ static int write_hit_costs(struct look *l)
  */
 static int open_service(struct look *l, struct service *s, struct error *e)
 {
-	const struct service_options o = { .broker = l->o->broker,
-					   .pid = l->o->pid,
-					   .headers = l->o->headers };
+	const struct service_options o = {
+		.broker = l->o->broker,
+		.pid = l->o->pid,
+		.headers = l->o->headers,
+		.has_rights = !ability__require(l->o->abilities, NULL),
+	};
 	struct engine_plan none;
 	struct error why = { 0 };
 	int err, said = 0;

@@ -7,6 +7,7 @@
 #ifndef MP_COLLECTOR_SERVICE_H
 #define MP_COLLECTOR_SERVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -61,6 +62,7 @@ struct service_options {
 	pid_t pid;
 	const struct engine_ops *ops;       /* NULL: the first that matches somewhere */
 	const struct header_names *headers; /* of requests, to be read; none is NULL too */
+	bool has_rights; /* all that can be had: who is refused lacks none of them */
 };
 
 /* Look at the processes: who they are, their engine, sites and model. No trace in them yet. Only

@@ -2,6 +2,7 @@
 /* Which processes a service has, and which of them take part: at first, and as they come and go. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,23 +110,53 @@ static bool is_news(struct service *s, struct relative *r, const struct target *
 			     count_libraries(t), stream__now_ns());
 }
 
+/* The engine whose service the named process, what is above it or what is below it says it is of.
+ */
+static const struct engine_ops *find_owner(const struct roll *l)
+{
+	const struct engine_ops *owner = engine__owner(l->target[0]);
+
+	for (size_t i = 1; i < l->count && !owner; i++)
+		owner = engine__owner_by_line(l->target[i]);
+	return owner;
+}
+
+/* It runs there: may the capture begin at the named process? */
+static int enter(struct service *s, const struct engine_ops *owner, struct error *e)
+{
+	struct error why = { 0 };
+	int got = owner->entrance(s->target, true, &why);
+
+	if (got > 0)
+		service__refuse(s, s->pid, &why);
+	if (got >= 0)
+		return 0;
+	s->ops = NULL;
+	if (e && !error__is_set(e))
+		*e = why;
+	return got;
+}
+
 /* The first process in which an engine runs. What cannot be said of one is an error only if none
  * is found. */
 static int find_engine(struct service *s, struct roll *l, const struct engine_ops *wanted,
 		       size_t *at, struct error *e)
 {
+	const struct engine_ops *owner = wanted ? NULL : find_owner(l);
 	struct error doubt = { 0 };
 	int match = 0, err = 0;
 
-	s->ops = wanted;
+	s->ops = wanted ? wanted : owner;
 	for (*at = 0; *at < l->count; ++*at) {
-		match = wanted ? wanted->match(l->target[*at], &doubt)
+		match = s->ops ? s->ops->match(l->target[*at], &doubt)
 			       : engine__match(&s->ops, l->target[*at], &doubt);
 		if (match > 0)
-			return 0;
+			return owner ? enter(s, owner, e) : 0;
 		err = err ? err : match;
 	}
 	s->ops = NULL;
+	if (owner)
+		return owner->entrance(s->target, false, e);
 	/* Of a process that ends the files go first: they say nothing of what ran in it. */
 	if (!err && !target__is_same(s->target))
 		return error__set(e, EXIT_NO_TARGET, ESRCH, NULL,
@@ -282,6 +313,17 @@ static int take_all_rows(struct service *s, struct error *e)
 	return 0;
 }
 
+/* With all rights "run as root" is no help. */
+static void explain_refusal(struct error *e)
+{
+	snprintf(
+		e->remedy, sizeof(e->remedy),
+		"the rights are there, and the kernel refuses all the same: from within a "
+		"container, run it outside (the process is of another user namespace); a security "
+		"module (SELinux, AppArmor, Yama) or /proc mounted with hidepid may forbid it: see "
+		"the kernel's log");
+}
+
 int service__open(struct service *s, const struct service_options *o, struct error *e)
 {
 	int err;
@@ -292,6 +334,8 @@ int service__open(struct service *s, const struct service_options *o, struct err
 	s->pid = o->pid;
 	s->opener = broker_client__opener(o->broker);
 	err = target__open(&s->target, o->pid, &s->opener, e);
+	if (err && e && o->has_rights && e->exit == EXIT_PERMISSION)
+		explain_refusal(e);
 	if (!err)
 		err = open_engine(s, o, e);
 	if (!err)

@@ -87,7 +87,8 @@ int watchdog__second(struct watchdog *w, struct stream *s, const struct service 
 				       "router results arrive");
 	}
 	if (!f->routes && !w->said_idle && f->now_ns - v->attached_ns >= IDLE_NS &&
-	    !counters_of(v, f, MP_PURPOSE_ROWS).hits) {
+	    !counters_of(v, f, MP_PURPOSE_ROWS).hits &&
+	    !counters_of(v, f, MP_PURPOSE_ROUTER).matched) {
 		w->said_idle = true;
 		return stream__finding(s, TRACE_STATUS_WARN, pid, "capture", "idle",
 				       "send it a request",

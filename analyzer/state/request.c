@@ -108,6 +108,16 @@ bool request__is_cut_off(const struct state_request *r)
 	       (r->ending == TRACE_ENDING_CAPTURE_END || r->ending == TRACE_ENDING_TARGET_GONE);
 }
 
+bool request__has_name(const struct state_request *r)
+{
+	return *r->client_id || *r->request_id || *r->trace_id || *r->adapter || *r->labels;
+}
+
+const char *request__name_mark(const struct state_request *r)
+{
+	return r->named_by_inference && request__has_name(r) ? "~" : "";
+}
+
 void request_table__end(struct request_table *t, struct state_request *r)
 {
 	struct entry *x = (struct entry *)r;

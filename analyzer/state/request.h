@@ -60,6 +60,10 @@ const struct state_request *request_table__older(const struct request_table *t,
 						 const struct state_request *r);
 /* True if the capture or the target ended before the request did. */
 bool request__is_cut_off(const struct state_request *r);
+/* True if anything names it: an id of the client's, labels. */
+bool request__has_name(const struct state_request *r);
+/* What stands before its names: "~" where they were found by inference, else "". */
+const char *request__name_mark(const struct state_request *r);
 uint32_t request_table__live(const struct request_table *t);
 /* Evicted ones included; cut off ones are not finished. */
 uint64_t request_table__finished(const struct request_table *t);

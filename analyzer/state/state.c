@@ -70,10 +70,13 @@ static int apply_invalid(struct state *s, const struct trace_item *item)
 	return 0;
 }
 
+#define RATE_INTERVAL_NS 500000000ull
+
 static int apply_cost(struct state *s, const struct trace_item *item)
 {
 	const struct trace_cost *t = item->cost;
 	struct state_cost *c = &s->summary.cost;
+	const bool later = c->known;
 	double ppm;
 
 	c->known = true;
@@ -86,13 +89,16 @@ static int apply_cost(struct state *s, const struct trace_item *item)
 	}
 	c->collector_cpu_ns += t->collector_cpu_ns;
 	c->threads = t->threads;
-	c->slowdown_ppm = t->slowdown_ppm;
 	if (t->resident_bytes > c->resident_bytes)
 		c->resident_bytes = t->resident_bytes;
-	if (!t->interval_ns)
+	/* The last interval ends with the capture, after a moment maybe: what began and ended in it
+	 * is no rate. Nor is the processor time of attaching, which the first one has. */
+	if (t->interval_ns < RATE_INTERVAL_NS)
 		return 0;
 	ppm = 1e6 * (double)t->collector_cpu_ns / (double)t->interval_ns;
-	c->collector_ppm = ppm < 1e9 ? (uint32_t)ppm : TRACE_UNKNOWN;
+	c->slowdown_ppm = t->slowdown_ppm;
+	if (later)
+		c->collector_ppm = ppm < 1e9 ? (uint32_t)ppm : TRACE_UNKNOWN;
 	c->hits_per_second = (double)t->hits * 1e9 / (double)t->interval_ns;
 	return 0;
 }

@@ -52,9 +52,11 @@ struct state_cost {
 	uint64_t timed_hits, hit_ns, timed_ns;
 	uint32_t threads;        /* last said, TRACE_UNKNOWN */
 	uint64_t resident_bytes; /* largest */
-	uint32_t slowdown_ppm;   /* of the last interval, TRACE_UNKNOWN */
-	uint32_t collector_ppm;  /* CPU of the last interval, TRACE_UNKNOWN */
-	double hits_per_second;  /* of the last interval */
+	/* Of the last interval of half a second or more; TRACE_UNKNOWN. The first one has what
+	 * attaching took of the collector's time, which is no rate. */
+	uint32_t slowdown_ppm;
+	uint32_t collector_ppm; /* CPU */
+	double hits_per_second;
 };
 
 struct state_summary {

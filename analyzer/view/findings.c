@@ -2,7 +2,9 @@
 #include "analyzer/view/findings.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "analyzer/state/printable.h"
 #include "analyzer/view/table.h"
@@ -62,6 +64,16 @@ static const char *status_text(uint32_t status)
 	return status < sizeof(text) / sizeof(*text) ? text[status] : "unknown";
 }
 
+/* The rights that are missing are several, and one command gives them: it is said once, under the
+ * last. */
+static bool is_said_later(const struct findings *f, size_t at)
+{
+	for (size_t i = at + 1; i < f->count && !f->finding[at].pid; i++)
+		if (!f->finding[i].pid && !strcmp(f->finding[i].remedy, f->finding[at].remedy))
+			return true;
+	return false;
+}
+
 int findings__doctor_table(struct table **out, const struct findings *f)
 {
 	enum { AREA, NAME, STATUS, VALUE, REMEDY, PID, COUNT };
@@ -85,6 +97,8 @@ int findings__doctor_table(struct table **out, const struct findings *f)
 		table__text(*out, STATUS, status_text(n->status));
 		table__text(*out, VALUE, n->value);
 		table__text(*out, REMEDY, n->remedy);
+		if (is_said_later(f, i))
+			table__hide_cell(*out, REMEDY);
 		if (n->pid)
 			table__count(*out, PID, n->pid);
 	}

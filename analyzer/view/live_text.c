@@ -15,6 +15,7 @@
 
 #define REQUEST_LINES 4
 #define LAYER_LINES 4
+#define FIRST_PROCESS 1 /* id of the one in which the engine was found */
 
 struct text {
 	bool said_waiting, said_attached;
@@ -54,9 +55,11 @@ static void say_warnings(struct text *t, const struct state *s)
 		fprintf(stderr, "warning: %s\n", m->warning[t->warnings % STATE_WARNINGS_MAX]);
 }
 
-/* "Attached" is said once data flows, never before. */
+/* That probes are placed is said at once; "attached" once data flows, never before. */
 static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
 {
+	const struct state_process *first = state__process(f->state, FIRST_PROCESS);
+
 	if (t->said_attached)
 		return;
 	if (state__summary(f->state)->decisions) {
@@ -65,10 +68,10 @@ static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
 			lines__print(out, 2, "attached to %s: data flows", f->source);
 		if (out == stdout)
 			print_model(f->state, out);
-	} else if (!t->said_waiting && !f->replay && out == stdout) {
+	} else if (!t->said_waiting && !f->replay && first) {
 		t->said_waiting = true;
-		lines__print(out, 2, "waiting for the first route of %s (an idle server has none)",
-			     f->source);
+		lines__print(out, 2, "probes placed in process %u (%s); waiting for the first step",
+			     first->pid, *first->engine ? first->engine : "engine unknown");
 	}
 }
 
@@ -88,12 +91,13 @@ static void print_requests(const struct state *s, FILE *out)
 		lines++;
 		lines__print(out, 4,
 			     "  request %u: slot %s, %s, position %s, prompt %s, cached %s, "
-			     "client %s",
+			     "client %s%s",
 			     r->request, format__known(slot, sizeof(slot), r->slot),
 			     state_phase__name(r->phase),
 			     format__known(position, sizeof(position), r->position),
 			     format__known(prompt, sizeof(prompt), r->prompt),
 			     format__known(cached, sizeof(cached), r->cached),
+			     *r->client_id ? request__name_mark(r) : "",
 			     *r->client_id ? r->client_id : "-");
 	}
 }

@@ -148,6 +148,18 @@ int report__cost(struct table **out, const struct state *s, const char *source)
 	return 0;
 }
 
+/* "": as it was meant to. */
+static const char *early_end(const struct state_summary *m)
+{
+	if (!m->ended)
+		return "ended: cut off: what came after it was never written";
+	if (m->end.stop == TRACE_STOP_FAILED)
+		return "ended: the collector failed: what came after it is missing";
+	if (m->end.stop == TRACE_STOP_OUTPUT)
+		return "ended: the output could not be written: what came after it is missing";
+	return "";
+}
+
 int report__warnings(struct table **out, const struct state *s, const char *source)
 {
 	static const struct table_column column[] = {
@@ -158,6 +170,10 @@ int report__warnings(struct table **out, const struct state *s, const char *sour
 
 	if (table__new(out, "warnings", "Warnings", TABLE_ROWS, column, 1))
 		return -1;
+	if (*early_end(m)) {
+		table__row(*out);
+		table__text(*out, 0, early_end(m));
+	}
 	for (uint32_t i = first; i < m->warnings; i++) {
 		table__row(*out);
 		table__text(*out, 0, m->warning[i % STATE_WARNINGS_MAX]);

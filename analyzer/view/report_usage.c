@@ -407,7 +407,10 @@ static void add_names(struct table *t, const struct state_request *r)
 	for (char *at = labels; *at; at++)
 		*at = *at == '\n' ? ' ' : *at;
 	table__text(t, REQUEST_LABELS, labels);
-	table__text(t, REQUEST_NAMED, r->named_by_inference ? "inferred" : "exact");
+	table__mark(t, REQUEST_CLIENT, request__name_mark(r));
+	table__mark(t, REQUEST_LABELS, request__name_mark(r));
+	if (request__has_name(r))
+		table__text(t, REQUEST_NAMED, r->named_by_inference ? "inferred" : "exact");
 	table__text(t, REQUEST_HEADER_ID, r->request_id);
 	table__text(t, REQUEST_TRACE, r->trace_id);
 	table__text(t, REQUEST_ADAPTER, r->adapter);
@@ -446,7 +449,7 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 	const struct request_table *requests = state__requests(s);
 	const struct state_request *r = NULL;
 	const struct state_request **newest;
-	bool labels = false;
+	bool labels = false, inferred = false;
 	size_t n = 0;
 
 	if (table__new(out, "requests", "Requests", TABLE_ROWS, request_column, REQUEST_COLUMNS))
@@ -454,8 +457,11 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 	newest = calloc(STATE_REQUESTS_MAX, sizeof(*newest));
 	if (!newest)
 		return -1;
-	while (n < STATE_REQUESTS_MAX && (r = request_table__older(requests, r)))
-		newest[n++] = r, labels |= *r->labels != '\0';
+	while (n < STATE_REQUESTS_MAX && (r = request_table__older(requests, r))) {
+		newest[n++] = r;
+		labels |= *r->labels != '\0';
+		inferred |= *request__name_mark(r) != '\0';
+	}
 	while (n)
 		add_request(*out, newest[--n]);
 	free(newest);
@@ -463,6 +469,9 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 		table__hide(*out, REQUEST_CONTEXT);
 	if (!labels)
 		table__hide(*out, REQUEST_LABELS);
+	if (inferred)
+		table__note(*out, "joined: how it is known whose the rows are. ~: the name is "
+				  "inferred, not the server's word.");
 	if (request_table__evicted(requests))
 		table__note(*out, "only the last %u requests are listed", STATE_REQUESTS_MAX);
 	return 0;

@@ -133,6 +133,45 @@ int status__check_loss(const struct state *s, double most_percent, const char *s
 	return EXIT_LOSS;
 }
 
+int status__check_coverage(const struct state *s, double least_percent, const char *source,
+			   struct error *e)
+{
+	double seen = 100 * coverage__share(&state__summary(s)->coverage);
+	struct status status;
+
+	if (least_percent < 0 || seen >= least_percent)
+		return EXIT_OK;
+	if (seen < 0) {
+		error__set(e, EXIT_LOSS, ENODATA, "capture until a request has ended",
+			   "%s: coverage is not known, which is less than the %.2f %% of "
+			   "--min-coverage: no request ended",
+			   source, least_percent);
+		return EXIT_LOSS;
+	}
+	status__of(&status, s);
+	error__set(e, EXIT_LOSS, EOVERFLOW, NULL,
+		   "%s: saw %.2f %% of ended requests, less than the %.2f %% of --min-coverage"
+		   "%s%s%s",
+		   source, seen, least_percent, *status.missing ? " (not seen, of all rows: " : "",
+		   status.missing, *status.missing ? ")" : "");
+	return EXIT_LOSS;
+}
+
+int status__check_any(const struct state *s, const char *source, struct error *e)
+{
+	const struct state_summary *m = state__summary(s);
+	struct status status;
+
+	if (m->decisions || state__lost_share(s) < 1)
+		return EXIT_OK;
+	status__of(&status, s);
+	error__set(e, EXIT_LOSS, ENODATA, status.loss_remedy ? status.loss_remedy : loss_remedy(0),
+		   "%s: router results came, and none could be shown%s%s%s", source,
+		   status.loss_cause ? ": " : "", status.loss_cause ? status.loss_cause : "",
+		   status.loss_cause ? "" : ": all were lost");
+	return EXIT_LOSS;
+}
+
 /* @ns of @threads in @interval_ns of the capture; negative: not known. */
 static double average(uint64_t ns, uint64_t interval_ns, uint32_t threads)
 {

@@ -29,6 +29,13 @@ void status__of(struct status *out, const struct state *s);
 int status__check_loss(const struct state *s, double most_percent, const char *source,
 		       struct error *e);
 
+/* The same if less than @least_percent of the rows x layers of ended requests was seen, or none
+ * ended: what is not known is not enough. */
+int status__check_coverage(const struct state *s, double least_percent, const char *source,
+			   struct error *e);
+/* The same if router results came and every one was lost. */
+int status__check_any(const struct state *s, const char *source, struct error *e);
+
 /* The lines that end a capture: how long, how much, and the status. */
 void status__print_summary(const struct state *s, FILE *out);
 

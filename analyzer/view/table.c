@@ -18,8 +18,9 @@
 #define WORD_MAX 24 /* a column that shrinks keeps words up to this whole */
 
 struct cell {
-	bool known;
-	char *text; /* TABLE_TEXT */
+	bool known, hidden;
+	char *text;   /* TABLE_TEXT */
+	char *marked; /* the same with its mark; NULL: without */
 	uint64_t count;
 	double real;
 };
@@ -98,6 +99,19 @@ void table__text(struct table *t, size_t column, const char *value)
 	c->known = c->text;
 }
 
+void table__mark(struct table *t, size_t column, const char *mark)
+{
+	struct cell *c = cell_of(t, column);
+
+	if (!c || !c->known || !c->text)
+		return;
+	free(c->marked);
+	if (asprintf(&c->marked, "%s%s", mark, c->text) >= 0)
+		return;
+	c->marked = NULL;
+	t->short_of_memory = true;
+}
+
 void table__count(struct table *t, size_t column, uint64_t value)
 {
 	struct cell *c = cell_of(t, column);
@@ -128,6 +142,14 @@ void table__quiet(struct table *t)
 {
 	if (t->rows && !t->short_of_memory)
 		t->quiet[t->rows - 1] = true;
+}
+
+void table__hide_cell(struct table *t, size_t column)
+{
+	struct cell *c = cell_of(t, column);
+
+	if (c)
+		c->hidden = true;
 }
 
 void table__hide(struct table *t, size_t column)
@@ -175,7 +197,7 @@ static const char *cell_text(const struct table_column *column, const struct cel
 		return "-";
 	switch (column->kind) {
 	case TABLE_TEXT:
-		return c->text;
+		return c->marked ? c->marked : c->text;
 	case TABLE_COUNT:
 		return format__count(out, size, c->count);
 	case TABLE_ID:
@@ -353,7 +375,7 @@ static void print_below(const struct table *t, size_t row, FILE *out)
 	for (size_t i = 0; i < t->columns; i++) {
 		const struct cell *c = &t->cell[row * t->columns + i];
 
-		if (c->known && is_below(t, i))
+		if (c->known && !c->hidden && is_below(t, i))
 			lines__print(out, 8, "      %s: %s", t->column[i].title,
 				     cell_text(&t->column[i], c, text, sizeof(text)));
 	}
@@ -471,8 +493,10 @@ void table__free(struct table *t)
 {
 	if (!t)
 		return;
-	for (size_t i = 0; i < t->rows * t->columns; i++)
+	for (size_t i = 0; i < t->rows * t->columns; i++) {
 		free(t->cell[i].text);
+		free(t->cell[i].marked);
+	}
 	for (size_t i = 0; i < t->notes; i++)
 		free(t->note[i]);
 	free(t->cell);

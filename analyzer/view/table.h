@@ -50,6 +50,9 @@ int table__new(struct table **out, const char *name, const char *title, enum tab
  * setting does nothing, and printing says that rows are missing. */
 void table__row(struct table *t);
 void table__text(struct table *t, size_t column, const char *value); /* copied; "" is unknown */
+/* Something before a text that is known: what is to be thought of it. In text only: JSON says it in
+ * a column of its own. Copied. */
+void table__mark(struct table *t, size_t column, const char *mark);
 void table__count(struct table *t, size_t column, uint64_t value);
 /* TRACE_UNKNOWN stays unknown. */
 void table__known(struct table *t, size_t column, uint32_t value);
@@ -57,6 +60,8 @@ void table__known(struct table *t, size_t column, uint32_t value);
 void table__real(struct table *t, size_t column, double value);
 /* Keep the row out of the text: JSON is complete, people read what is not nothing. */
 void table__quiet(struct table *t);
+/* Keep one cell out of the line of its own that it would have (TABLE_BELOW). */
+void table__hide_cell(struct table *t, size_t column);
 /* Keep a column out of the text, if it says the same in every row. */
 void table__hide(struct table *t, size_t column);
 /* What the rows come to, beside the title; text only. */

@@ -110,7 +110,7 @@ static void draw_binning(struct terminal *t, const struct heat_layout *l, int y)
 static void draw_waiting(struct terminal *t, const struct live_frame *f, struct band band)
 {
 	const char *text = f->ended ? "no route in this recording"
-				    : "waiting for the first route (an idle server has none)";
+				    : "waiting for the first step (an idle server has none)";
 
 	screen__put(t->screen, band.first + band.lines / 2, LABEL_WIDTH, 70, SCREEN_STRONG, "%s",
 		    text);

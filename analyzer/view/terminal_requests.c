@@ -82,7 +82,8 @@ static void draw_request(struct terminal *t, const struct state *s, const struct
 	else
 		format__duration(text, sizeof(text), end - begin);
 	right(t, y, X_AGE, 10, style, text);
-	screen__put(t->screen, y, X_CLIENT + 1, 96, style, "%s",
+	screen__put(t->screen, y, X_CLIENT + 1, 97, style, "%s%s",
+		    *r->client_id ? request__name_mark(r) : "",
 		    *r->client_id      ? r->client_id
 		    : r->before_attach ? "- (began before us)"
 				       : "-");
@@ -124,6 +125,7 @@ void terminal__draw_help(struct terminal *t)
 		"coverage   seen / (expected - cached - not computed), in rows x layers of",
 		"           ended requests; causes below it: shares of all expected rows",
 		"loss       captures that did not arrive; invalid: arrived, but failed a check",
+		"~          before an id: inferred, not the server's word",
 		"slowdown   what probing costs the server, estimated from calibrated hits",
 		"",
 		"q          quit (Ctrl-C too)            p       pause",

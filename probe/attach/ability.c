@@ -285,14 +285,21 @@ static const struct question questions[ABILITY_COUNT] = {
 					     "6.10 or later detaches faster" },
 };
 
-/* How this very program gets its rights. */
+/* How this very program gets its rights. Root without them was started so. */
 static void grant(char *text, size_t size, bool single_links)
 {
 	char self[224];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	self[n < 0 ? 0 : n] = 0;
-	if (n <= 0 || (size_t)n >= sizeof(self) - 1)
+	if (!geteuid())
+		snprintf(
+			text, size,
+			"root here lacks them: start its container with them (--cap-add, or "
+			"--privileged), its service without a bounding set that drops them, or run "
+			"it outside: %s%s",
+			CAPABILITIES, single_links ? ",cap_sys_admin" : "");
+	else if (n <= 0 || (size_t)n >= sizeof(self) - 1)
 		snprintf(text, size, "run it with sudo");
 	else
 		snprintf(text, size, "run it with sudo, or: sudo setcap %s%s+ep %s", CAPABILITIES,

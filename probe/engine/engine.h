@@ -11,6 +11,7 @@
 #ifndef MP_ENGINE_ENGINE_H
 #define MP_ENGINE_ENGINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -33,6 +34,20 @@ struct engine_ops {
 
 	/* 1 if this engine runs in @t, 0 if not, -errno with @e if that cannot be said. */
 	int (*match)(struct target *t, struct error *e);
+
+	/* True if a process with this command line (@size NUL-separated bytes, untrusted) is of a
+	 * service of this engine, whatever match() says of it: it may compute nothing, or have
+	 * loaded nothing yet. No other engine takes it then, nor what it started. May be NULL: none
+	 * can be told so. */
+	bool (*owns)(const char *cmdline, size_t size);
+
+	/*
+	 * May a capture begin at @t, the process that was named, with what it started? Asked where
+	 * owns() says yes of it, of one above it or of one below it. @found: match() gave 1 for
+	 * some of them. 0: yes. 1: yes, and @e says what will not be seen. -errno with @e: no, and
+	 * what to name instead, or when. NULL only where owns() is.
+	 */
+	int (*entrance)(struct target *t, bool found, struct error *e);
 
 	/*
 	 * Find sites and layouts, verify them, read the model: once a service, for the first of its
@@ -112,6 +127,10 @@ struct engine_ops {
 /* All engines, in the order in which they are asked; NULL-terminated. engines.c. */
 extern const struct engine_ops *const engines[];
 
+/* The engine whose service @t is part of, by its own command line or by who started it; NULL. */
+const struct engine_ops *engine__owner(struct target *t);
+/* By its own command line only. */
+const struct engine_ops *engine__owner_by_line(const struct target *t);
 /* The engine that runs in @t: 1, 0 (none), -errno with @e (that cannot be said). */
 int engine__match(const struct engine_ops **out, struct target *t, struct error *e);
 /* Say that none runs in @t, nor in the others of @processes that were looked at: what was looked

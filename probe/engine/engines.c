@@ -12,6 +12,7 @@
 #include "probe/engine/transformers/transformers.h"
 #include "probe/engine/vllm/vllm.h"
 #include "probe/engine/sink.h"
+#include "probe/target/ancestors.h"
 #include "probe/target/target.h"
 
 const struct engine_ops *const engines[] = {
@@ -51,11 +52,72 @@ int engine__not_found(struct target *t, size_t processes, struct error *e)
 			  (int)info->pid, info->command, others, looked_for);
 }
 
+static const struct engine_ops *owner_of(const char *cmdline, size_t size)
+{
+	for (size_t i = 0; engines[i]; i++)
+		if (engines[i]->owns && engines[i]->owns(cmdline, size))
+			return engines[i];
+	return NULL;
+}
+
+static int see_ancestor(void *ctx, const struct ancestor *a)
+{
+	const struct engine_ops **owner = ctx;
+
+	*owner = owner_of(a->cmdline, a->size);
+	return *owner != NULL;
+}
+
+const struct engine_ops *engine__owner_by_line(const struct target *t)
+{
+	size_t size;
+	const char *cmdline = target__cmdline(t, &size);
+
+	return owner_of(cmdline, size);
+}
+
+const struct engine_ops *engine__owner(struct target *t)
+{
+	const struct engine_ops *owner = engine__owner_by_line(t);
+
+	if (!owner)
+		target__each_ancestor(t, see_ancestor, &owner);
+	return owner;
+}
+
+/* What Python and PyTorch start beside a server: it maps the same libraries and computes nothing.
+ */
+static bool is_helper(const struct target *t)
+{
+	static const char *const marks[] = {
+		"/torch/_inductor/compile_worker/",
+		"torch._inductor.compile_worker",
+		"from multiprocessing.resource_tracker import",
+		"from multiprocessing.forkserver import",
+	};
+	size_t size;
+	const char *cmdline = target__cmdline(t, &size);
+	bool helper = false;
+
+	for (size_t i = 0; i < sizeof(marks) / sizeof(*marks); i++)
+		helper |= memmem(cmdline, size, marks[i], strlen(marks[i])) != NULL;
+	return helper;
+}
+
 int engine__match(const struct engine_ops **out, struct target *t, struct error *e)
 {
+	const struct engine_ops *owner;
 	int match = 0;
 
 	*out = NULL;
+	if (is_helper(t))
+		return 0;
+	owner = engine__owner(t);
+	if (owner) {
+		match = owner->match(t, e);
+		*out = match > 0 ? owner : NULL;
+		return match;
+	}
 	for (size_t i = 0; engines[i] && !match; i++) {
 		match = engines[i]->match(t, e);
 		if (match > 0)

@@ -121,6 +121,7 @@ def test_doctor_without_rights(shared_server: Server) -> None:
     done = moeprobe("doctor", before=NOBODY)
     refused(done, 3, "CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")
     assert "missing" in done.out
+    assert done.out.count("setcap") == 1, done.out
     done = moeprobe("doctor", shared_server.pid, "--json", before=NOBODY)
     refused(done, 3, "CAP_BPF")
     assert json.loads(done.out)["exit_code"] == 3
@@ -166,6 +167,17 @@ def test_one_right_missing(shared_server: Server) -> None:
     assert "CAP_BPF" not in done.err.splitlines()[0]
 
 
+def test_root_is_not_told_to_become_root(tmp_path: Path) -> None:
+    """The first process of a container may be nobody's to look at, its root's included."""
+    done = record(1, tmp_path / "r")
+    if done.code == 3:
+        refused(done, 3, "no right to read its maps")
+        assert "run as root" not in done.err and "user namespace" in done.err
+    done = record(os.getpid(), tmp_path / "r", before=("setpriv", "--bounding-set=-sys_ptrace"))
+    refused(done, 3, "CAP_SYS_PTRACE")
+    assert "sudo" not in done.err and "--cap-add" in done.err
+
+
 def test_router_has_no_name(tmp_path: Path) -> None:
     """A library whose symbols are gone: refused by name, the server unharmed."""
     options = Options(library=str(without_names(tmp_path / "library", ROUTER)))
@@ -177,7 +189,7 @@ def test_router_has_no_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [
     ("record",), ("record", "0"), ("record", "x"), ("record", "1", "--detail", "all"),
     ("report",), ("dump", "--frobnicate"), ("frobnicate",), ("record", "1", "-d", "-3"),
-    ("attach", "1", "--max-loss", "200"),
+    ("attach", "1", "--max-loss", "200"), ("report", "x", "--min-coverage", "-1"),
 ])
 def test_usage(arguments: tuple[str, ...]) -> None:
     done = moeprobe(*arguments)
@@ -252,7 +264,9 @@ def test_disk_full(olmoe_server: Server, small_disk: Path) -> None:
     assert done.code == 1, done.err
     assert "no space left" in done.err.lower()
     assert read(file).of("route")
-    assert moeprobe("report", file).code == 0
+    report = moeprobe("report", file)
+    assert report.code == 0
+    assert "Warnings\n  warning\n  ended: the output could not be written" in report.out
     assert olmoe_server.still_serves()
 
 
@@ -266,8 +280,8 @@ def test_reader_of_the_pipe_goes(olmoe_server: Server, command: str) -> None:
                            "exit ${PIPESTATUS[0]}"], capture_output=True, text=True, timeout=30,
                           check=False, stdin=subprocess.DEVNULL)
     crowd.stop()
-    assert done.returncode in (0, 1, 128 + signal.SIGPIPE), done
-    assert len(done.stderr.splitlines()) <= 3, done.stderr
+    assert done.returncode == 128 + signal.SIGPIPE, done
+    assert "fail" not in done.stderr and len(done.stderr.splitlines()) <= 2, done.stderr
     assert olmoe_server.still_serves()
 
 
@@ -300,6 +314,24 @@ def test_whoever_is_killed_takes_the_probes_along(olmoe_server: Server, tmp_path
                         if line.startswith("moeprobe")]) >= 1, one.said
     assert read(tmp_path / "r.moeprobe").records
     assert olmoe_server.still_serves()
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+def test_background_job_of_a_script(olmoe_server: Server, tmp_path: Path, number: str) -> None:
+    """A shell without job control starts it with SIGINT ignored; kill -INT ends it all the same."""
+    file, log = tmp_path / "r.moeprobe", tmp_path / "log"
+    script = (f"{BUILD}/moeprobe record {olmoe_server.pid} -o {file} > {log} 2>&1 & job=$!\n"
+              f"read go; kill -{number} $job; wait $job")
+    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE) as shell:
+        wait_until(lambda: log.exists() and "waiting for the first step" in log.read_text(),
+                   "nothing is said of an idle server")
+        assert log.read_text() == (f"probes placed in process {olmoe_server.pid} (llama.cpp); "
+                                   "waiting for the first step\n")
+        wait_until(lambda: log.exists() and "data flows" in log.read_text(), "no data",
+                   poke=olmoe_server.still_serves)
+        shell.communicate(b"\n", timeout=30)
+    assert shell.returncode == 0, log.read_text()
+    assert STOPS[read(file).one("end").fields["stop"]] == "asked"
 
 
 def test_end_leaves_nothing(olmoe_server: Server, tmp_path: Path) -> None:

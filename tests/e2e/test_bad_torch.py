@@ -15,7 +15,7 @@ import pytest
 
 from lib.client import TEXT, Answer
 from lib.exact import await_attached, capture_work, check_totals
-from lib.fake_torch import LAYERS, FakeTorch, chosen, fake_torch
+from lib.fake_torch import LAYERS, FakeTorch, chosen, fake_helper, fake_torch, fake_vllm
 from lib.moeprobe import (Finished, children_of, kernel_objects, moeprobe, recording,
                           wait_until)
 from lib.recording import RAW, STOPS, Picture, Record, Recording, read
@@ -82,6 +82,43 @@ def test_tensors_that_cannot_be_read(define: str, words: tuple[str, ...], tmp_pa
     assert not recorded.of("step") and not recorded.of("route")
 
 
+def listed(pid: int) -> tuple[bool, bool]:
+    """Whether a bare attach lists the process, and whether with those that cannot be read."""
+    servers, _, apart = moeprobe("attach").out.partition("cannot be attached to\n")
+    return f"  {pid} " in servers, f"  {pid}, " in apart
+
+
+def test_engine_core_of_a_vllm(tmp_path: Path) -> None:
+    """It has PyTorch and nothing that chooses: no server on PyTorch, and whose it is is said."""
+    with fake_vllm(tmp_path, "VLLM::EngineCore") as fake:
+        _, core = children_of(fake.pid)
+        for command in (("record", core, "-o", tmp_path / "r"), ("attach", core), ("doctor", core)):
+            done = moeprobe(*command)
+            refused(done, f"process {core}: it is the engine core of a vLLM")
+            assert f"  try: attach to {fake.pid}, its API server" in done.err
+        assert listed(core) == (False, False)
+
+
+def test_vllm_that_still_starts(tmp_path: Path) -> None:
+    with fake_vllm(tmp_path, "VLLM::Worker_TP0") as fake:
+        refused(moeprobe("record", fake.pid, "-o", tmp_path / "r"),
+                f"process {fake.pid}: vLLM is still starting: no worker yet")
+        assert listed(fake.pid) == (False, True)
+        _, worker = children_of(fake.pid)
+        refused(moeprobe("attach", worker), f"process {worker}: it is a worker of a vLLM")
+
+
+@pytest.mark.parametrize(("line", "shown"), [
+    (("-c", "from multiprocessing.resource_tracker import main;main(6)"), False),
+    (("/env/torch/_inductor/compile_worker/__main__.py", "--kind=subprocess"), False),
+    (("-c", "from multiprocessing.spawn import spawn_main"), True),
+], ids=["tracker", "compiler", "child"])
+def test_helpers_of_torch(line: tuple[str, ...], shown: bool, tmp_path: Path) -> None:
+    """They map what a server does: they are not listed as one."""
+    with fake_helper(tmp_path, *line) as fake:
+        assert listed(fake.pid) == (shown, False)
+
+
 # --- what is read in part ---------------------------------------------------------------------
 
 def computed(tmp_path: Path, *defines: str, embeds: bool = True) -> Recording:
@@ -93,8 +130,9 @@ def computed(tmp_path: Path, *defines: str, embeds: bool = True) -> Recording:
             fake.step(PROMPT, embeds=embeds)
             time.sleep(0.002)
         done = capture.stop()
-    assert done.code == 0, done.err
+    assert "idle" not in done.err
     recorded = read(file)
+    assert done.code == (6 if recorded.of("loss") else 0), done.err
     assert STOPS[recorded.one("end").fields["stop"]] == "asked"
     return recorded
 
@@ -103,7 +141,8 @@ def computed(tmp_path: Path, *defines: str, embeds: bool = True) -> Recording:
                          ids=["compiled-away", "too-small"])
 def test_embedding_that_is_not_seen(defines: tuple[str, ...], embeds: bool,
                                     tmp_path: Path) -> None:
-    """Nothing says whose the results are: no step, and all are said to be missing."""
+    """Nothing says whose the results are: no step, and all are said to be missing, also by the
+    exit code."""
     recorded = computed(tmp_path, *defines, embeds=embeds)
     assert not recorded.of("step", "route", "request_begin")
     causes = {record.fields["cause"]: record.fields for record in recorded.of("loss")}

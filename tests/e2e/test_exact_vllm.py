@@ -10,14 +10,14 @@ import pytest
 from lib.abilities import VLLM
 from lib.client import Answer
 from lib.exact import capture_work, check_totals, report
-from lib.moeprobe import moeprobe
+from lib.moeprobe import moeprobe, recording, wait_until
 from lib.recording import UNKNOWN_64, Picture
 from lib.shown import Shows
 from lib.torch_models import EXACT, torch_model
 from lib.torch_oracle import torch_oracle
 from lib.vllm_client import VllmAsk, crowd, long_asks, vllm_asks
 from lib.vllm_judge import poke, verdict_of
-from lib.vllm_server import BLOCK, Setting, other_names, vllm_serving
+from lib.vllm_server import BLOCK, Setting, other_names, title, vllm_serving
 from models.make_torch_model import TOP_K
 
 pytestmark = [pytest.mark.full, pytest.mark.root, pytest.mark.vllm]
@@ -103,6 +103,27 @@ def test_tensor_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             lambda: crowd(server, vllm_asks(4)).start().wait(), poke)
     verdict = verdict_of(picture, answers, early, model, tmp_path)
     report(verdict, "vLLM, two tensor-parallel workers", capsys)
+
+
+def test_parts_are_told_apart(tmp_path: Path) -> None:
+    """A worker can be captured, and what it does not know is said; an engine core is refused; a
+    list has the API server alone."""
+    with vllm_serving(torch_model(EXACT["olmoe"]), tmp_path / "server.log") as server:
+        worker, = server.workers().values()
+        core = next(pid for pid in server.family() if title(pid) == "VLLM::EngineCore")
+        remedy = f"attach to {server.pid}, its API server"
+        done = moeprobe("attach", core)
+        assert done.code == 5 and f"process {core}: it is the engine core" in done.err, done.err
+        assert remedy in done.err
+        with recording(worker, tmp_path / "r.moeprobe") as capture:
+            wait_until(capture.attached, "no data", poke=lambda: server.still_serves())
+            assert capture.stop().code == 0
+        assert f"process {worker} is a worker of a vLLM" in capture.said and remedy in capture.said
+        assert remedy in moeprobe("doctor", worker).out
+        assert remedy not in moeprobe("doctor", server.pid).out
+        found = moeprobe("attach").out
+        assert f"  {server.pid} " in found, found
+        assert f" {worker}" not in found and f" {core}" not in found, found
 
 
 def parts_of(picture: Picture) -> dict[int, list[int]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PYTHON = Path(sys.executable).resolve()
 SOURCE = Path(__file__).parents[1] / "tools" / "fake_torch.c"
 LAYERS, EXPERTS, CHOSEN = 3, 16, 4
 
@@ -33,8 +34,10 @@ def chosen(token: int, layer: int) -> list[int]:
 class FakeTorch:
     """What the process is told; each call returns when it has been done."""
 
-    def __init__(self, library: Path) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, str(library)], text=True,
+    def __init__(self, library: Path, *line: str | Path) -> None:
+        """@line: its command line, instead of Python's own with this file."""
+        self.process = subprocess.Popen([*(line or (sys.executable, __file__)), str(library)],
+                                        executable=PYTHON if line else None, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._await()
 
@@ -80,8 +83,38 @@ def fake_torch(folder: Path, *defines: str, stripped: bool = False) -> Iterator[
         fake.close()
 
 
+# vLLM's API server is its child's parent, and both are called as vLLM calls them.
+VLLM = """import os, subprocess, sys
+subprocess.Popen([sys.argv[2], sys.argv[3], sys.argv[-1]],
+                 executable=os.path.realpath("/proc/self/exe")).wait()
+"""
+
+
+@contextmanager
+def fake_vllm(folder: Path, title: str) -> Iterator[FakeTorch]:
+    """As of a vLLM: a `vllm serve`, below it a process @title with PyTorch and no library of
+    vLLM's. `pid` is the former; what is told is done by the latter."""
+    script = folder / "vllm"
+    script.write_text(VLLM)
+    fake = FakeTorch(compiled(folder), "python3", script, "serve", title, __file__)
+    try:
+        yield fake
+    finally:
+        fake.close()
+
+
+@contextmanager
+def fake_helper(folder: Path, *line: str) -> Iterator[FakeTorch]:
+    """PyTorch in a process that says by its command line @line what it is."""
+    fake = FakeTorch(compiled(folder), "python3", __file__, *line)
+    try:
+        yield fake
+    finally:
+        fake.close()
+
+
 def main() -> None:
-    library = ctypes.CDLL(sys.argv[1])
+    library = ctypes.CDLL(sys.argv[-1])
     ends: dict[int, tuple[socket.socket, socket.socket]] = {}
     print("ok", flush=True)
     for line in sys.stdin:

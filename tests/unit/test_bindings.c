@@ -11,6 +11,7 @@
 #include "analyzer/state/labels.h"
 #include "analyzer/state/sequences.h"
 #include "analyzer/state/state.h"
+#include "analyzer/view/report.h"
 #include "tests/unit/synthetic.h"
 
 #define EXPERTS 8
@@ -216,6 +217,58 @@ static void test_names(void **unused)
 	state__free(state);
 }
 
+static char *report_of(const struct state *s, bool json)
+{
+	struct report *report;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	assert_non_null(out);
+	assert_int_equal(report__build(&report, s, "s"), 0);
+	if (json)
+		assert_int_equal(report__print_json(report, out), 0);
+	else
+		report__print(report, out);
+	report__free(report);
+	fclose(out);
+	return text;
+}
+
+static void assert_shown(const struct state *s, bool json, const char *shown)
+{
+	char *text = report_of(s, json);
+
+	if (!strstr(text, shown))
+		fail_msg("no '%s' in:\n%s", shown, text);
+	free(text);
+}
+
+/* A name is marked where it is inferred; what has no name is named in no way. */
+static void test_inferred_name_is_shown(void **unused)
+{
+	struct synthetic s;
+	struct state *state;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__request(&s, 1, 0);
+	info(&s, "second", "4bf9", "user=u\n");
+	state = read_state(&s);
+	assert_shown(state, false, "~second");
+	assert_shown(state, false, "~user=u\n");
+	assert_shown(state, false, "~: the name is inferred");
+	assert_shown(state, true, "\"client_id\":\"second\"");
+	assert_shown(state, true, "\"named\":\"inferred\"");
+	state__free(state);
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__step(&s, 1, 10, 0, TRACE_PREFILL);
+	state = read_state(&s);
+	assert_shown(state, true, "\"client_id\":null");
+	assert_shown(state, true, "\"named\":null");
+	state__free(state);
+}
+
 static void test_labels(void **unused)
 {
 	char labels[32] = "";
@@ -337,6 +390,7 @@ int main(void)
 		cmocka_unit_test(test_counts_are_bound),
 		cmocka_unit_test(test_sequences_are_bounded),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_inferred_name_is_shown),
 		cmocka_unit_test(test_labels),
 		cmocka_unit_test(test_loss_of_the_small_model),
 		cmocka_unit_test(test_exceptions),

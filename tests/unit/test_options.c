@@ -122,6 +122,7 @@ static void test_a_command_line(void **unused)
 	assert_int_equal(parse(&o, "--name", "olmoe", "--max-loss=0"), 0);
 	assert_string_equal(o.name, "olmoe");
 	assert_float_equal(o.max_loss_percent, 0, 0);
+	assert_true(o.min_coverage_percent < 0);
 }
 
 static void test_refused(void **unused)

@@ -297,6 +297,11 @@ static void test_loss_invalid_cost_coverage(void **unused)
 				   .resident_bytes = 7,
 				   .threads = 2,
 				   .slowdown_ppm = 100 };
+	struct trace_cost short_cost = { .interval_ns = 1000,
+					 .hit_ns = UINT64_MAX,
+					 .collector_cpu_ns = 900,
+					 .threads = 2,
+					 .slowdown_ppm = 7 };
 	struct trace_coverage coverage = {
 		.request = 1, .layer = 2, .expected = 100, .seen = 60, .causes = 9, .context = 1
 	};
@@ -314,6 +319,9 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	synthetic__add(&s, TRACE_COST, &cost, sizeof(cost), NULL, 0);
 	cost.hit_ns = UINT64_MAX; /* not calibrated: must not count as time */
 	synthetic__add(&s, TRACE_COST, &cost, sizeof(cost), NULL, 0);
+	/* What ends with the capture after a moment is counted, and is no rate. */
+	short_cost.head = cost.head;
+	synthetic__add(&s, TRACE_COST, &short_cost, sizeof(short_cost), NULL, 0);
 	synthetic__finish_request(&s, 1, 10);
 	synthetic__add(&s, TRACE_COVERAGE, &coverage, sizeof(coverage),
 		       &(struct trace_column){ missing, sizeof(missing) }, 1);
@@ -325,6 +333,7 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	assert_int_equal(m->invalid, 4);
 	assert_int_equal(m->invalid_by[0], 4);
 	assert_int_equal(m->cost.collector_ppm, 5000);
+	assert_int_equal(m->cost.collector_cpu_ns, 10000900);
 	assert_int_equal(m->cost.slowdown_ppm, 100);
 	assert_int_equal(m->cost.hits, 200);
 	assert_int_equal(m->cost.timed_hits, 100);

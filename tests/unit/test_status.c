@@ -95,6 +95,7 @@ static void test_advice_fits_the_cause(void **unused)
 
 		assert_int_equal(state__new(&s), 0);
 		assert_int_equal(status__check_loss(s, 0, "report", &e), EXIT_OK);
+		assert_int_equal(status__check_any(s, "process 1", &e), EXIT_OK);
 		lose(s, advice[i].cause, 5);
 		status__of(&status, s);
 		assert_non_null(strstr(status.loss_remedy, advice[i].remedy));
@@ -113,6 +114,10 @@ static void test_advice_fits_the_cause(void **unused)
 		assert_string_equal(e.remedy, status.loss_remedy);
 		assert_non_null(strstr(e.what, "report: lost 100.00 % of the decisions"));
 		assert_non_null(strstr(e.what, status.loss_cause));
+		error__clear(&e);
+		assert_int_equal(status__check_any(s, "process 1", &e), EXIT_LOSS);
+		assert_non_null(strstr(e.what, "none could be shown"));
+		assert_string_equal(e.remedy, status.loss_remedy);
 		state__free(s);
 	}
 }
@@ -172,6 +177,7 @@ static double coverage_in(struct json_object *o)
 static void test_coverage_is_of_what_was_computed(void **unused)
 {
 	struct trace_request_begin begin = { .head.time_ns = 1, .request = 1, .context = 1 };
+	struct error e = { 0 };
 	struct trace_coverage coverage = {
 		.head.time_ns = 1, .request = 1, .expected = 100, .seen = 45, .causes = 3
 	};
@@ -185,6 +191,10 @@ static void test_coverage_is_of_what_was_computed(void **unused)
 	assert_int_equal(state__new(&s), 0);
 	status__of(&status, s);
 	assert_string_equal(status.coverage, "-");
+	assert_int_equal(status__check_coverage(s, -1, "report", &e), EXIT_OK);
+	assert_int_equal(status__check_coverage(s, 0, "report", &e), EXIT_LOSS);
+	assert_non_null(strstr(e.what, "no request ended"));
+	error__clear(&e);
 	assert_int_equal(state__apply(s, &item), 0);
 	item = (struct trace_item){ .type = TRACE_COVERAGE,
 				    .coverage = &coverage,
@@ -193,6 +203,10 @@ static void test_coverage_is_of_what_was_computed(void **unused)
 	assert_int_equal(state__apply(s, &item), 0);
 	status__of(&status, s);
 	assert_string_equal(status.coverage, "90.0 %");
+	assert_int_equal(status__check_coverage(s, 90, "report", &e), EXIT_OK);
+	assert_int_equal(status__check_coverage(s, -1, "report", &e), EXIT_OK);
+	assert_int_equal(status__check_coverage(s, 90.5, "report", &e), EXIT_LOSS);
+	assert_non_null(strstr(e.what, "saw 90.00 % of ended requests, less than the 90.50 %"));
 	assert_string_equal(status.missing, "cached 40.0 %, not computed 10.0 %, lost 5.0 %");
 	json = report_of(s, &text);
 	assert_float_equal(coverage_in(json_object_object_get(json, "capture")), 0.9, 1e-9);

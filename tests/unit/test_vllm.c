@@ -40,6 +40,38 @@ static void roles(void **state)
 	assert_int_equal(vllm_role__of("VLLM::Worker", 8).part, VLLM_SERVER); /* cut */
 }
 
+static void parts(void **state)
+{
+	static const struct {
+		const char *cmdline;
+		size_t size;
+		bool part;
+	} cases[] = {
+#define LINE(text, part) { text, sizeof(text), part }
+		LINE("VLLM::EngineCore", true),
+		LINE("VLLM::ApiServer_1\0\0\0", true),
+		LINE("/usr/bin/python3\0/env/bin/vllm\0serve\0model", true),
+		LINE("vllm\0serve", true),
+		LINE("python\0-O\0-m\0vllm.entrypoints.openai.api_server", true),
+		LINE("uv\0run\0vllm\0serve", false),
+		LINE("sh\0-c\0vllm serve model", false),
+		LINE("python3\0/env/bin/vllm\0bench", false),
+		LINE("python3\0my_vllm\0serve", false),
+		LINE("python3\0-m\0vllm", false),
+		LINE("grep\0VLLM::", false),
+		LINE("", false),
+#undef LINE
+		{ "VLLM:", 5, false },
+		{ "vllm\0serv", 9, false },
+		{ "vllm", 4, false },
+		{ NULL, 0, false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_int_equal(vllm_role__is_part(cases[i].cmdline, cases[i].size),
+				 cases[i].part);
+}
+
 static void names(void **state)
 {
 	static const char *const pairs[][3] = {
@@ -379,6 +411,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(roles),
+		cmocka_unit_test(parts),
 		cmocka_unit_test(names),
 		cmocka_unit_test(one_request),
 		cmocka_unit_test(preempted),

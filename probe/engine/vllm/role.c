@@ -46,6 +46,56 @@ struct vllm_role vllm_role__of(const char *cmdline, size_t size)
 	return r;
 }
 
+bool vllm_role__has_title(const char *cmdline, size_t size)
+{
+	return size >= strlen(TITLE) && !memcmp(cmdline, TITLE, strlen(TITLE));
+}
+
+/* The argument behind @at, or NULL; each ends with a NUL, but maybe the last. */
+static const char *next_argument(const char *at, const char *end)
+{
+	const char *nul = memchr(at, '\0', (size_t)(end - at));
+
+	return nul && nul + 1 < end ? nul + 1 : NULL;
+}
+
+static bool starts_with(const char *at, const char *end, const char *what)
+{
+	return (size_t)(end - at) >= strlen(what) && !memcmp(at, what, strlen(what));
+}
+
+/* True if the path at @at names a file that begins with @name; @whole: that is @name. */
+static bool is_file(const char *at, const char *end, const char *name, bool whole)
+{
+	const char *nul = memchr(at, '\0', (size_t)(end - at)), *base = at;
+
+	end = nul ? nul : end;
+	for (const char *c = at; c < end; c++)
+		base = *c == '/' ? c + 1 : base;
+	return starts_with(base, end, name) && (!whole || base + strlen(name) == end);
+}
+
+/* The first argument is the interpreter, or a script of it that was executed. */
+bool vllm_role__is_part(const char *cmdline, size_t size)
+{
+	const char *end = cmdline + size, *next;
+	bool python = size && is_file(cmdline, end, "python", false);
+
+	if (vllm_role__has_title(cmdline, size))
+		return true;
+	for (const char *at = size ? cmdline : NULL; at; at = next) {
+		next = next_argument(at, end);
+		if (at != cmdline && !python)
+			return false;
+		if (next && is_file(at, end, "vllm", true) && starts_with(next, end, "serve"))
+			return true;
+		if (next && starts_with(at, end, "-m") &&
+		    starts_with(next, end, "vllm.entrypoints."))
+			return true;
+	}
+	return false;
+}
+
 const char *vllm_role__name(const struct vllm_role *r)
 {
 	static const char *const names[] = { "api server", "engine core", "worker" };

@@ -5,6 +5,7 @@
 #ifndef MP_VLLM_ROLE_H
 #define MP_VLLM_ROLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,11 @@ struct vllm_role {
 struct vllm_role vllm_role__of(const char *cmdline, size_t size);
 /* From a copy of one; zeros where @at has none (at->failed). */
 struct vllm_role vllm_role__load(struct cursor *at);
+/* True if that is a process of a vLLM service: by its title, or started as its server (`vllm
+ * serve`, `python -m vllm.entrypoints...`), maybe not one yet. */
+bool vllm_role__is_part(const char *cmdline, size_t size);
+/* True if vLLM gave it its title. */
+bool vllm_role__has_title(const char *cmdline, size_t size);
 /* "api server", "engine core", "worker". */
 const char *vllm_role__name(const struct vllm_role *r);
 

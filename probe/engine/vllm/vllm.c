@@ -29,6 +29,7 @@
 #include "probe/engine/sink.h"
 #include "probe/engine/vllm/batches.h"
 #include "probe/engine/vllm/channels.h"
+#include "probe/engine/vllm/entrance.h"
 #include "probe/engine/vllm/held.h"
 #include "probe/engine/vllm/requests.h"
 #include "probe/engine/vllm/role.h"
@@ -238,11 +239,6 @@ static int create_parts(struct engine *g, pid_t pid)
 }
 
 /* --- which processes ------------------------------------------------------------------------- */
-
-static int vllm_match(struct target *t, struct error *e)
-{
-	return vllm_sites__match(t);
-}
 
 /* A core with workers has no kernels of its own. */
 static bool takes_part(struct target *t)
@@ -582,6 +578,8 @@ const struct engine_ops engine_vllm = {
 	.name = "vLLM",
 	.looked_for = "vllm/_C*.so",
 	.match = vllm_match,
+	.owns = vllm_role__is_part,
+	.entrance = vllm_entrance,
 	.open = vllm_open,
 	.headers = vllm_headers,
 	.join = vllm_join,
