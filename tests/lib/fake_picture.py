@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.client import Answer
 from lib.judge import Truth
-from lib.recording import DECODE, MISSING, OUTPUT, PREFILL, UNKNOWN, Picture, Record, Recording
+from lib.recording import DECODE, MISSING, OUTPUT, PREFILL, UNKNOWN, UNKNOWN_64, Picture, Record, Recording
 
 
 def record(kind: str, columns: dict[str, Any] | None = None, **fields: Any) -> Record:
@@ -68,7 +68,8 @@ def step_of(number: int, rows: list[Row]) -> list[Record]:
                "row_flags": [OUTPUT * row.output for row in rows],
                "token": [row.token for row in rows]}
     said = [record("step", {name: np.asarray(values) for name, values in columns.items()},
-                   step=number, begin_ns=900, end_ns=950, context=1, rows=len(rows))]
+                   step=number, begin_ns=900, end_ns=950, context=1, rows=len(rows),
+                   batch=UNKNOWN_64)]
     for layer in sorted({layer for row in rows for layer in row.routes}):
         chosen = [index for index, row in enumerate(rows) if layer in row.routes]
         said.append(record(
