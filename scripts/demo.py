@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tests.lib.server import Options, Server, running  # noqa: E402
 from tests.models.make_model import Shape, make_model  # noqa: E402

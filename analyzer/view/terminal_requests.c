@@ -156,7 +156,7 @@ void terminal__draw_help(struct terminal *t)
 		"coverage   seen / (expected - cached - not computed), in rows x layers of",
 		"           ended requests; causes below it: shares of all expected rows",
 		"loss       captures that did not arrive; invalid: arrived, but failed a check",
-		"open       no row for two seconds, and no end was told: how long ago the last was",
+		"open       no row for two seconds, no end told: how long ago the last row was",
 		"~          before an id: inferred, not the server's word",
 		"slowdown   what probing costs the server, estimated from calibrated hits",
 		"",
