@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from lib.server import Options, Server, running  # noqa: E402
+from tests.lib.server import Options, Server, running  # noqa: E402
 from tests.models.make_model import Shape, make_model  # noqa: E402
 
 SECONDS_WITHOUT_TERMINAL = 20

@@ -108,6 +108,20 @@ bool request__is_cut_off(const struct state_request *r)
 	       (r->ending == TRACE_ENDING_CAPTURE_END || r->ending == TRACE_ENDING_TARGET_GONE);
 }
 
+bool request__is_open(const struct state_request *r)
+{
+	return !r->ended || r->ending == TRACE_ENDING_CAPTURE_END;
+}
+
+uint64_t request__silent_ns(const struct state_request *r, uint64_t now_ns)
+{
+	uint64_t until = r->ended ? r->end_ns : now_ns;
+
+	if (r->last_row_ns == UINT64_MAX || until == UINT64_MAX)
+		return UINT64_MAX;
+	return until > r->last_row_ns ? until - r->last_row_ns : 0;
+}
+
 bool request__has_name(const struct state_request *r)
 {
 	return *r->client_id || *r->request_id || *r->trace_id || *r->adapter || *r->labels;

@@ -60,6 +60,11 @@ const struct state_request *request_table__older(const struct request_table *t,
 						 const struct state_request *r);
 /* True if the capture or the target ended before the request did. */
 bool request__is_cut_off(const struct state_request *r);
+/* True if its end is not known: it goes on, or went on when the capture ended. */
+bool request__is_open(const struct state_request *r);
+/* How long no row of an open request was seen before @now_ns, or before the capture's end;
+ * UINT64_MAX: not known. */
+uint64_t request__silent_ns(const struct state_request *r, uint64_t now_ns);
 /* True if anything names it: an id of the client's, labels. */
 bool request__has_name(const struct state_request *r);
 /* What stands before its names: "~" where they were found by inference, else "". */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,33 @@ static const char *status_text(uint32_t status)
 	return status < sizeof(text) / sizeof(*text) ? text[status] : "unknown";
 }
 
+/* Negative: the value has none. */
+struct numbers {
+	double hits, ns;
+};
+
+/* A finding is text. "16.2 us a step: 6 hits of 2.71 us", "6 hits (emulated) a step", "2.71 us". */
+static struct numbers numbers_of(const struct finding *f)
+{
+	struct numbers n = { -1, -1 };
+	const char *hits = strstr(f->value, ": ");
+	double us;
+	char unit[8];
+
+	if (f->status == TRACE_STATUS_UNKNOWN)
+		return n;
+	if (!strcmp(f->name, "predicted cost")) {
+		if (sscanf(hits ? hits + 2 : f->value, "%lf hit%1[s]", &n.hits, unit) != 2)
+			n.hits = -1;
+		if (hits && sscanf(f->value, "%lf us", &us) == 1)
+			n.ns = us * 1000;
+	} else if (!strcmp(f->area, "machine") && sscanf(f->value, "%lf %7s", &us, unit) == 2 &&
+		   !strcmp(unit, "us")) {
+		n.ns = us * 1000;
+	}
+	return n;
+}
+
 /* The rights that are missing are several, and one command gives them: it is said once, under the
  * last. */
 static bool is_said_later(const struct findings *f, size_t at)
@@ -76,7 +104,7 @@ static bool is_said_later(const struct findings *f, size_t at)
 
 int findings__doctor_table(struct table **out, const struct findings *f)
 {
-	enum { AREA, NAME, STATUS, VALUE, REMEDY, PID, COUNT };
+	enum { AREA, NAME, STATUS, VALUE, REMEDY, PID, HITS, NS, COUNT };
 	static const struct table_column column[COUNT] = {
 		[AREA] = { "area", "area", TABLE_TEXT, 0, TABLE_CELL },
 		[NAME] = { "name", "what", TABLE_TEXT, 0, TABLE_CELL },
@@ -84,7 +112,10 @@ int findings__doctor_table(struct table **out, const struct findings *f)
 		[VALUE] = { "value", "value", TABLE_TEXT, 0, TABLE_CELL },
 		[REMEDY] = { "remedy", "try", TABLE_TEXT, 0, TABLE_BELOW },
 		[PID] = { "pid", "process", TABLE_ID, 0, TABLE_JSON_ONLY },
+		[HITS] = { "hits", "", TABLE_REAL, 0, TABLE_JSON_ONLY },
+		[NS] = { "ns", "", TABLE_REAL, 0, TABLE_JSON_ONLY },
 	};
+	struct numbers numbers;
 
 	if (table__new(out, "findings", "What works here", TABLE_ROWS, column, COUNT))
 		return -ENOMEM;
@@ -101,6 +132,9 @@ int findings__doctor_table(struct table **out, const struct findings *f)
 			table__hide_cell(*out, REMEDY);
 		if (n->pid)
 			table__count(*out, PID, n->pid);
+		numbers = numbers_of(n);
+		table__real(*out, HITS, numbers.hits);
+		table__real(*out, NS, numbers.ns);
 	}
 	return 0;
 }

@@ -15,6 +15,7 @@
 
 #define REQUEST_LINES 4
 #define LAYER_LINES 4
+#define SILENT_NS 2000000000ull
 #define FIRST_PROCESS 1 /* id of the one in which the engine was found */
 
 struct text {
@@ -75,11 +76,25 @@ static void say_progress(struct text *t, const struct live_frame *f, FILE *out)
 	}
 }
 
+/* Its phase; of one of which nothing comes any more, since when. */
+static const char *doing_text(char *out, size_t size, const struct state *s,
+			      const struct state_request *r)
+{
+	uint64_t silent = request__silent_ns(r, state__summary(s)->last_ns);
+	char ago[FORMAT_SIZE];
+
+	if (silent == UINT64_MAX || silent < SILENT_NS)
+		return state_phase__name(r->phase);
+	snprintf(out, size, "open (last row %s ago)", format__duration(ago, sizeof(ago), silent));
+	return out;
+}
+
 static void print_requests(const struct state *s, FILE *out)
 {
 	const struct request_table *requests = state__requests(s);
 	const struct state_request *r = NULL;
-	char position[FORMAT_SIZE], cached[FORMAT_SIZE], prompt[FORMAT_SIZE], slot[FORMAT_SIZE];
+	char doing[2 * FORMAT_SIZE], position[FORMAT_SIZE], cached[FORMAT_SIZE],
+		prompt[FORMAT_SIZE], slot[FORMAT_SIZE];
 	uint32_t live = request_table__live(requests);
 	int lines = 0;
 
@@ -93,7 +108,7 @@ static void print_requests(const struct state *s, FILE *out)
 			     "  request %u: slot %s, %s, position %s, prompt %s, cached %s, "
 			     "client %s%s",
 			     r->request, format__known(slot, sizeof(slot), r->slot),
-			     state_phase__name(r->phase),
+			     doing_text(doing, sizeof(doing), s, r),
 			     format__known(position, sizeof(position), r->position),
 			     format__known(prompt, sizeof(prompt), r->prompt),
 			     format__known(cached, sizeof(cached), r->cached),

@@ -30,8 +30,8 @@ static const char *stop_text(uint32_t stop)
 
 static const char *ending_text(const struct state_request *r)
 {
-	if (!r->ended)
-		return "not ended";
+	if (request__is_open(r))
+		return "open";
 	switch (r->ending) {
 #define X(id, name, text) \
 	case id: \
@@ -90,7 +90,7 @@ static const struct table_column capture_column[CAPTURE_COLUMNS] = {
 	[CAPTURE_OTHER] = { "rows_unknown", "rows, phase unknown", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_DECISIONS] = { "decisions", "decisions (rows x layers)", TABLE_COUNT, 0,
 				TABLE_CELL },
-	[CAPTURE_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0, TABLE_CELL },
+	[CAPTURE_COVERAGE] = { "coverage", "coverage, ended requests", TABLE_SHARE, 0, TABLE_CELL },
 	[CAPTURE_LOST] = { "lost", "lost", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_INVALID] = { "invalid", "invalid", TABLE_COUNT, 0, TABLE_CELL },
 	[CAPTURE_FINISHED] = { "requests_finished", "requests, finished", TABLE_COUNT, 0,
@@ -350,6 +350,7 @@ enum {
 	REQUEST_PREFILL,
 	REQUEST_DECODE,
 	REQUEST_SECONDS,
+	REQUEST_SILENT,
 	REQUEST_COVERAGE,
 	REQUEST_JOINED,
 	REQUEST_ENDING,
@@ -374,6 +375,7 @@ static const struct table_column request_column[REQUEST_COLUMNS] = {
 	[REQUEST_PREFILL] = { "rows_prefill", "prefill", TABLE_COUNT, 0, TABLE_CELL },
 	[REQUEST_DECODE] = { "rows_decode", "decode", TABLE_COUNT, 0, TABLE_CELL },
 	[REQUEST_SECONDS] = { "seconds", "seconds", TABLE_REAL, 2, TABLE_CELL },
+	[REQUEST_SILENT] = { "silent_seconds", "last row, s ago", TABLE_REAL, 2, TABLE_CELL },
 	[REQUEST_COVERAGE] = { "coverage", "coverage", TABLE_SHARE, 0, TABLE_CELL },
 	[REQUEST_JOINED] = { "joined", "joined", TABLE_TEXT, 0, TABLE_CELL },
 	[REQUEST_ENDING] = { "ending", "ending", TABLE_TEXT, 0, TABLE_CELL },
@@ -418,10 +420,12 @@ static void add_names(struct table *t, const struct state_request *r)
 	table__known(t, REQUEST_GENERATED, r->generated);
 }
 
-static void add_request(struct table *t, const struct state_request *r)
+static void add_request(struct table *t, const struct state_summary *m,
+			const struct state_request *r)
 {
 	uint64_t begin = r->begin_ns != UINT64_MAX ? r->begin_ns : r->first_row_ns;
 	uint64_t end = r->ended ? r->end_ns : r->last_row_ns;
+	uint64_t silent = request__silent_ns(r, m->last_ns);
 
 	table__row(t);
 	table__count(t, REQUEST_ID, r->request);
@@ -432,7 +436,12 @@ static void add_request(struct table *t, const struct state_request *r)
 	table__known(t, REQUEST_CACHED, r->cached);
 	table__count(t, REQUEST_PREFILL, r->rows[STATE_PREFILL]);
 	table__count(t, REQUEST_DECODE, r->rows[STATE_DECODE]);
-	if (begin != UINT64_MAX && end != UINT64_MAX && end >= begin && !r->before_attach)
+	/* How long an open one took is not known, but since when nothing was seen of it; where only
+	 * counts are kept, not even that. */
+	if (request__is_open(r) && m->has_routes && silent != UINT64_MAX)
+		table__real(t, REQUEST_SILENT, (double)silent / 1e9);
+	if (begin != UINT64_MAX && end != UINT64_MAX && end >= begin && !r->before_attach &&
+	    !request__is_open(r))
 		table__real(t, REQUEST_SECONDS, (double)(end - begin) / 1e9);
 	table__real(t, REQUEST_COVERAGE, coverage__share(&r->coverage));
 	table__text(t, REQUEST_JOINED,
@@ -449,7 +458,7 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 	const struct request_table *requests = state__requests(s);
 	const struct state_request *r = NULL;
 	const struct state_request **newest;
-	bool labels = false, inferred = false;
+	bool labels = false, inferred = false, open = false;
 	size_t n = 0;
 
 	if (table__new(out, "requests", "Requests", TABLE_ROWS, request_column, REQUEST_COLUMNS))
@@ -460,13 +469,19 @@ int report__requests(struct table **out, const struct state *s, const char *sour
 	while (n < STATE_REQUESTS_MAX && (r = request_table__older(requests, r))) {
 		newest[n++] = r;
 		labels |= *r->labels != '\0';
+		open |= request__is_open(r);
 		inferred |= *request__name_mark(r) != '\0';
 	}
 	while (n)
-		add_request(*out, newest[--n]);
+		add_request(*out, state__summary(s), newest[--n]);
 	free(newest);
 	if (state__contexts(s) < 2)
 		table__hide(*out, REQUEST_CONTEXT);
+	if (!open)
+		table__hide(*out, REQUEST_SILENT);
+	else
+		table__note(*out, "open: its end was not seen, maybe only that: its client may "
+				  "have its answer.");
 	if (!labels)
 		table__hide(*out, REQUEST_LABELS);
 	if (inferred)

@@ -200,9 +200,9 @@ void status__print_summary(const struct state *s, FILE *out)
 			      request_table__cut_off(state__requests(s)));
 	lines__print(out, 2, "%s: %s decisions in %s steps; requests: %s finished, %s not",
 		     duration, decisions, steps, finished, live);
-	lines__print(out, 2, "coverage %s%s%s%s, loss %s, invalid %s", status.coverage,
-		     *status.missing ? " (not seen, of all rows: " : "", status.missing,
-		     *status.missing ? ")" : "", status.loss, status.invalid);
+	lines__print(out, 2, "coverage %s (of ended requests%s%s), loss %s, invalid %s",
+		     status.coverage, *status.missing ? "; not seen, of all rows: " : "",
+		     status.missing, status.loss, status.invalid);
 	if (status.loss_cause)
 		fprintf(out, "most of the loss: %s\n", status.loss_cause);
 	format__share(steps, sizeof(steps),

@@ -270,14 +270,18 @@ static void draw_causes(struct terminal *t, const struct causes *c, int y)
 
 static void draw_status(struct terminal *t, const struct live_frame *f, int y)
 {
+	char coverage[FORMAT_SIZE + 16];
 	struct status s;
 	int x = 1;
 
 	status__of(&s, f->state);
-	x = put_pair(t, y, x, "coverage", s.coverage, SCREEN_STRONG);
-	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG);
-	x = put_pair(t, y, x, "invalid", s.invalid, s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG);
-	x = put_pair(t, y, x, "cost: slowdown", s.slowdown, SCREEN_STRONG);
+	snprintf(coverage, sizeof(coverage), "%s of ended", s.coverage);
+	x = put_pair(t, y, x, "coverage", coverage, SCREEN_STRONG) - 1;
+	x = put_pair(t, y, x, "loss", s.loss, s.any_loss ? SCREEN_WARNING : SCREEN_STRONG) - 1;
+	x = put_pair(t, y, x, "invalid", s.invalid,
+		     s.any_invalid ? SCREEN_WARNING : SCREEN_STRONG) -
+	    1;
+	x = put_pair(t, y, x, "slowdown", s.slowdown, SCREEN_STRONG) - 1;
 	put_pair(t, y, x, "collector", s.collector, SCREEN_STRONG);
 }
 

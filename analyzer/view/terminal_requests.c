@@ -8,6 +8,7 @@
 #include "analyzer/view/format.h"
 
 #define ROWS_MAX 256
+#define SILENT_NS 2000000000ull
 
 /* Where columns begin; the client's id takes the rest. */
 enum {
@@ -56,31 +57,61 @@ static void right(struct terminal *t, int y, int x, int width, enum screen_style
 	screen__put(t->screen, y, x, width, style, "%*s", width, text);
 }
 
+/* Where servers say no end, or nobody was told of it, a request that has its answer goes on here
+ * for a while: its phase would be a guess, and its age grow. */
+static bool is_silent(const struct state *s, const struct state_request *r)
+{
+	const struct state_summary *m = state__summary(s);
+	uint64_t silent = request__silent_ns(r, m->last_ns);
+
+	return request__is_open(r) && (r->ended || (silent != UINT64_MAX && silent >= SILENT_NS));
+}
+
+static const char *phase_text(const struct state *s, const struct state_request *r)
+{
+	if (is_silent(s, r))
+		return "open";
+	if (r->ended)
+		return request__is_cut_off(r) ? "cut off" : "done";
+	return r->phase < STATE_OTHER ? state_phase__name(r->phase) : "-";
+}
+
+/* How long it took, or takes so far; of an open one how long ago its last row was. */
+static void time_text(char *out, size_t size, const struct state *s, const struct state_request *r)
+{
+	uint64_t begin = r->begin_ns != UINT64_MAX ? r->begin_ns : r->first_row_ns;
+	uint64_t end = r->ended ? r->end_ns : state__summary(s)->last_ns, silent;
+	char duration[FORMAT_SIZE];
+
+	snprintf(out, size, "-");
+	if (is_silent(s, r)) {
+		silent = request__silent_ns(r, state__summary(s)->last_ns);
+		if (silent == UINT64_MAX || !state__summary(s)->has_routes)
+			return; /* counts do not say when */
+		format__duration(duration, sizeof(duration), silent);
+		snprintf(out, size, "%s ago", duration);
+	} else if (begin != UINT64_MAX && end != UINT64_MAX && end >= begin && !r->before_attach) {
+		format__duration(out, size, end - begin);
+	}
+}
+
 static void draw_request(struct terminal *t, const struct state *s, const struct state_request *r,
 			 int y)
 {
 	enum screen_style style = r->ended ? SCREEN_LABEL : SCREEN_PLAIN;
-	uint64_t begin = r->begin_ns != UINT64_MAX ? r->begin_ns : r->first_row_ns;
-	uint64_t end = r->ended ? r->end_ns : state__summary(s)->last_ns;
 	uint32_t tokens = r->position == TRACE_UNKNOWN ? TRACE_UNKNOWN : r->position + 1;
-	char text[FORMAT_SIZE];
+	char text[FORMAT_SIZE + 8];
 
 	if (r->ended && r->tokens != TRACE_UNKNOWN)
 		tokens = r->tokens;
 	right(t, y, X_REQUEST, 7, style, format__known(text, sizeof(text), r->request));
 	right(t, y, X_SLOT, 4, style, format__known(text, sizeof(text), r->slot));
 	screen__put(t->screen, y, X_PHASE, 8, r->ended ? SCREEN_LABEL : SCREEN_STRONG, "%s",
-		    request__is_cut_off(r)   ? "cut off"
-		    : r->ended               ? "done"
-		    : r->phase < STATE_OTHER ? state_phase__name(r->phase)
-					     : "-");
+		    phase_text(s, r));
 	right(t, y, X_TOKENS, 7, style, format__known(text, sizeof(text), tokens));
 	right(t, y, X_PROMPT, 7, style, format__known(text, sizeof(text), r->prompt));
 	right(t, y, X_CACHED, 7, style, format__known(text, sizeof(text), r->cached));
-	if (begin == UINT64_MAX || end == UINT64_MAX || end < begin || r->before_attach)
-		snprintf(text, sizeof(text), "-");
-	else
-		format__duration(text, sizeof(text), end - begin);
+	time_text(text, sizeof(text), s, r);
 	right(t, y, X_AGE, 10, style, text);
 	screen__put(t->screen, y, X_CLIENT + 1, 97, style, "%s%s",
 		    *r->client_id ? request__name_mark(r) : "",
@@ -125,6 +156,7 @@ void terminal__draw_help(struct terminal *t)
 		"coverage   seen / (expected - cached - not computed), in rows x layers of",
 		"           ended requests; causes below it: shares of all expected rows",
 		"loss       captures that did not arrive; invalid: arrived, but failed a check",
+		"open       no row for two seconds, no end told: how long ago the last row was",
 		"~          before an id: inferred, not the server's word",
 		"slowdown   what probing costs the server, estimated from calibrated hits",
 		"",

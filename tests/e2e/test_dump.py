@@ -4,6 +4,7 @@ tests' own reader."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,47 @@ def test_report_counts_what_the_file_holds(file: Path) -> None:
     assert str(read(file).one("end").fields["decisions"]) in done.out
     text = moeprobe("report", file)
     assert text.code == 0 and "olmoe" in text.out
+
+
+CONTRACT = Path(__file__).parents[2] / "docs" / "report-json.md"
+
+
+def promised(chapter: str) -> dict[str, set[str]]:
+    """Key -> keys below it, as the page lists them."""
+    text = CONTRACT.read_text().split(f"\n## {chapter}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")][2:]
+    return {key.strip(): set(re.findall(r"`(\w+)`", below)) for key, _, below in rows}
+
+
+def check_contract(found: dict[str, Any], chapter: str) -> None:
+    contract = promised(chapter)
+    assert set(found) == set(contract)
+    for key, below in contract.items():
+        value = found[key]
+        for one in value if isinstance(value, list) else [value]:
+            assert not below or set(one) == below, (key, one)
+
+
+@pytest.mark.parametrize("detail", ["requests", "tokens"])
+def test_report_keeps_its_contract(shared_server: Server, tmp_path: Path, detail: str) -> None:
+    file = tmp_path / "r.moeprobe"
+    with recording(shared_server.pid, file, detail=detail) as record:
+        await_attached(shared_server, record)
+        assert record.stop().code == 0
+    found = json.loads(moeprobe("report", "--json", file).out)
+    check_contract(found, "report")
+    assert all(found[key] for key in ("models", "layers", "requests", "coverage", "loss"))
+
+
+def test_doctor_keeps_its_contract(shared_server: Server) -> None:
+    found = json.loads(moeprobe("doctor", "--json", shared_server.pid).out)
+    check_contract(found, "doctor")
+    cost, = (one for one in found["findings"] if one["name"] == "predicted cost")
+    hit, = (one for one in found["findings"] if one["name"] == "emulated hit")
+    assert cost["hits"] > 0 and cost["ns"] > 0 and hit["ns"] > 0
+    assert f"{cost['hits']:.0f} hits" in cost["value"] and f"{hit['ns'] / 1000:.2f}" in hit["value"]
+    assert {one["name"] for one in found["findings"] if one["hits"] is not None} == {
+        "predicted cost"}
 
 
 def test_file_is_private(file: Path) -> None:

@@ -269,6 +269,36 @@ static void test_inferred_name_is_shown(void **unused)
 	state__free(state);
 }
 
+/* A request whose end was not seen has no duration, but a last row. */
+static void test_open_request(void **unused)
+{
+	struct synthetic s;
+	struct state *state;
+	uint64_t step;
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__request(&s, 1, 0);
+	step = synthetic__step(&s, 1, 10, 0, TRACE_PREFILL);
+	synthetic__route(&s, step, 1, 10, 2, choice, weights);
+	state = read_state(&s);
+	assert_shown(state, true, "\"seconds\":null");
+	assert_shown(state, true, "\"silent_seconds\":0");
+	assert_shown(state, true, "\"ending\":\"open\"");
+	assert_shown(state, false, "open: its end was not seen");
+	assert_true(request__is_open(request_of(state, 1)));
+	assert_int_equal(
+		request__silent_ns(request_of(state, 1), request_of(state, 1)->last_row_ns + 7), 7);
+	state__free(state);
+
+	synthetic__begin(&s, EXPERTS, 2);
+	synthetic__request(&s, 1, 0);
+	synthetic__finish_request(&s, 1, 10);
+	state = read_state(&s);
+	assert_false(request__is_open(request_of(state, 1)));
+	assert_true(request__silent_ns(request_of(state, 1), 7) == UINT64_MAX);
+	state__free(state);
+}
+
 static void test_labels(void **unused)
 {
 	char labels[32] = "";
@@ -391,6 +421,7 @@ int main(void)
 		cmocka_unit_test(test_sequences_are_bounded),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_inferred_name_is_shown),
+		cmocka_unit_test(test_open_request),
 		cmocka_unit_test(test_labels),
 		cmocka_unit_test(test_loss_of_the_small_model),
 		cmocka_unit_test(test_exceptions),

@@ -281,6 +281,34 @@ static void test_requests_are_bounded(void **unused)
 	state__free(state);
 }
 
+/* What ends with the capture after a moment is counted, and is no rate; nor is the processor time
+ * of attaching, which the first one has. */
+static void test_rates_of_cost(void **unused)
+{
+	static const struct trace_cost costs[] = {
+		{ .interval_ns = SECOND, .collector_cpu_ns = SECOND / 2, .slowdown_ppm = 3 },
+		{ .interval_ns = SECOND, .collector_cpu_ns = 5000000, .slowdown_ppm = 100 },
+		{ .interval_ns = 1000, .collector_cpu_ns = 900, .slowdown_ppm = 7 },
+	};
+	const struct state_cost *c;
+	struct state *state;
+
+	assert_int_equal(state__new(&state), 0);
+	c = &state__summary(state)->cost;
+	for (size_t i = 0; i < 3; i++) {
+		struct trace_cost one = costs[i];
+
+		one.head.time_ns = i + 1;
+		assert_int_equal(state__apply(state, &(struct trace_item){ .type = TRACE_COST,
+									   .cost = &one }),
+				 0);
+		assert_int_equal(c->slowdown_ppm, i ? 100 : 3);
+		assert_true(c->collector_ppm == (i ? 5000 : TRACE_UNKNOWN));
+	}
+	assert_int_equal(c->collector_cpu_ns, SECOND / 2 + 5000900);
+	state__free(state);
+}
+
 static void test_loss_invalid_cost_coverage(void **unused)
 {
 	struct synthetic s;
@@ -297,11 +325,6 @@ static void test_loss_invalid_cost_coverage(void **unused)
 				   .resident_bytes = 7,
 				   .threads = 2,
 				   .slowdown_ppm = 100 };
-	struct trace_cost short_cost = { .interval_ns = 1000,
-					 .hit_ns = UINT64_MAX,
-					 .collector_cpu_ns = 900,
-					 .threads = 2,
-					 .slowdown_ppm = 7 };
 	struct trace_coverage coverage = {
 		.request = 1, .layer = 2, .expected = 100, .seen = 60, .causes = 9, .context = 1
 	};
@@ -319,9 +342,6 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	synthetic__add(&s, TRACE_COST, &cost, sizeof(cost), NULL, 0);
 	cost.hit_ns = UINT64_MAX; /* not calibrated: must not count as time */
 	synthetic__add(&s, TRACE_COST, &cost, sizeof(cost), NULL, 0);
-	/* What ends with the capture after a moment is counted, and is no rate. */
-	short_cost.head = cost.head;
-	synthetic__add(&s, TRACE_COST, &short_cost, sizeof(short_cost), NULL, 0);
 	synthetic__finish_request(&s, 1, 10);
 	synthetic__add(&s, TRACE_COVERAGE, &coverage, sizeof(coverage),
 		       &(struct trace_column){ missing, sizeof(missing) }, 1);
@@ -333,7 +353,6 @@ static void test_loss_invalid_cost_coverage(void **unused)
 	assert_int_equal(m->invalid, 4);
 	assert_int_equal(m->invalid_by[0], 4);
 	assert_int_equal(m->cost.collector_ppm, 5000);
-	assert_int_equal(m->cost.collector_cpu_ns, 10000900);
 	assert_int_equal(m->cost.slowdown_ppm, 100);
 	assert_int_equal(m->cost.hits, 200);
 	assert_int_equal(m->cost.timed_hits, 100);
@@ -462,6 +481,7 @@ static void test_loss_is_in_decisions(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rates_of_cost),
 		cmocka_unit_test(test_model_and_process),
 		cmocka_unit_test(test_counts_by_phase),
 		cmocka_unit_test(test_rows_of_parts_count_once),
