@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct cursor;
+struct engine_plan;
 
 enum vllm_part {
 	VLLM_SERVER, /* without a title of vLLM's: the API server, or a program with all in it */
@@ -25,6 +26,8 @@ struct vllm_role {
 struct vllm_role vllm_role__of(const char *cmdline, size_t size);
 /* From a copy of one; zeros where @at has none (at->failed). */
 struct vllm_role vllm_role__load(struct cursor *at);
+/* Note role and ranks in @plan. */
+void vllm_role__plan(struct engine_plan *plan, const struct vllm_role *r);
 /* "api server", "engine core", "worker". */
 const char *vllm_role__name(const struct vllm_role *r);
 
