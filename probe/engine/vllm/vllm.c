@@ -181,8 +181,8 @@ static bool is_later_stage(const struct engine *g, const struct member *m)
 	return false;
 }
 
-/* What later stages compute of a pass that the first one computed while layouts were being found
- * out is left out, as it is there. */
+/* What later stages compute of a pass of which the first one's part was not read is left out, as it
+ * is there: it was under way at attach, or layouts were being found out. */
 static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
 		   const struct engine_sink *sink)
 {
@@ -191,7 +191,10 @@ static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
 	struct pipeline *p = find_pipeline(g, m);
 
 	if (p && !p->has_begun && is_later_stage(g, m))
-		return 0;
+		return aten_intake__missed(g->intake) && s->layers
+			       ? sink->lost(sink->ctx, ENGINE_LOSS_LAYOUT, s->layers,
+					    (uint64_t)s->layers * s->rows)
+			       : 0;
 	if (p)
 		p->has_begun = true;
 	return vllm_batches__step(g->batches, s, c, p ? find_home(g, p, c) : NULL, sink);
