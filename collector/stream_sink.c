@@ -422,6 +422,9 @@ static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t decisions
 		  (struct loss_of){ count, LOSS_UNKNOWN, decisions });
 	if (cause == TRACE_LOSS_CHUNKS)
 		coverage__lost_routes(s->o.coverage, decisions);
+	/* And with them the rows that they were of. */
+	if (cause == TRACE_LOSS_LAYOUT)
+		coverage__lost_steps(s->o.coverage, count);
 	return 0;
 }
 

@@ -348,7 +348,8 @@ static double lost_decisions(const struct state *s)
 	double steps = lost_by(s, TRACE_LOSS_RING_ROWS), routes = lost_by(s, TRACE_LOSS_NO_STEP);
 
 	return lost_by(s, 0) + lost_by(s, TRACE_LOSS_RING_ROUTES) + lost_by(s, TRACE_LOSS_CHUNKS) +
-	       lost_by(s, TRACE_LOSS_QUEUE) + (steps > routes ? steps : routes);
+	       lost_by(s, TRACE_LOSS_QUEUE) + lost_by(s, TRACE_LOSS_LAYOUT) +
+	       (steps > routes ? steps : routes);
 }
 
 double state__lost_share(const struct state *s)

@@ -82,6 +82,8 @@ static const char *loss_remedy(unsigned cause)
 	case TRACE_LOSS_REQUESTS:
 		return "let the stream's reader keep up: a faster disk or network, or a lower "
 		       "--detail";
+	case TRACE_LOSS_LAYOUT:
+		return "let one request go by after attaching, before those that matter";
 	case TRACE_LOSS_CHUNKS:
 	case TRACE_LOSS_NO_STEP:
 		return "attach again; if it happens again, report it with what moeprobe doctor "

@@ -339,7 +339,8 @@ struct trace_clock {
 	X(5, QUEUE, "steps dropped: the reader of the stream was too slow") \
 	X(6, NO_STEP, "router results whose step description was lost") \
 	X(7, REQUESTS, "requests dropped whole: the reader of the stream was too slow") \
-	X(8, INFO, "names of requests dropped: the reader of the stream was too slow")
+	X(8, INFO, "names of requests dropped: the reader of the stream was too slow") \
+	X(9, LAYOUT, "router results not read: the layout of tensors was still being found out")
 
 enum trace_loss_cause {
 #define X(id, name, text) TRACE_LOSS_##name = (id),

@@ -283,7 +283,7 @@ static __always_inline int tensors__recall(struct tensors *t, struct thread_stat
 	return 1;
 }
 
-/* The layout is not known yet: what it can be found out from. */
+/* The layout is not certain yet: what it can be found out from. */
 static __always_inline void tensors__raw(struct tensors *t, const struct mp_tensors_site *site)
 {
 	struct tensor_view *v = &t->view;
@@ -414,9 +414,10 @@ int mp_tensors(struct pt_regs *ctx)
 	tensors__begin(&t, &h, ctx);
 	if (site->by_frame)
 		t.stack = FRAME_REGISTER(ctx);
+	if (!site->head || site->head & MP_TENSOR_RAW)
+		tensors__raw(&t, site);
 	if (!site->head) {
 		COUNT(&h, matched, 1);
-		tensors__raw(&t, site);
 		return 0;
 	}
 	state = state__get(h.tid);

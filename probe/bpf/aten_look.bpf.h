@@ -43,6 +43,13 @@ struct tensor_view {
 
 #define ARGUMENTS 6
 
+/* Where a row says the sizes are. The offset is a multiple of 8; with MP_TENSOR_RAW it is presumed,
+ * and the bytes that confirm it or not are delivered before what is read so. */
+static __always_inline __u64 site__head(const struct mp_tensors_site *site)
+{
+	return site->head & ~7u;
+}
+
 /*
  * One hit: numbers only, since the functions that look and deliver are verified on their own (a
  * call of them is one step to the verifier, not all their branches again) and get no pointers from
@@ -209,7 +216,7 @@ __noinline int tensors__look(struct tensors *t, __u32 i)
 	v->impl = tensors__impl(t, rule->argument);
 	if (!v->impl)
 		return LOOK_FAULT;
-	if (bpf_probe_read_user(&h, IMPL_HEAD_BYTES, (const void *)(v->impl + site->head)))
+	if (bpf_probe_read_user(&h, IMPL_HEAD_BYTES, (const void *)(v->impl + site__head(site))))
 		return LOOK_FAULT;
 	if (rule__refuses(rule, &h))
 		return LOOK_OTHER;
@@ -221,7 +228,7 @@ __noinline int tensors__look(struct tensors *t, __u32 i)
 	v->size[1] = h.size[1] & ~mask_of_zero(h.dims ^ 1);
 	v->size[2] = h.size[2] & mask_of_zero(h.dims ^ 3);
 	v->flags = 0;
-	v->rows = v->row_bytes = 0;
+	v->rows = v->row_bytes = v->stride = 0;
 	v->from = v->storage = 0;
 	if (h.device != CPU_DEVICE) {
 		v->flags = MP_TENSOR_DEVICE;

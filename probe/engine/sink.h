@@ -150,7 +150,8 @@ struct engine_sink {
 	/* @count captures that failed check @cause (ENGINE_INVALID_*). */
 	int (*invalid)(void *ctx, uint32_t cause, uint64_t count);
 	/* @count captures lost before they could be understood (ENGINE_LOSS_*); @decisions (rows x
-	 * layers) in them. What the kernel gave up is in its counters and not said here. */
+	 * layers) in them, UINT64_MAX: unknown. What the kernel gave up is in its counters and not
+	 * said here. */
 	int (*lost)(void *ctx, uint32_t cause, uint64_t count, uint64_t decisions);
 	/* An engine that can say neither need not; both are set in what the collector hands out. */
 	int (*request_info)(void *ctx, const struct engine_request_info *i);

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lib.client import TEXT, Answer
-from lib.exact import await_attached, capture_work, check_totals
+from lib.exact import await_attached, capture_idle, capture_work, check_totals, is_placed
 from lib.fake_torch import LAYERS, FakeTorch, chosen, fake_helper, fake_torch, fake_vllm
 from lib.moeprobe import (Finished, children_of, kernel_objects, moeprobe, recording,
                           wait_until)
@@ -28,6 +28,7 @@ from lib.torch_truth import ChainTruth, chain_of_answer
 pytestmark = pytest.mark.root
 
 NO_STEP = 6  # cause of a loss: results whose rows were not seen
+LAYOUT = 9   # results that were not read: where sizes are was not known
 TARGET_GONE = 3
 UNTOLD = (0, 1, 4)  # endings that no server says
 SECONDS = 1.5  # that a fake computes where nothing can be awaited
@@ -125,6 +126,7 @@ def computed(tmp_path: Path, *defines: str, embeds: bool = True) -> Recording:
     """What is recorded of a fake that computes for a while."""
     file = tmp_path / "r.moeprobe"
     with fake_torch(tmp_path, *defines) as fake, recording(fake.pid, file) as capture:
+        wait_until(lambda: is_placed(capture), "no probes")
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             fake.step(PROMPT, embeds=embeds)
@@ -152,6 +154,31 @@ def test_embedding_that_is_not_seen(defines: tuple[str, ...], embeds: bool,
     assert sum(record.fields["decisions"] for record in recorded.of("loss")) == lost * len(PROMPT)
     text = moeprobe("report", tmp_path / "r.moeprobe").out
     assert "whose step description was lost" in text
+
+
+def test_other_layout_than_presumed(tmp_path: Path) -> None:
+    """What was computed before the layout was known is lost by that cause, never said to have been
+    before the attach; what comes then is right."""
+    file = tmp_path / "r.moeprobe"
+    with fake_torch(tmp_path, "HEAD=64") as fake, recording(fake.pid, file) as capture:
+        wait_until(lambda: is_placed(capture), "no probes")
+        fake.generate(PROMPT, TEXT_TOKENS)
+        wait_until(capture.attached, "no data", poke=lambda: fake.generate([1, 2, 3], [4, 5]))
+        fake.generate(PROMPT, TEXT_TOKENS)
+        done = capture.stop()
+    assert done.code == 0, done.err
+    recorded = read(file)
+    lost: dict[int, int] = {}
+    for record in recorded.of("loss"):
+        cause = record.fields["cause"]
+        lost[cause] = lost.get(cause, 0) + record.fields["count"]
+    assert set(lost) <= {LAYOUT, NO_STEP} and lost[LAYOUT] >= LAYERS, lost
+    check_routes(recorded)
+    picture = Picture(recorded)
+    assert not any(request.before_attach for request in picture.requests.values())
+    assert [request.tokens for request in picture.requests.values()][-1] == (
+        PROMPT + TEXT_TOKENS[:-1])
+    assert "router results not read" in moeprobe("report", file).out
 
 
 def test_scores_of_another_shape(tmp_path: Path) -> None:
@@ -293,11 +320,10 @@ def test_compiled_operator_by_operator(tmp_path: Path) -> None:
         return answer
 
     with plain_torch(tmp_path / "server.log", "--compile", "aot_eager") as server:
-        picture, answers, early = capture_work(
-            server, tmp_path / "r.moeprobe", lambda: [ask(server, tokens) for tokens in PROMPTS],
-            lambda server, number: ask(server, [number % 320, number // 320, 3]))
+        picture, answers = capture_idle(
+            server, tmp_path / "r.moeprobe", lambda: [ask(server, tokens) for tokens in PROMPTS])
     verdict = judge_torch(picture, answers, ChainTruth(map(chain_of_answer, told), LAYERS),
-                          endings=UNTOLD, raw=True, optional=early)
+                          endings=UNTOLD, raw=True)
     assert not verdict.faults and verdict.decisions > 1000
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lib.abilities import CONTINUOUS_SERVE, GENERATE, LIBTORCH, SERVE
 from lib.client import TEXT, Answer
-from lib.exact import await_attached, capture_work, check_totals, finished, report
+from lib.exact import await_attached, capture_idle, check_totals, finished, report
 from lib.judge import Truth, Verdict
 from lib.moeprobe import recording
 from lib.oracle import Layer
@@ -52,15 +52,16 @@ def check(picture: Picture, verdict: Verdict, name: str, decisions: int,
 @pytest.mark.parametrize("family", ["olmoe", "deepseek_v3"])
 def test_serve(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                shows: Shows) -> None:
-    """transformers serve as it comes: one request after the other, eight clients."""
+    """transformers serve as it comes, attached to before it computed anything, so its very first
+    request is complete too: one request after the other, eight clients."""
     model = torch_model(EXACT[family])
     with torch_oracle(model, tmp_path / "reference.log") as oracle:
         with serving(model, tmp_path / "server.log") as server:
-            picture, answers, early = capture_work(
-                server, tmp_path / "r.moeprobe", lambda: crowd(server, torch_asks(1)).start().wait(),
-                poke_serve)
-        assert len(answers) == 23
-        verdict = judge_torch(picture, answers, oracle, optional=early)
+            picture, answers = capture_idle(
+                server, tmp_path / "r.moeprobe",
+                lambda: [poke_serve(server, 0), *crowd(server, torch_asks(1)).start().wait()])
+        assert len(answers) == 24
+        verdict = judge_torch(picture, answers, oracle)
     check(picture, verdict, f"transformers serve, {family}", 8000, capsys)
     assert verdict.unfinished == 3
     shows(SERVE, picture, answers)
@@ -74,10 +75,10 @@ def test_serve_continuous(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     with torch_oracle(model, tmp_path / "reference.log") as oracle:
         with serving(model, tmp_path / "server.log", *CONTINUOUS) as server:
             perform(server, TorchAsk(TEXT, "first", 2, request_id="first", top_k=5))
-            picture, answers, early = capture_work(
-                server, tmp_path / "r.moeprobe", lambda: crowd(server, torch_asks(2)).start().wait(),
-                poke_serve)
-        verdict = judge_torch(picture, answers, oracle, page=PAGE, optional=early)
+            picture, answers = capture_idle(
+                server, tmp_path / "r.moeprobe",
+                lambda: [poke_serve(server, 0), *crowd(server, torch_asks(2)).start().wait()])
+        verdict = judge_torch(picture, answers, oracle, page=PAGE)
     check(picture, verdict, "transformers serve, continuous batching", 4000, capsys)
     assert verdict.unfinished == 3
     assert any(request.begin.fields["cached"] for request in picture.requests.values())
@@ -93,16 +94,16 @@ def largest_share(picture: Picture) -> int:
 @pytest.mark.parametrize("family", list(EXACT))
 def test_generate(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                   shows: Shows) -> None:
-    """An operator's own server around generate(): batches padded on the left, sampling, a batch that
-    is cancelled, a thread of its own for each request."""
+    """An operator's own server around generate(), from its first request on: batches padded on the
+    left, sampling, a batch that is cancelled, a thread of its own for each request."""
     model = torch_model(EXACT[family])
     with torch_oracle(model, tmp_path / "reference.log") as oracle:
         with generating(model, tmp_path / "server.log") as server:
-            picture, answers, early = capture_work(
-                server, tmp_path / "r.moeprobe", lambda: perform_batches(server, batches(3)),
-                poke_generate)
+            picture, answers = capture_idle(
+                server, tmp_path / "r.moeprobe",
+                lambda: [poke_generate(server, 0), *perform_batches(server, batches(3))])
             complete_cancelled(server, answers)
-        verdict = judge_torch(picture, answers, oracle, endings=UNTOLD, optional=early)
+        verdict = judge_torch(picture, answers, oracle, endings=UNTOLD)
     check(picture, verdict, f"generate(), {family}", 2000, capsys)
     shows(GENERATE, picture, answers)
 
@@ -112,12 +113,12 @@ def test_generate_with_equal_scores(tmp_path: Path, capsys: pytest.CaptureFixtur
     another process computes would differ, so the server's own modules are the truth."""
     model = torch_model(TIES)
     with generating(model, tmp_path / "server.log") as server:
-        picture, answers, early = capture_work(
-            server, tmp_path / "r.moeprobe", lambda: perform_batches(server, batches(4)),
-            poke_generate)
+        picture, answers = capture_idle(
+            server, tmp_path / "r.moeprobe",
+            lambda: [poke_generate(server, 0), *perform_batches(server, batches(4))])
         complete_cancelled(server, answers)
         truth = ChainTruth(chains_of_batches(server.truth()), TIES.layers)
-    verdict = judge_torch(picture, answers, truth, endings=UNTOLD, optional=early)
+    verdict = judge_torch(picture, answers, truth, endings=UNTOLD)
     check(picture, verdict, "generate(), bfloat16 with equal scores", 2000, capsys)
 
 
@@ -132,14 +133,13 @@ def test_plain_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         return answer
 
     with plain_torch(tmp_path / "server.log") as server:
-        picture, answers, early = capture_work(
+        picture, answers = capture_idle(
             server, tmp_path / "r.moeprobe",
             lambda: [ask(server, [source.randrange(320) for _ in range(length)], 6)
-                     for length in (3, 40, 200)],
-            lambda server, number: ask(server, [number % 320, number // 320, 3], 2))
+                     for length in (3, 40, 200)])
     truth = ChainTruth(map(chain_of_answer, told), 3)
     assert all(route.flags & RAW for route in picture.recording.of("route"))
-    verdict = judge_torch(picture, answers, truth, endings=UNTOLD, raw=True, optional=early)
+    verdict = judge_torch(picture, answers, truth, endings=UNTOLD, raw=True)
     check(picture, verdict, "plain torch", 500, capsys)
     shows(LIBTORCH, picture, answers)
 

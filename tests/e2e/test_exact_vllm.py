@@ -9,7 +9,7 @@ import pytest
 
 from lib.abilities import VLLM
 from lib.client import Answer
-from lib.exact import capture_work, check_totals, report
+from lib.exact import capture_idle, capture_work, check_totals, report
 from lib.moeprobe import moeprobe, recording, wait_until
 from lib.recording import UNKNOWN_64, Picture
 from lib.shown import Shows
@@ -72,14 +72,14 @@ def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     model = torch_model(EXACT[family])
     with vllm_serving(model, tmp_path / "server.log", TIGHT) as server:
         engine = VLLM[server.library()]
-        picture, answers, early = capture_work(
+        picture, answers = capture_idle(
             server, tmp_path / "r.moeprobe",
-            lambda: crowd(server, vllm_asks(2)).start().wait(), poke)
-        long_picture, long_answers, long_early = capture_work(
+            lambda: [poke(server, 0), *crowd(server, vllm_asks(2)).start().wait()])
+        long_picture, long_answers = capture_idle(
             server, tmp_path / "long.moeprobe",
-            lambda: crowd(server, long_asks(3)).start().wait(), poke)
+            lambda: crowd(server, long_asks(3)).start().wait())
         assert server.still_serves()
-    verdict = verdict_of(picture, answers, early, model, tmp_path)
+    verdict = verdict_of(picture, answers, [], model, tmp_path)
     check_totals(picture)
     check_sampling(picture, answers)
     assert picture.recording.one("process").columns["engine"] == "vLLM"
@@ -87,7 +87,7 @@ def test_exact(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert any(request.begin.fields["cached"] for request in picture.requests.values())
     report(verdict, f"vLLM, {family}", capsys)
     shows(engine, picture, answers)
-    verdict = verdict_of(long_picture, long_answers, long_early, model, tmp_path)
+    verdict = verdict_of(long_picture, long_answers, [], model, tmp_path)
     assert any(len(set(request.position)) < request.rows
                for request in long_picture.requests.values()), "nothing was preempted"
     report(verdict, f"vLLM, {family}, preempted", capsys)

@@ -13,6 +13,7 @@
 #include "probe/abi/event.h"
 #include "probe/base/buffer.h"
 #include "probe/base/header_name.h"
+#include "probe/engine/aten/layout.h"
 #include "probe/engine/engine.h"
 #include "probe/engine/sink.h"
 #include "probe/engine/transformers/transformers.h"
@@ -28,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CONTEXTS_MAX 4096u
 
 /* Bits of the first byte. */
-enum { HAS_FOLDER = 1, GATHERS = 2, TWO_FOLDERS = 4, LINEAR = 8 };
+enum { HAS_FOLDER = 1, GATHERS = 2, TWO_FOLDERS = 4, LINEAR = 8, PRESUMED = 16 };
 /* Bits of `how`. */
 enum { KIND = 7, OTHER_THREAD = 8, MANY_ROWS = 16, IN_CHUNKS = 32, PACKED = 64, RAW = 128 };
 /* Kinds. */
@@ -161,7 +162,9 @@ static int on_invalid(void *ctx, uint32_t cause, uint64_t count)
 
 static int on_lost(void *ctx, uint32_t cause, uint64_t count, uint64_t rows)
 {
-	require((cause == ENGINE_LOSS_CHUNKS || cause == ENGINE_LOSS_NO_STEP) && count);
+	require(cause == ENGINE_LOSS_CHUNKS || cause == ENGINE_LOSS_NO_STEP ||
+		cause == ENGINE_LOSS_LAYOUT);
+	require(count);
 	return 0;
 }
 
@@ -194,7 +197,7 @@ static struct engine *open_engine(uint8_t model)
 	static struct model_folders m;
 	struct header_names headers = { 0 };
 	struct buffer saved = { 0 };
-	uint32_t pid = 1;
+	uint32_t pid = 1, head = ATEN_HEAD_NEW;
 	struct engine *g;
 
 	memset(&m, 0, sizeof(m));
@@ -204,6 +207,8 @@ static struct engine *open_engine(uint8_t model)
 	m.item[1].config.vocabulary = 2000;
 	require(!buffer__append(&saved, &pid, sizeof(pid)));
 	require(!model_folders__save(&m, &saved));
+	if (model & PRESUMED)
+		require(!buffer__append(&saved, &head, sizeof(head)));
 	require(!engine_transformers.replay(&g, saved.data, saved.size, NULL));
 	require(!header_names__add(&headers, "x-request-id"));
 	engine_transformers.headers(g, &headers);

@@ -14,6 +14,7 @@ from lib.moeprobe import Capture, Finished, recording, wait_until
 from lib.recording import STOPS, Picture, Recording, read
 from lib.server import Server
 
+HEADER = 32  # bytes that a stream begins with
 
 def poke(server: Server, number: int) -> Answer:
     """A small request, so that data flows."""
@@ -56,6 +57,27 @@ def capture_work(server: Any, file: Path, work: Callable[[], list[Answer]],
         server.wait_idle()
         done = record.stop()
     return finished(done, file), answers, early
+
+
+def is_placed(capture: Capture) -> bool:
+    """The first PROCESS comes once all probes are in place."""
+    if capture.process.poll() is not None:
+        raise RuntimeError(f"moeprobe ended with {capture.process.returncode}: {capture.said}")
+    return (capture.file.exists() and capture.file.stat().st_size >= HEADER
+            and bool(read(capture.file).of("process")))
+
+
+def capture_idle(server: Any, file: Path, work: Callable[[], list[Answer]],
+                 ) -> tuple[Picture, list[Answer]]:
+    """Attach while nothing is computed, then record while @work is done: the picture, which has all
+    of it from the first row on, and the answers."""
+    server.wait_idle()
+    with recording(server.pid, file) as record:
+        wait_until(lambda: is_placed(record), "no probes")
+        answers = work()
+        server.wait_idle()
+        done = record.stop()
+    return finished(done, file), answers
 
 
 def finished(done: Finished, file: Path) -> Picture:

@@ -357,6 +357,40 @@ static void raw_bytes_before_the_layout_is_known(void **state)
 	assert_int_equal(begin(), before + 1);
 }
 
+/* The bytes come before what was read by the offset that they are to confirm. */
+static void raw_bytes_beside_what_is_presumed(void **state)
+{
+	static const uint8_t flags[] = { MP_TENSOR_RAW, MP_TENSOR_RAW, 0 };
+	struct heard h;
+	uint32_t before;
+	uint64_t dims;
+
+	SKIP_IF_UNABLE();
+	before = begin();
+	table[BEGIN].tensors.head = DOUBLE_HEAD | MP_TENSOR_RAW;
+	play_hits("b");
+	h = play__listen();
+	assert_int_equal(h.count, 3);
+	for (size_t i = 0; i < h.count; i++)
+		assert_int_equal(tensor_heard(&h, i)->flags, flags[i]);
+	memcpy(&dims, (const uint8_t *)(tensor_heard(&h, 1) + 1) + DOUBLE_HEAD, sizeof(dims));
+	assert_int_equal(dims, 2);
+	assert_int_equal(tensor_heard(&h, 2)->role, MP_ROLE_TOKENS);
+	assert_int_equal(tensor_heard(&h, 2)->computation, before + 1);
+	assert_int_equal(tensor_heard(&h, 2)->event.time_ns, tensor_heard(&h, 0)->event.time_ns);
+	heard__free(&h);
+	forget_counts();
+	/* Nothing is there at the offset: only the bytes come. */
+	table[BEGIN].tensors.head = (DOUBLE_HEAD + 64) | MP_TENSOR_RAW;
+	play_hits("b");
+	h = play__listen();
+	assert_int_equal(h.count, 2);
+	heard__free(&h);
+	forget_counts();
+	table[BEGIN].tensors.head = DOUBLE_HEAD;
+	assert_int_equal(begin(), before + 2);
+}
+
 static void strangers_are_left_alone(void **state)
 {
 	struct play stranger;
@@ -464,6 +498,7 @@ int main(void)
 		cmocka_unit_test(the_first_result_recalls),
 		cmocka_unit_test(what_cannot_be_recalled),
 		cmocka_unit_test(raw_bytes_before_the_layout_is_known),
+		cmocka_unit_test(raw_bytes_beside_what_is_presumed),
 		cmocka_unit_test(strangers_are_left_alone),
 	};
 	const struct CMUnitTest tiny[] = {

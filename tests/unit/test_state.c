@@ -473,6 +473,7 @@ static void test_loss_is_in_decisions(void **unused)
 	assert_float_equal(share_of(TRACE_LOSS_CHUNKS, 1, UINT64_MAX, 10), 0.5, 1e-9);
 	assert_float_equal(share_of(TRACE_LOSS_QUEUE, 1, 5, 10), 0.5, 1e-9);
 	assert_float_equal(share_of(TRACE_LOSS_NO_STEP, 1, UINT64_MAX, 10), 0.5, 1e-9);
+	assert_float_equal(share_of(TRACE_LOSS_LAYOUT, 10, UINT64_MAX, UINT64_MAX), 0.5, 1e-9);
 	assert_float_equal(share_of(TRACE_LOSS_REQUESTS, 3, 0, 0), 0, 1e-9);
 	/* Neither is known: one each at least. */
 	assert_float_equal(share_of(TRACE_LOSS_CHUNKS, 10, UINT64_MAX, UINT64_MAX), 0.5, 1e-9);

@@ -85,6 +85,7 @@ static void test_advice_fits_the_cause(void **unused)
 		{ TRACE_LOSS_QUEUE, "lower --detail" },
 		{ TRACE_LOSS_CHUNKS, "attach again" },
 		{ TRACE_LOSS_NO_STEP, "attach again" },
+		{ TRACE_LOSS_LAYOUT, "let one request go by" },
 		{ 999, "record again" },
 	};
 

@@ -270,6 +270,22 @@ static void test_unknown_positions(void **state)
 	play__free(p);
 }
 
+/* Computations were not read: where it began nobody knows, but it was not before us for certain. */
+static void test_begun_while_layouts_were_found_out(void **state)
+{
+	struct play *p = play__new();
+	const struct heard_step *s;
+
+	transformers_sequences__missed(p->sequences);
+	s = play(p, (struct batch){ 1, 1, text, (const int64_t[]){ 77 } });
+	assert_false(p->heard->begin[0].before_attach);
+	assert_int_equal(p->heard->begin[0].prompt, ENGINE_UNKNOWN);
+	assert_int_equal(p->heard->begin[0].cached, ENGINE_UNKNOWN);
+	assert_true(p->heard->begin[0].begin_ns == UINT64_MAX);
+	assert_row(s, 0, 1, 77, ENGINE_PHASE_UNKNOWN);
+	play__free(p);
+}
+
 static void test_begun_before_us(void **state)
 {
 	struct play *p = play__new();
@@ -378,6 +394,7 @@ int main(void)
 		cmocka_unit_test(test_alone_nothing_is_finished),
 		cmocka_unit_test(test_unknown_positions),
 		cmocka_unit_test(test_begun_before_us),
+		cmocka_unit_test(test_begun_while_layouts_were_found_out),
 		cmocka_unit_test(test_lost_steps),
 		cmocka_unit_test(test_in_the_middle_of_a_prompt),
 		cmocka_unit_test(test_absurd_tokens),

@@ -377,6 +377,12 @@ static void of_nobody(void **state)
 	step(&p);
 	assert_true(p.heard.begin[0].before_attach);
 	assert_int_equal(p.heard.begin[0].cached, ENGINE_UNKNOWN);
+	assert_int_equal(p.heard.row[0].phase, ENGINE_PHASE_UNKNOWN);
+	run(&p, "bcd", 0, 16); /* whose message was lost: nothing tells how long its prompt is */
+	step(&p);
+	assert_int_equal(p.heard.row[0].phase, ENGINE_PHASE_UNKNOWN);
+	assert_int_equal(p.heard.row[2].phase, ENGINE_PHASE_UNKNOWN);
+	assert_false(p.heard.begin[1].before_attach);
 	ask(&p, "i", "cmpl-x-0", "ab");
 	vllm_requests__abort(p.requests, ++p.now_ns, text("i"));
 	assert_int_equal(vllm_requests__expire(p.requests, p.now_ns + 1, 0, p.now_ns, 0, &p.sink),
@@ -384,7 +390,7 @@ static void of_nobody(void **state)
 	assert_int_equal(p.heard.end[0].finish, ENGINE_FINISH_CANCELLED);
 	give(&p, "unknown", "a", VLLM_STOP);
 	assert_int_equal(vllm_requests__expire(p.requests, 0, UINT64_MAX, p.now_ns, 4, &p.sink), 0);
-	assert_int_equal(p.heard.ends, 2);
+	assert_int_equal(p.heard.ends, 3);
 	play__end(&p);
 }
 

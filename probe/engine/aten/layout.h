@@ -14,6 +14,10 @@
 #define ATEN_STORAGE_OFFSET 16
 #define ATEN_DATA_OFFSET 16
 
+/* Where sizes are, by release. What is presumed is confirmed, or not, by aten_layout__see(). */
+#define ATEN_HEAD_OLD 64
+#define ATEN_HEAD_NEW 56
+
 /* Zero-initialise before use. */
 struct aten_layout {
 	uint32_t candidates; /* bit i: offset 8 * i still fits; all are tried with the first tensor

@@ -44,6 +44,12 @@ struct aten_hook aten_sites__topk(const struct aten_range *range);
 int aten_sites__add(struct engine_plan *plan, const struct aten_hook *hook,
 		    const struct mapping *library, struct elf *f, struct error *e);
 
+/*
+ * Presume where the libtorch in @t keeps sizes: the rows of @plan begin with that offset, and the
+ * bytes that confirm it are delivered beside. Returns the offset; 0: no row needs one.
+ */
+unsigned aten_sites__presume(struct engine_plan *plan, struct target *t);
+
 /* Row @row of a member learns where TensorImpl keeps its sizes. */
 void aten_sites__learn(struct mp_site *rows, size_t count, unsigned head);
 

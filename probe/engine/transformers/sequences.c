@@ -75,6 +75,11 @@ static int sequence__end(struct sequence *s, uint64_t now_ns, uint32_t ending,
 	return sink->request_end(sink->ctx, &end);
 }
 
+void transformers_sequences__missed(struct transformers_sequences *q)
+{
+	q->missed = true;
+}
+
 void transformers_sequences__busy(struct transformers_sequences *q, const struct aten_thread *t,
 				  uint64_t now_ns)
 {
@@ -259,7 +264,8 @@ static int begin(struct transformers_sequences *q, const struct aten_step *s, ui
 	const struct standing *now = &q->standing;
 	/* One row in the middle of nothing was begun before we came; or it is all of a prompt that
 	 * was not cached. */
-	bool before = r->position && r->rows == 1 && now->seen < EARLY_STEPS && !now->lost;
+	bool before =
+		r->position && r->rows == 1 && now->seen < EARLY_STEPS && !now->lost && !q->missed;
 	/* Of more rows there may have been others. */
 	bool unseen = r->position && (r->rows == 1 || !now->seen || now->lost);
 	struct engine_request out = {
@@ -562,34 +568,6 @@ int transformers_sequences__step(struct transformers_sequences *q, struct aten_s
 
 /* --- names -------------------------------------------------------------------------------------
  */
-
-bool transformers_sequences__at(const struct transformers_sequences *q, uint32_t i,
-				struct sequence_facts *out)
-{
-	const struct sequence *s;
-
-	if (i >= q->count)
-		return false;
-	s = &q->item[(q->first + i) % SEQUENCES_MAX];
-	*out = (struct sequence_facts){
-		.request = s->number,
-		.tgid = s->tgid,
-		.prompt = s->unseen ? ENGINE_UNKNOWN : s->prompt,
-		.generated = s->generated,
-		.begin_ns = s->begin_ns,
-		.last_ns = s->last_ns,
-		.ended = s->ended,
-		.named = s->named,
-		.before_attach = s->unseen,
-		.inferred = s->inferred,
-	};
-	return true;
-}
-
-uint64_t transformers_sequences__steps(const struct transformers_sequences *q)
-{
-	return q->steps;
-}
 
 void transformers_sequences__named(struct transformers_sequences *q, uint32_t request)
 {

@@ -34,6 +34,10 @@ void transformers_sequences__free(struct transformers_sequences *q);
 int transformers_sequences__step(struct transformers_sequences *q, struct aten_step *s,
 				 struct aten_context *c, const struct engine_sink *sink);
 
+/* Computations since we came could not be read: what goes on without a beginning may have begun in
+ * them. */
+void transformers_sequences__missed(struct transformers_sequences *q);
+
 /* The thread computes at @now_ns, what may have rows of any of its sequences. */
 void transformers_sequences__busy(struct transformers_sequences *q, const struct aten_thread *t,
 				  uint64_t now_ns);

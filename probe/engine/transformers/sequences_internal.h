@@ -35,6 +35,7 @@ struct sequence {
 
 struct transformers_sequences {
 	uint32_t said; /* numbers given */
+	bool missed;   /* computations since we came */
 	uint64_t steps;
 	uint32_t first, count; /* a ring of the last SEQUENCES_MAX */
 	uint32_t live_from;    /* no live one is older */

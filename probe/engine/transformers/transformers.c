@@ -5,7 +5,7 @@
  * computes with libtorch. One decision on its way:
  *
  *   aten/sites.c     which places of libtorch are probed
- *   aten/layout.c    where a tensor keeps its sizes, found out from the first tensors
+ *   aten/intake.c    the first tensors wait until their own bytes confirm how they were read
  *   aten/step.c      tensors of one thread become a step: tokens, positions, results by layer
  *   aten/choice.c    scores become choices: torch's top-k redone, the family's gate
  *   runs.c           a step is cut into runs at consecutive positions
@@ -23,7 +23,7 @@
 #include "probe/base/buffer.h"
 #include "probe/base/error.h"
 #include "probe/engine/aten/context.h"
-#include "probe/engine/aten/layout.h"
+#include "probe/engine/aten/intake.h"
 #include "probe/engine/aten/sites.h"
 #include "probe/engine/aten/step.h"
 #include "probe/engine/capture.h"
@@ -48,8 +48,8 @@ struct member {
 struct engine {
 	pid_t pid; /* of the process that was opened */
 	struct model_folders folders;
-	struct aten_layout layout;
 	struct captures *captures;
+	struct aten_intake *intake;
 	struct aten_contexts *contexts;
 	struct aten_steps *steps;
 	struct transformers_sequences *sequences;
@@ -69,6 +69,7 @@ static void transformers_free(struct engine *g)
 	transformers_sequences__free(g->sequences);
 	aten_steps__free(g->steps);
 	aten_contexts__free(g->contexts);
+	aten_intake__free(g->intake);
 	captures__free(g->captures);
 	free(g);
 }
@@ -110,12 +111,16 @@ static float position_scale(const struct model_folders *m)
 	return scale;
 }
 
+static int on_capture(void *ctx, const struct capture *c, const struct engine_sink *sink);
+
 static int create_parts(struct engine *g, pid_t pid)
 {
 	struct aten_steps_options o = { .step = on_step, .ctx = g };
 	int err = captures__new(&g->captures);
 
 	g->pid = pid;
+	if (!err)
+		err = aten_intake__new(&g->intake, on_capture, g);
 	if (!err)
 		err = aten_contexts__new(&g->contexts, &g->folders, gathers(&g->folders));
 	o.contexts = g->contexts;
@@ -150,6 +155,8 @@ static int plan_sites(struct engine *g, struct target *t, struct engine_plan *pl
 			g->folders.item[0].config.moe_layers + 2;
 	err = aten_sites__plan(plan, t, &places, e);
 	if (!err)
+		aten_intake__presume(g->intake, aten_sites__presume(plan, t));
+	if (!err)
 		wire_sites__plan(plan, t);
 	plan->serves_http = true;
 	return err;
@@ -174,9 +181,9 @@ static int transformers_open(struct engine **out, struct target *t, struct engin
 	if (!err)
 		err = model_folders__read(&g->folders, t, e);
 	if (!err)
-		err = plan_sites(g, t, plan, e);
-	if (!err)
 		err = create_parts(g, target__info(t)->pid);
+	if (!err)
+		err = plan_sites(g, t, plan, e);
 	if (!err)
 		err = add_member(g, target__info(t)->pid, plan->sites);
 	if (err) {
@@ -228,8 +235,8 @@ static void transformers_headers(struct engine *g, const struct header_names *na
 
 static void learn(const struct engine *g, const struct member *m)
 {
-	if (g->layout.head)
-		aten_sites__learn(m->rows, m->sites, g->layout.head);
+	if (aten_intake__head(g->intake))
+		aten_sites__learn(m->rows, m->sites, aten_intake__head(g->intake));
 }
 
 static void transformers_table(struct engine *g, pid_t pid, struct mp_site *rows)
@@ -244,29 +251,6 @@ static void transformers_table(struct engine *g, pid_t pid, struct mp_site *rows
 
 /* --- events -------------------------------------------------------------------------------------
  */
-
-static int fail_layout(struct engine *g)
-{
-	return error__set(&g->failed, EXIT_UNSUPPORTED, EPROTO,
-			  "run the PyTorch of the wheels, 1.13 to 2.14",
-			  "libtorch: failed to read tensors: layout check failed: sizes are at no "
-			  "offset that was ever seen");
-}
-
-/* The bytes of a TensorImpl. */
-static int on_raw(struct engine *g, const struct mp_event *ev)
-{
-	int found;
-
-	if (g->layout.head || ev->size < sizeof(struct mp_event_tensor) + MP_TENSOR_RAW_BYTES)
-		return 0;
-	found = aten_layout__see(&g->layout, (const uint8_t *)ev + sizeof(struct mp_event_tensor));
-	if (found < 0)
-		return fail_layout(g);
-	for (size_t i = 0; i < g->members; i++)
-		learn(g, &g->member[i]);
-	return 0;
-}
 
 static int on_device(struct engine *g)
 {
@@ -289,16 +273,15 @@ static int on_tensor(struct engine *g, const struct capture *c, const struct eng
 	if (c->chunk[0]->size < sizeof(head))
 		return sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	memcpy(&head, c->chunk[0], sizeof(head));
-	if (head.flags & MP_TENSOR_RAW)
-		return on_raw(g, c->chunk[0]);
 	if (head.flags & MP_TENSOR_DEVICE)
 		return head.role == MP_ROLE_TOKENS ? on_device(g) : 0;
 	err = aten_steps__tensor(g->steps, c, sink);
 	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1) : err;
 }
 
-static int on_capture(struct engine *g, const struct capture *c, const struct engine_sink *sink)
+static int on_capture(void *ctx, const struct capture *c, const struct engine_sink *sink)
 {
+	struct engine *g = ctx;
 	int err;
 
 	if (c->chunk[0]->kind == MP_EVENT_TENSOR)
@@ -309,6 +292,20 @@ static int on_capture(struct engine *g, const struct capture *c, const struct en
 	if (!err)
 		err = transformers_names__match(g->names, c->chunk[0]->time_ns, sink);
 	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_IDENTITY, 1) : err;
+}
+
+static int on_intake(struct engine *g, const struct capture *c, const struct engine_sink *sink)
+{
+	unsigned head = aten_intake__head(g->intake);
+	int err = aten_intake__add(g->intake, c, sink);
+
+	if (aten_intake__missed(g->intake))
+		transformers_sequences__missed(g->sequences);
+	for (size_t i = 0; i < g->members && head != aten_intake__head(g->intake); i++)
+		learn(g, &g->member[i]);
+	return err == -EPROTO && !error__is_set(&g->failed)
+		       ? aten_intake__refuse("libtorch", &g->failed)
+		       : err;
 }
 
 static int say_dropped(struct engine *g, const struct engine_sink *sink)
@@ -330,7 +327,7 @@ static int transformers_event(struct engine *g, const struct mp_event *ev, size_
 		return sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err = captures__add(g->captures, ev, &c);
 	if (err == 1)
-		err = on_capture(g, &c, sink);
+		err = on_intake(g, &c, sink);
 	else if (err == -EINVAL)
 		err = sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err_dropped = say_dropped(g, sink);
@@ -368,6 +365,7 @@ static int transformers_tick(struct engine *g, uint64_t now_ns, const struct eng
 	uint64_t wait_ns = g->folders.count ? STEP_TIMEOUT_NS : SECOND_NS;
 	int err, err_dropped, err_names, err_end;
 
+	aten_intake__tick(g->intake, now_ns);
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
 	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), sink);
@@ -381,10 +379,12 @@ static int transformers_tick(struct engine *g, uint64_t now_ns, const struct eng
 static int transformers_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 			       const struct engine_sink *sink)
 {
-	int err, err_step, err_names, err_end;
+	int err, err_intake, err_step, err_names, err_end;
 
 	captures__expire(g->captures, UINT64_MAX);
 	err = say_dropped(g, sink);
+	err_intake = aten_intake__finish(g->intake, sink);
+	err = err ? err : err_intake;
 	err_step = aten_steps__expire(g->steps, UINT64_MAX, sink);
 	/* Nothing more is to come: what is silent now was cancelled. */
 	err_names = transformers_names__match(g->names, now_ns + IDLE_NS, sink);
@@ -400,7 +400,9 @@ static int transformers_save(const struct engine *g, struct buffer *out)
 	int32_t pid = g->pid;
 	int err = buffer__append(out, &pid, sizeof(pid));
 
-	return err ? err : model_folders__save(&g->folders, out);
+	if (!err)
+		err = model_folders__save(&g->folders, out);
+	return err ? err : aten_intake__save(g->intake, out);
 }
 
 static int transformers_replay(struct engine **out, const void *saved, size_t size, struct error *e)
@@ -413,6 +415,8 @@ static int transformers_replay(struct engine **out, const void *saved, size_t si
 	*out = NULL;
 	if (!err)
 		err = create_parts(g, pid);
+	if (!err)
+		aten_intake__load(g->intake, &at);
 	if (err) {
 		transformers_free(g);
 		return error__set(e, EXIT_FAILED, -err, NULL,

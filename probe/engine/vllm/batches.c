@@ -171,16 +171,15 @@ static void run__rows(const struct aten_step *s, const struct run *r, struct eng
 	for (uint32_t i = 0; i < r->rows; i++) {
 		uint32_t position = r->position + i;
 		int64_t token = column(&s->token, r->first + i);
-		bool prefill = known ? position < o->prefill : r->rows > 1 || !position;
 
 		to[i] = (struct engine_row){
 			.sequence = o->sequence,
 			.request = o->request,
 			.position = position,
 			.token = token >= 0 && token <= INT32_MAX ? (int32_t)token : -1,
-			.phase = !o->sequence ? ENGINE_PHASE_UNKNOWN
-				 : prefill    ? ENGINE_PREFILL
-					      : ENGINE_DECODE,
+			.phase = !o->sequence || !known  ? ENGINE_PHASE_UNKNOWN
+				 : position < o->prefill ? ENGINE_PREFILL
+							 : ENGINE_DECODE,
 			.output = known ? position + 1 >= o->prefill : i + 1 == r->rows,
 		};
 	}
@@ -313,7 +312,6 @@ int vllm_batches__step(struct vllm_batches *b, struct aten_step *s, struct aten_
 	if (!runs || !cut(b, s, runs))
 		return sink->invalid(sink->ctx, ENGINE_INVALID_ROW, s->layers);
 	b->steps++;
-	b->has_tokens |= s->token.count >= s->rows;
 	forget_ended(b);
 	err = home ? find_pass(b, s, c, home, runs, &batch, sink)
 		   : find_owners(b, s, c, runs, sink);

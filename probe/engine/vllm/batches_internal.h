@@ -63,7 +63,6 @@ struct vllm_batches {
 	uint32_t untold; /* tokens of a request that we may not have heard of, as is assumed now */
 	uint64_t trials; /* runs that a request was looked for */
 	bool is_distrusted; /* a guess proved wrong: so may be whatever is in doubt with it */
-	bool has_tokens;    /* a step had some: where they lie is known */
 	uint32_t live;      /* of @sequence */
 	struct sequence sequence[SEQUENCES_MAX];
 	struct run *run;

@@ -211,14 +211,10 @@ static struct sequence *sequence__make(struct vllm_batches *b, const struct aten
 	return q;
 }
 
-/* True if rows before @r, or its tokens, were not captured, because it began before we came or
- * while we found our way: a prefix from the cache ends where a block does, and before the prompt
- * does. */
-static bool began_unseen(const struct vllm_batches *b, const struct aten_step *s,
-			 const struct run *r, const struct vllm_asked *a)
+/* True if rows before @r were not captured: a prefix from the cache ends where a block does, and
+ * before the prompt does. */
+static bool began_unseen(const struct aten_step *s, const struct run *r, const struct vllm_asked *a)
 {
-	if (!b->has_tokens && s->token.count < s->rows)
-		return true;
 	if (!a->hash)
 		return r->position && r->rows == 1;
 	return r->position &&
@@ -245,8 +241,11 @@ static int begin(struct vllm_batches *b, const struct aten_step *s, struct aten_
 		a->prefill = a->prompt + a->generated;
 	a->inferred |= r->in_doubt;
 	if (!a->number) {
-		a->before_attach = began_unseen(b, s, r, a);
-		a->cached = a->before_attach ? ENGINE_UNKNOWN : r->position;
+		bool unseen = began_unseen(s, r, a);
+
+		/* Of one that was told of we know that it began later. */
+		a->before_attach = unseen && !a->hash;
+		a->cached = unseen ? ENGINE_UNKNOWN : r->position;
 		err = vllm_asked__begin(b->requests, a, c->id, s->begin_ns, sink);
 	}
 	if (err)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "probe/base/buffer.h"
+#include "probe/engine/plan.h"
 #include "probe/engine/sink_numbers.h"
 
 #define TITLE "VLLM::"
@@ -115,4 +116,13 @@ struct vllm_role vllm_role__load(struct cursor *at)
 	r.data = cursor__u32(at);
 	r.expert = cursor__u32(at);
 	return r;
+}
+
+void vllm_role__plan(struct engine_plan *plan, const struct vllm_role *r)
+{
+	strncpy(plan->role, vllm_role__name(r), sizeof(plan->role) - 1);
+	plan->rank_tensor = r->tensor;
+	plan->rank_pipeline = r->pipeline;
+	plan->rank_data = r->data;
+	plan->rank_expert = r->expert;
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct cursor;
+struct engine_plan;
 
 enum vllm_part {
 	VLLM_SERVER, /* without a title of vLLM's: the API server, or a program with all in it */
@@ -31,6 +32,8 @@ struct vllm_role vllm_role__load(struct cursor *at);
 bool vllm_role__is_part(const char *cmdline, size_t size);
 /* True if vLLM gave it its title. */
 bool vllm_role__has_title(const char *cmdline, size_t size);
+/* Note role and ranks in @plan. */
+void vllm_role__plan(struct engine_plan *plan, const struct vllm_role *r);
 /* "api server", "engine core", "worker". */
 const char *vllm_role__name(const struct vllm_role *r);
 

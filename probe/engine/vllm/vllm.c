@@ -5,7 +5,7 @@
  *
  *   role.c      which of these a process is
  *   sites.c     where it is probed: vLLM's CPU kernels in a worker, what the others send
- *   aten/       tensors of the worker's thread become a step
+ *   aten/       tensors of the worker's thread become a step (intake.h: the first ones wait)
  *   channels.c  what is sent becomes messages and responses
  *   requests.c  messages become requests: prompt, generated tokens, end, names
  *   batches.c   a step's rows go on with sequences, which are requests
@@ -22,7 +22,7 @@
 #include "probe/base/buffer.h"
 #include "probe/base/error.h"
 #include "probe/engine/aten/context.h"
-#include "probe/engine/aten/layout.h"
+#include "probe/engine/aten/intake.h"
 #include "probe/engine/aten/sites.h"
 #include "probe/engine/aten/step.h"
 #include "probe/engine/capture.h"
@@ -30,6 +30,7 @@
 #include "probe/engine/vllm/batches.h"
 #include "probe/engine/vllm/channels.h"
 #include "probe/engine/vllm/entrance.h"
+#include "probe/engine/vllm/gate.h"
 #include "probe/engine/vllm/held.h"
 #include "probe/engine/vllm/requests.h"
 #include "probe/engine/vllm/role.h"
@@ -62,8 +63,8 @@ struct pipeline {
 struct engine {
 	pid_t pid; /* of the process that was opened */
 	struct model_folders folders;
-	struct aten_layout layout;
 	struct captures *captures;
+	struct aten_intake *intake;
 	struct aten_contexts *contexts;
 	struct aten_steps *steps;
 	struct vllm_requests *requests;
@@ -87,6 +88,7 @@ static void vllm_free(struct engine *g)
 	vllm_requests__free(g->requests);
 	aten_steps__free(g->steps);
 	aten_contexts__free(g->contexts);
+	aten_intake__free(g->intake);
 	captures__free(g->captures);
 	free(g);
 }
@@ -124,24 +126,6 @@ static bool has_routers(const struct engine *g, const struct member *m)
 	       vllm_stage__layers(layer, c, pipeline_stages(g), m->role.pipeline);
 }
 
-/* Where vLLM chooses among logits, and makes weights of those that it chose (cpu_router.py). Of
- * other families the scores say nothing of the weights. */
-static struct aten_gate gate_of_logits(const struct model_config *c)
-{
-	static const char *const families[] = { "olmoe", "qwen2_moe", "qwen3_moe", "mixtral",
-						"gpt_oss" };
-	struct aten_gate g = aten_gate__of(c);
-
-	g.rounded = false;
-	for (size_t i = 0; c && i < sizeof(families) / sizeof(*families); i++) {
-		if (strcmp(families[i], c->model_type))
-			continue;
-		g.logits = g.final != ATEN_SOFTMAX;
-		return g;
-	}
-	return (struct aten_gate){ .final = ATEN_RAW, .scale = 1 };
-}
-
 static void on_context(void *ctx, struct aten_context *c)
 {
 	const struct engine *g = ctx;
@@ -150,7 +134,7 @@ static void on_context(void *ctx, struct aten_context *c)
 	uint32_t stages = pipeline_stages(g);
 
 	/* Weights are final, however the family comes to them, unless choices are made again. */
-	c->gate = c->by_scores ? gate_of_logits(config) : aten_gate__of(config);
+	c->gate = c->by_scores ? vllm_gate__of_logits(config) : aten_gate__of(config);
 	if (m && (stages > 1 || m->role.data != ENGINE_UNKNOWN))
 		c->model_key = 1;
 	if (m && stages > 1 && c->layers_known && c->folder)
@@ -198,8 +182,8 @@ static bool is_later_stage(const struct engine *g, const struct member *m)
 	return false;
 }
 
-/* What later stages compute of a pass that the first one computed while layouts were being found
- * out is left out, as it is there. */
+/* What later stages compute of a pass of which the first one's part was not read is left out, as it
+ * is there: it was under way at attach, or layouts were being found out. */
 static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
 		   const struct engine_sink *sink)
 {
@@ -208,11 +192,16 @@ static int on_step(void *ctx, struct aten_step *s, struct aten_context *c,
 	struct pipeline *p = find_pipeline(g, m);
 
 	if (p && !p->has_begun && is_later_stage(g, m))
-		return 0;
+		return aten_intake__missed(g->intake) && s->layers
+			       ? sink->lost(sink->ctx, ENGINE_LOSS_LAYOUT, s->layers,
+					    (uint64_t)s->layers * s->rows)
+			       : 0;
 	if (p)
 		p->has_begun = true;
 	return vllm_batches__step(g->batches, s, c, p ? find_home(g, p, c) : NULL, sink);
 }
+
+static int on_capture(void *ctx, const struct capture *c, const struct engine_sink *sink);
 
 static int create_parts(struct engine *g, pid_t pid)
 {
@@ -222,6 +211,8 @@ static int create_parts(struct engine *g, pid_t pid)
 	int err = captures__new(&g->captures);
 
 	g->pid = pid;
+	if (!err)
+		err = aten_intake__new(&g->intake, on_capture, g);
 	if (!err)
 		err = aten_contexts__new(&g->contexts, &g->folders, false);
 	o.contexts = g->contexts;
@@ -257,16 +248,6 @@ static int add_member(struct engine *g, pid_t pid, const struct vllm_role *role,
 	return 0;
 }
 
-static void plan_role(struct engine_plan *plan, const struct vllm_role *r)
-{
-	engine_plan__clear(plan);
-	strncpy(plan->role, vllm_role__name(r), sizeof(plan->role) - 1);
-	plan->rank_tensor = r->tensor;
-	plan->rank_pipeline = r->pipeline;
-	plan->rank_data = r->data;
-	plan->rank_expert = r->expert;
-}
-
 static int plan_member(struct engine *g, struct target *t, struct engine_plan *plan,
 		       struct error *e)
 {
@@ -278,7 +259,8 @@ static int plan_member(struct engine *g, struct target *t, struct engine_plan *p
 	int err;
 
 	role = vllm_role__of(cmdline, size);
-	plan_role(plan, &role);
+	engine_plan__clear(plan);
+	vllm_role__plan(plan, &role);
 	plan->serves_http = role.part == VLLM_SERVER;
 	if (role.part == VLLM_WORKER) {
 		plan->threads = 1;
@@ -288,6 +270,7 @@ static int plan_member(struct engine *g, struct target *t, struct engine_plan *p
 				2 * config->moe_layers + 2;
 	}
 	err = vllm_sites__plan(plan, t, &role, &range, e);
+	aten_intake__presume(g->intake, aten_sites__presume(plan, t));
 	return err ? err : add_member(g, target__info(t)->pid, &role, plan->sites);
 }
 
@@ -369,8 +352,8 @@ static void vllm_headers(struct engine *g, const struct header_names *names)
 
 static void learn(const struct engine *g, const struct member *m)
 {
-	if (g->layout.head)
-		aten_sites__learn(m->rows, m->sites, g->layout.head);
+	if (aten_intake__head(g->intake))
+		aten_sites__learn(m->rows, m->sites, aten_intake__head(g->intake));
 }
 
 static void vllm_table(struct engine *g, pid_t pid, struct mp_site *rows)
@@ -385,21 +368,6 @@ static void vllm_table(struct engine *g, pid_t pid, struct mp_site *rows)
 
 /* --- events ---------------------------------------------------------------------------------- */
 
-/* The bytes of a TensorImpl. */
-static int on_raw(struct engine *g, const struct mp_event *ev)
-{
-	if (g->layout.head || ev->size < sizeof(struct mp_event_tensor) + MP_TENSOR_RAW_BYTES)
-		return 0;
-	if (aten_layout__see(&g->layout, (const uint8_t *)ev + sizeof(struct mp_event_tensor)) < 0)
-		return error__set(&g->failed, EXIT_UNSUPPORTED, EPROTO,
-				  "run the PyTorch of the wheels, 1.13 to 2.14",
-				  "vLLM: failed to read tensors: layout check failed: sizes are at "
-				  "no offset that was ever seen");
-	for (size_t i = 0; i < g->members; i++)
-		learn(g, &g->member[i]);
-	return 0;
-}
-
 static int on_tensor(struct engine *g, const struct capture *c, const struct engine_sink *sink)
 {
 	struct mp_event_tensor head;
@@ -407,15 +375,14 @@ static int on_tensor(struct engine *g, const struct capture *c, const struct eng
 	if (c->chunk[0]->size < sizeof(head))
 		return -EBADMSG;
 	memcpy(&head, c->chunk[0], sizeof(head));
-	if (head.flags & MP_TENSOR_RAW)
-		return on_raw(g, c->chunk[0]);
 	if (head.flags & MP_TENSOR_DEVICE)
 		return 0;
 	return aten_steps__tensor(g->steps, c, sink);
 }
 
-static int on_capture(struct engine *g, const struct capture *c, const struct engine_sink *sink)
+static int on_capture(void *ctx, const struct capture *c, const struct engine_sink *sink)
 {
+	struct engine *g = ctx;
 	int err = 0;
 
 	if (c->chunk[0]->kind == MP_EVENT_TENSOR)
@@ -423,6 +390,18 @@ static int on_capture(struct engine *g, const struct capture *c, const struct en
 	else if (c->chunk[0]->kind == MP_EVENT_BYTES)
 		err = vllm_channels__piece(g->channels, c, sink);
 	return err == -EBADMSG ? sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1) : err;
+}
+
+static int on_intake(struct engine *g, const struct capture *c, const struct engine_sink *sink)
+{
+	unsigned head = aten_intake__head(g->intake);
+	int err = aten_intake__add(g->intake, c, sink);
+
+	for (size_t i = 0; i < g->members && head != aten_intake__head(g->intake); i++)
+		learn(g, &g->member[i]);
+	return err == -EPROTO && !error__is_set(&g->failed)
+		       ? aten_intake__refuse("vLLM", &g->failed)
+		       : err;
 }
 
 static int say_dropped(struct engine *g, const struct engine_sink *sink)
@@ -445,7 +424,7 @@ static int vllm_event(struct engine *g, const struct mp_event *ev, size_t size,
 		return sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err = captures__add(g->captures, ev, &c);
 	if (err == 1)
-		err = on_capture(g, &c, &to);
+		err = on_intake(g, &c, &to);
 	else if (err == -EINVAL)
 		err = sink->invalid(sink->ctx, ENGINE_INVALID_SHAPE, 1);
 	err_dropped = say_dropped(g, sink);
@@ -474,6 +453,7 @@ static int vllm_tick(struct engine *g, uint64_t now_ns, const struct engine_sink
 	const struct engine_sink to = vllm_held__sink(g->held, sink);
 	int err, err_dropped, err_end, err_held;
 
+	aten_intake__tick(g->intake, now_ns);
 	captures__expire(g->captures, before(now_ns, STEP_TIMEOUT_NS));
 	err_dropped = say_dropped(g, sink);
 	err = aten_steps__expire(g->steps, before(now_ns, wait_ns), &to);
@@ -489,10 +469,12 @@ static int vllm_finish(struct engine *g, uint64_t now_ns, uint32_t ending,
 		       const struct engine_sink *sink)
 {
 	const struct engine_sink to = vllm_held__sink(g->held, sink);
-	int err, err_step, err_end, err_held;
+	int err, err_intake, err_step, err_end, err_held;
 
 	captures__expire(g->captures, UINT64_MAX);
 	err = say_dropped(g, sink);
+	err_intake = aten_intake__finish(g->intake, &to);
+	err = err ? err : err_intake;
 	err_step = aten_steps__expire(g->steps, UINT64_MAX, &to);
 	err_held = vllm_batches__settle(g->batches, UINT64_MAX, &to);
 	err_end = vllm_requests__expire(g->requests, before(now_ns, ABORT_NS), UINT64_MAX, now_ns,
@@ -511,6 +493,14 @@ static int save_role(const struct engine *g, pid_t pid, struct buffer *out)
 	return buffer__append(out, m ? &m->role : &none, sizeof(none));
 }
 
+/* What any of the processes may have been the first to show. */
+static int save_shared(const struct engine *g, struct buffer *out)
+{
+	int err = model_folders__save(&g->folders, out);
+
+	return err ? err : aten_intake__save(g->intake, out);
+}
+
 static int vllm_save(const struct engine *g, struct buffer *out)
 {
 	int32_t pid = g->pid;
@@ -518,7 +508,7 @@ static int vllm_save(const struct engine *g, struct buffer *out)
 
 	if (!err)
 		err = save_role(g, g->pid, out);
-	return err ? err : model_folders__save(&g->folders, out);
+	return err ? err : save_shared(g, out);
 }
 
 static int vllm_replay(struct engine **out, const void *saved, size_t size, struct error *e)
@@ -534,6 +524,8 @@ static int vllm_replay(struct engine **out, const void *saved, size_t size, stru
 		err = create_parts(g, pid);
 	if (!err)
 		err = add_member(g, pid, &role, 0);
+	if (!err)
+		aten_intake__load(g->intake, &at);
 	if (err) {
 		vllm_free(g);
 		return error__set(e, EXIT_FAILED, -err, NULL,
@@ -549,7 +541,7 @@ static int vllm_save_member(const struct engine *g, pid_t pid, struct buffer *ou
 {
 	int err = save_role(g, pid, out);
 
-	return err ? err : model_folders__save(&g->folders, out);
+	return err ? err : save_shared(g, out);
 }
 
 static int vllm_load_member(struct engine *g, pid_t pid, const void *saved, size_t size,
@@ -565,6 +557,8 @@ static int vllm_load_member(struct engine *g, pid_t pid, const void *saved, size
 	/* As when it joined: what was known is kept, contexts point to it. */
 	if (!err && !g->folders.count)
 		g->folders = *folders;
+	if (!err)
+		aten_intake__load(g->intake, &at);
 	free(folders);
 	if (err)
 		return error__set(e, EXIT_FAILED, -err, NULL,
