@@ -27,7 +27,7 @@ struct trace_column_layout {
 
 struct trace_layout {
 	const char *name;    /* "request_begin" */
-	uint16_t first_size; /* bytes of the fixed part in version 0 */
+	uint16_t first_size; /* bytes of the fixed part in version 1 */
 	uint16_t size;       /* bytes in this build */
 	uint32_t flags;      /* that this build knows */
 	struct trace_column_layout column[TRACE_COLUMNS_MAX];

@@ -42,6 +42,13 @@ static int read_file_header(struct trace_reader *r)
 				  "trace: failed to read '%s': made by a newer moeprobe: format "
 				  "version %u, this one reads up to %u",
 				  r->name, h.version, TRACE_VERSION);
+	if (!h.version)
+		return error__set(
+			&r->error, EXIT_UNSUPPORTED, EPROTONOSUPPORT,
+			"read it with the build that made it",
+			"trace: failed to read '%s': format version 0, of before the first "
+			"release, was never kept",
+			r->name);
 	if (h.endian != TRACE_ENDIAN || h.size < sizeof(h) || h.size > TRACE_HEADER_MAX)
 		return damaged(r, 0, "impossible file header");
 	got = trace_reader__fill(r, h.size);

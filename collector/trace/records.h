@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The stream, version 0: what a collector says to whoever listens, the same on a pipe, a
+ * The stream, version 1: what a collector says to whoever listens, the same on a pipe, a
  * socket and in a file. This header is the layout; docs/trace-format.md is the contract.
  *
  *   stream = file header, block*                  block = block header, record*
@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC "moeprobe"
-#define TRACE_VERSION 0
+#define TRACE_VERSION 1
 #define TRACE_ENDIAN 0x01020304u
 #define TRACE_BLOCK_MAGIC 0x4b4c424du /* "MBLK" */
 #define TRACE_HEADER_MAX 4096u        /* bytes of a file or block header, at most */

@@ -59,7 +59,7 @@ def test_newer_format(tmp_path: Path, good: Path, command: str) -> None:
     newer.write_bytes(good.read_bytes()[:8] + struct.pack("<H", 7) + good.read_bytes()[10:])
     done = moeprobe(command, newer)
     assert done.code == 5 and not done.out, done
-    assert "newer moeprobe: format version 7, this one reads up to 0" in one_line(done)
+    assert "newer moeprobe: format version 7, this one reads up to 1" in one_line(done)
     assert "try: update moeprobe" in done.err
 
 

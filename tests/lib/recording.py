@@ -216,7 +216,7 @@ def check_file_header(data: bytes) -> int:
     if len(data) < 32 or data[:8] != b"moeprobe":
         raise Damaged("not a recording")
     version, size, endian, _, crc, _ = struct.unpack_from("<HHIQII", data, 8)
-    if version != 0 or endian != 0x01020304 or not 32 <= size <= 4096 or size > len(data):
+    if version != 1 or endian != 0x01020304 or not 32 <= size <= 4096 or size > len(data):
         raise Damaged(f"version {version}, header of {size} bytes")
     if zlib.crc32(data[:24] + bytes(4) + data[28:size]) != crc:
         raise Damaged("CRC of the file header")

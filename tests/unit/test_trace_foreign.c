@@ -201,19 +201,22 @@ static void test_foreign_files(void **state)
 	assert_refused(0, -EPROTO, "it is not a moeprobe recording");
 	stream.size = 1;
 	assert_refused(0, -EPROTO, "it is not a moeprobe recording");
-	put_file_header(1, 32);
+	put_file_header(0, 32);
 	assert_refused(0, -EPROTONOSUPPORT,
-		       "made by a newer moeprobe: format version 1, this one reads up to 0");
+		       "format version 0, of before the first release, was never kept");
+	put_file_header(2, 32);
+	assert_refused(0, -EPROTONOSUPPORT,
+		       "made by a newer moeprobe: format version 2, this one reads up to 1");
 	read_all(&result, &e, NULL);
 	assert_int_equal(e.exit, EXIT_UNSUPPORTED);
-	put_file_header(0, 32);
+	put_file_header(1, 32);
 	stream.data[12] = 1; /* the other byte order */
 	stream.data[15] = 4;
 	assert_refused(0, -EBADMSG, "damaged at byte 0");
-	put_file_header(0, 64);
+	put_file_header(1, 64);
 	stream.size = 63;
 	assert_refused(0, -ENODATA, "cut off at byte 63, inside its header");
-	put_file_header(0, TRACE_HEADER_MAX + 8);
+	put_file_header(1, TRACE_HEADER_MAX + 8);
 	assert_refused(0, -EBADMSG, "impossible file header");
 }
 
