@@ -104,6 +104,16 @@ static int write_model(struct look *l)
 			       c->quantisation);
 }
 
+/* It can be attached to, and serves: that covers its descendants. A program that only has the
+ * library, and starts servers, does not. */
+static void note_listed(struct look *l)
+{
+	if (l->listed_count == LISTED_MAX)
+		return;
+	l->listed[l->listed_count].pid = target__info(l->target)->pid;
+	l->listed[l->listed_count++].ops = l->ops;
+}
+
 static int write_ports(struct look *l)
 {
 	uint16_t ports[PORTS_MAX];
@@ -111,6 +121,8 @@ static int write_ports(struct look *l)
 	size_t at = 0;
 	int count = target__listening_ports((pid_t)pid_of(l), &l->opener, ports, PORTS_MAX);
 
+	if (count > 0 && l->engine)
+		note_listed(l);
 	if (count < 0)
 		return stream__finding(l->stream, TRACE_STATUS_UNKNOWN, pid_of(l), "process",
 				       "port", NULL, "not readable: %s", strerror(-count));
@@ -170,17 +182,11 @@ static int is_listed(void *ctx, const struct ancestor *a)
 /* A worker of a server that is in the list already? An attach to that one covers it. */
 static bool is_part_of_listed(struct look *l)
 {
-	const struct target_info *info = target__info(l->target);
 	const struct engine_ops *owner = engine__owner(l->target);
-	bool part = target__each_ancestor(l->target, is_listed, l) > 0;
 
 	if (owner && owner->entrance(l->target, true, NULL))
 		return true; /* the server that it is of is older, or not there to be read */
-	if (l->listed_count < LISTED_MAX) {
-		l->listed[l->listed_count].pid = info->pid;
-		l->listed[l->listed_count++].ops = l->ops;
-	}
-	return part;
+	return target__each_ancestor(l->target, is_listed, l) > 0;
 }
 
 /* It is a server, and cannot be attached to. */

@@ -15,6 +15,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MEDIUM_BYTES (RECORD_MEDIUM - (__u32)sizeof(struct mp_event_bytes))
 #define LARGE_BYTES (RECORD_LARGE - (__u32)sizeof(struct mp_event_bytes))
 #define WORD 8u
+#define HEAD_MAX 8192u              /* bytes of a head, whatever a row of the table says */
 #define UNFINISHED_NS 5000000000ull /* a head that does not go on for so long will not */
 
 /* Row of the site table, by process. Written by the broker: unlike the table, which the reader
@@ -236,6 +237,8 @@ static __always_inline int find_head(struct arrival *a, int begins)
 
 	if (begins) {
 		s->left = a->hit.site->heads.most;
+		if (s->left > HEAD_MAX) /* the reader wrote that */
+			s->left = HEAD_MAX;
 		s->line = LINE_INSIDE;
 		s->until_ns = a->hit.time_ns + UNFINISHED_NS;
 	}

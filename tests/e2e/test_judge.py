@@ -33,7 +33,7 @@ def pack(name: str, values: tuple[Any, ...], *columns: bytes, flags: int = 0) ->
 
 
 def write_file(path: Path, records: list[bytes]) -> None:
-    header = struct.pack("<8sHHIQII", b"moeprobe", 0, 32, 0x01020304, 0, 0, 0)
+    header = struct.pack("<8sHHIQII", b"moeprobe", 1, 32, 0x01020304, 0, 0, 0)
     header = header[:24] + struct.pack("<I", zlib.crc32(header)) + header[28:]
     body = b"".join(records)
     block = struct.pack("<IHHIIIIQQ", 0x4B4C424D, 40, 0, len(body), len(body), 0, len(records),

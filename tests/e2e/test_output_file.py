@@ -69,7 +69,8 @@ def test_refused_rename_keeps_the_data(shared_server: Server, tmp_path: Path) ->
         out, err = one.communicate(timeout=30)
     assert one.returncode == 1, err
     (file,) = [each for each in place.iterdir() if each.is_file()]
-    error, remedy = [line for line in err.splitlines() if not line.startswith("attached")]
+    error, remedy = [line for line in err.splitlines()
+                     if not line.startswith(("attached", "probes placed"))]
     assert error.startswith("moeprobe: file: failed to rename what was written to "), err
     assert str(place / "a.moe") in error and "Is a directory" in error, err
     assert remedy == f"  try: use what is in '{file}'", err

@@ -235,6 +235,7 @@ int vllm_channels__piece(struct vllm_channels *s, const struct capture *c,
 	if (head.flags & MP_BYTES_LOST) {
 		zmtp__lost(&channel->messages);
 		http_stream__lost(&channel->responses);
+		wire_asked__lost(&channel->asked);
 	}
 	if (http_stream__verdict(&channel->responses) != HTTP_YES)
 		keep(s, zmtp__piece(&channel->messages, &piece, &zmtp_events, s));

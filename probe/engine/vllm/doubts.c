@@ -15,7 +15,8 @@ struct sequence *batches__sequence(struct vllm_batches *b, const struct aten_con
 				   const struct vllm_asked *a)
 {
 	for (uint32_t i = 0; i < b->live; i++)
-		if (b->sequence[i].context == c->id && b->sequence[i].asked == a)
+		if (b->sequence[i].context == c->id && b->sequence[i].asked == a &&
+		    !sequence__is_over(&b->sequence[i]))
 			return &b->sequence[i];
 	return NULL;
 }

@@ -364,8 +364,10 @@ static void correct_rows(struct engine_step *s, const struct vllm_correction *c)
 		if (row[i].sequence != c->bind.sequence || row[i].position < c->bind.position)
 			continue;
 		row[i].request = c->bind.request;
-		if (c->prefill == ENGINE_UNKNOWN)
+		if (c->prefill == ENGINE_UNKNOWN) {
+			row[i].phase = ENGINE_PHASE_UNKNOWN;
 			continue;
+		}
 		row[i].phase = row[i].position < c->prefill ? ENGINE_PREFILL : ENGINE_DECODE;
 		row[i].output = row[i].position + 1 >= c->prefill;
 	}

@@ -343,11 +343,16 @@ int vllm_requests__response(struct vllm_requests *q, const struct http_response 
 		.labels = labels,
 		.time_ns = r->last_ns,
 	};
+	uint32_t alike = 0;
 	int err = 0;
 
 	if (!(r->answer.known & ANSWER_ID) || !sink->request_info ||
 	    (!*r->request_id && !*r->trace_id && !*labels))
 		return 0;
+	/* Choices of one request share an id; so do requests whose clients chose the same. */
+	for (uint32_t i = 0; i < q->count; i++)
+		alike += at(q, i)->number && !at(q, i)->answered &&
+			 !strcmp(at(q, i)->client_id, r->answer.id);
 	for (uint32_t i = 0; i < q->count && !err; i++) {
 		struct vllm_asked *a = at(q, i);
 
@@ -355,7 +360,7 @@ int vllm_requests__response(struct vllm_requests *q, const struct http_response 
 			continue;
 		a->answered = true;
 		info.request = a->number;
-		info.inferred = a->inferred;
+		info.inferred = a->inferred || alike > 1;
 		err = sink->request_info(sink->ctx, &info);
 	}
 	return err;
