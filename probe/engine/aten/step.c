@@ -60,7 +60,6 @@ static void step__free(struct aten_step *s)
 	free(s->position.value);
 	free(s->slot.value);
 	free(s->start.value);
-	free(s->block.value);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -234,7 +233,7 @@ static void thread__begin(struct thread *t, const struct mp_event_tensor *head)
 	s->batch = s->length = 0;
 	s->slots_bytes = 0;
 	s->token.count = s->position.count = s->slot.count = 0;
-	s->start.count = s->block.count = 0;
+	s->start.count = 0;
 	s->rows = s->context = s->layers = s->most_ordinal = 0;
 	s->shown = (struct aten_shown){ 0 };
 	s->early = false;
@@ -257,8 +256,6 @@ static struct aten_column *column_of(struct aten_step *s, uint8_t role)
 		return &s->slot;
 	case MP_ROLE_STARTS:
 		return &s->start;
-	case MP_ROLE_BLOCKS:
-		return &s->block;
 	default:
 		return NULL;
 	}

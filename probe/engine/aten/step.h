@@ -39,7 +39,7 @@ struct aten_step {
 	uint8_t dtype; /* enum aten_dtype of the model's embedding: what it computes in */
 	uint64_t begin_ns, end_ns;
 	uint32_t batch, length; /* sizes of the tokens: [batch][length]; a vector is one batch */
-	struct aten_column token, position, slot, start, block;
+	struct aten_column token, position, slot, start;
 	int64_t scalar;       /* argument of the call that began it, where its place asks for one */
 	uint64_t slots_bytes; /* of the allocation that the slots lie in; 0: not captured */
 	uint32_t rows;        /* of its results; 0: none came */

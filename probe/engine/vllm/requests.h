@@ -33,7 +33,7 @@ struct vllm_asked {
 	uint32_t cached_told; /* by the server's word; ENGINE_UNKNOWN */
 	bool doubt_said;      /* and that was said, since nothing told them apart in time */
 	bool is_guess;        /* inferred for good: a guess that it is part of proved wrong */
-	uint64_t tried;       /* batches.c: the run that it was last considered for */
+	uint64_t tried;       /* owners.c: the run that it was last considered for */
 	bool answered;        /* the response to the client was seen */
 	bool sequenced;       /* the sequence of its number was used */
 	char client_id[128];
